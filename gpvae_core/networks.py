@@ -1,0 +1,44 @@
+"""Convolutional trunks and decoders, section 5 of the paper: 4x4 kernels of stride 2, then dense layers."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
+ImageShape = tuple[int, int, int]
+
+
+def _sizes(length: int, layers: int) -> list[int]:
+    """Side lengths after each convolution of stride 2: 28 -> 28, 14, 7, 3."""
+    return [length // 2**i for i in range(layers + 1)]
+
+
+class ConvTrunk(nn.Sequential):
+    """Images (B, C, H, W) -> features (B, hidden): convolutions, then one dense layer, activated."""
+
+    def __init__(self, shape: ImageShape, channels: Sequence[int], hidden: int, activation: str) -> None:
+        act = ACTIVATIONS[activation]
+        layers: list[nn.Module] = []
+        for before, after in zip((shape[0], *channels[:-1]), channels, strict=True):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), act()]
+        n = len(channels)
+        flat = channels[-1] * _sizes(shape[1], n)[-1] * _sizes(shape[2], n)[-1]
+        layers += [nn.Flatten(), nn.Linear(flat, hidden), act()]
+        super().__init__(*layers)
+
+
+class ConvDecoder(nn.Sequential):
+    """Latents (B, d) -> pixel means in (0, 1), (B, C, H, W): the trunk mirrored, with a sigmoid at the end."""
+
+    def __init__(self, shape: ImageShape, channels: Sequence[int], hidden: int, activation: str, dim: int) -> None:
+        act = ACTIVATIONS[activation]
+        heights, widths = _sizes(shape[1], len(channels)), _sizes(shape[2], len(channels))
+        widest = (channels[-1], heights[-1], widths[-1])
+        layers: list[nn.Module] = [nn.Linear(dim, hidden), act()]
+        layers += [nn.Linear(hidden, widest[0] * widest[1] * widest[2]), act(), nn.Unflatten(1, widest)]
+        outputs = (*reversed(channels[:-1]), shape[0])
+        for i, (before, after) in enumerate(zip(reversed(channels), outputs, strict=True), 1):
+            odd = (heights[-1 - i] % 2, widths[-1 - i] % 2)  # 3 -> 7, not 6
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=odd), act()]
+        layers[-1] = nn.Sigmoid()
+        super().__init__(*layers)
