@@ -1,0 +1,16 @@
+"""METHODS is the only list of inference methods: name -> encoder class."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from gpvae_core.inference.base import Encoder
+from gpvae_core.inference.gaussian import GaussianEncoder
+from gpvae_core.inference.gp import GPEncoder
+
+METHODS: dict[str, Callable[[Callable[[], nn.Module], int, int], Encoder]] = {
+    "vae": GaussianEncoder,
+    "gpvae": GPEncoder,
+}
+
+__all__ = ["METHODS", "Encoder", "GPEncoder", "GaussianEncoder"]

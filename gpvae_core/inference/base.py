@@ -1,0 +1,50 @@
+"""The one concept: an encoder, given x, returns a posterior you can sample together with its log-density."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.generative import GenerativeModel
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A training objective split into named parts, each in nats per image, averaged over the batch.
+
+    ``value`` is the sum of ``parts``, every sign included: it is what training maximises.
+    """
+
+    parts: dict[str, Tensor]
+
+    @property
+    def value(self) -> Tensor:
+        return torch.stack(list(self.parts.values())).sum()
+
+
+class Encoder(nn.Module, ABC):
+    """Amortised inference: images (B, C, H, W) -> q(z|x)."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> DiagonalGaussian:
+        """The q(z|x) that the method stands for, mean and std (B, d)."""
+
+    @abstractmethod
+    def base(self, x: Tensor) -> DiagonalGaussian:
+        """The network's own one-pass Gaussian, before any correction: N(b(x), Diag(c(x))^2)."""
+
+    @abstractmethod
+    def objective(
+        self, x: Tensor, model: GenerativeModel, train_size: int, *, generator: torch.Generator | None = None
+    ) -> Objective:
+        """The method's training objective on a batch of a data set of ``train_size`` images."""
+
+    def uncertainty(self, x: Tensor) -> Tensor | None:
+        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
+        return None
+
+    def health(self, x: Tensor) -> dict[str, float]:
+        """Figures by which a dying part shows in training; empty where nothing can die."""
+        return {}

@@ -1,0 +1,139 @@
+"""GPVAE (Kim, CVPR 2022): Gaussian-process corrections to the encoder, marginalised in one forward pass."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gpvae_core.gaussian import DiagonalGaussian, kl_cholesky_to_prior
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference.base import Encoder, Objective
+from gpvae_core.inference.gaussian import GaussianEncoder
+from gpvae_core.special import expected_log_square
+
+
+class WeightPosterior(nn.Module):
+    """prod_j N(w_j; mu_j, L_j L_j'), eq. (10): one full Gaussian over p weights for each latent dimension."""
+
+    def __init__(self, latent_dim: int, features: int, initial_std: float) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(latent_dim, features))
+        self.log_diagonal = nn.Parameter(torch.full((latent_dim, features), initial_std).log())
+        self.off_diagonal = nn.Parameter(torch.zeros(latent_dim, features, features))
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """The Cholesky factors L_j, (d, p, p)."""
+        return torch.tril(self.off_diagonal, -1) + torch.diag_embed(torch.exp(self.log_diagonal))
+
+    def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean mu_j'psi and variance psi'L_j L_j'psi of w_j'psi for features (B, p), both (B, d)."""
+        mean = features @ self.mean.T
+        spread = torch.einsum("bp,jpq->jbq", features, self.scale_tril)  # psi'L_j, all j at once
+        return mean, (spread**2).sum(-1).T
+
+    def kl_to_prior(self) -> Tensor:
+        """KL(q(W) || N(0, I)) in nats, a scalar."""
+        return kl_cholesky_to_prior(self.mean, self.log_diagonal, self.scale_tril).sum()
+
+    def silence(self) -> None:
+        """Set mean and covariance to 0: the deterministic zero-noise weights of section 3.2."""
+        with torch.no_grad():
+            self.mean.zero_()
+            self.off_diagonal.zero_()
+            self.log_diagonal.fill_(-torch.inf)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What the GP adds to the base encoder N(b, Diag(c)^2), each (B, d), in latent units (squared for var)."""
+
+    base: DiagonalGaussian
+    mean_f: Tensor  # mu_j'psi_m
+    var_f: Tensor  # psi_m'Sigma_j psi_m
+    mean_h: Tensor  # eta_j'psi_s
+    var_h: Tensor  # psi_s'Gamma_j psi_s
+
+    def marginal(self) -> DiagonalGaussian:
+        """Eq. (12): m = b + mu'psi_m, v = (c + eta'psi_s)^2 + psi_m'Sigma psi_m + psi_s'Gamma psi_s."""
+        variance = (self.base.std + self.mean_h) ** 2 + self.var_f + self.var_h
+        return DiagonalGaussian(self.base.mean + self.mean_f, torch.sqrt(variance))
+
+    def expected_kl(self) -> Tensor:
+        """Eq. (15): E_{q(W,U)} KL(q(z|x,W,U) || p(z)) in nats, (B,), E log X^2 in closed form."""
+        q = self.marginal()
+        log_square = expected_log_square(self.base.std + self.mean_h, torch.sqrt(self.var_h))
+        return 0.5 * (q.std**2 + q.mean**2 - 1 - log_square).sum(-1)
+
+    def uncertainty(self) -> Tensor:
+        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,)."""
+        return (self.var_f + self.var_h).sum(-1)
+
+
+class GPEncoder(Encoder):
+    """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U."""
+
+    INITIAL_STD = 1e-3  # of the weights: V(f) starts far below the posterior's variance
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.base_encoder = GaussianEncoder(trunk, features, latent_dim)
+        self.psi_mean = trunk()
+        self.psi_std = trunk()
+        self.weights_mean = WeightPosterior(latent_dim, features, self.INITIAL_STD)
+        self.weights_std = WeightPosterior(latent_dim, features, self.INITIAL_STD)
+
+    def correction(self, x: Tensor) -> Correction:
+        mean_f, var_f = self.weights_mean.project(self.psi_mean(x))
+        mean_h, var_h = self.weights_std.project(self.psi_std(x))
+        return Correction(self.base(x), mean_f, var_f, mean_h, var_h)
+
+    def forward(self, x: Tensor) -> DiagonalGaussian:
+        return self.correction(x).marginal()
+
+    def base(self, x: Tensor) -> DiagonalGaussian:
+        q: DiagonalGaussian = self.base_encoder(x)
+        return q
+
+    def kl_weights(self) -> Tensor:
+        """KL(q(W,U) || N(0, I)) in nats, a scalar."""
+        return self.weights_mean.kl_to_prior() + self.weights_std.kl_to_prior()
+
+    def objective(
+        self, x: Tensor, model: GenerativeModel, train_size: int, *, generator: torch.Generator | None = None
+    ) -> Objective:
+        """The GP objective (14). Not the ELBO of the marginalised encoder: that one is larger."""
+        correction = self.correction(x)
+        z = correction.marginal().rsample(generator=generator)
+        return Objective(
+            {
+                "log_likelihood": model.log_likelihood(x, z).mean(),
+                "neg_expected_kl_z": -correction.expected_kl().mean(),
+                "neg_kl_weights": -self.kl_weights() / train_size,
+            }
+        )
+
+    def start_from(self, trained: GaussianEncoder) -> None:
+        """Take b and c from a trained VAE, and its trunk as the starting point of both feature networks."""
+        self.base_encoder.load_state_dict(trained.state_dict())
+        self.psi_mean.load_state_dict(deepcopy(trained.trunk.state_dict()))
+        self.psi_std.load_state_dict(deepcopy(trained.trunk.state_dict()))
+
+    def uncertainty(self, x: Tensor) -> Tensor:
+        return self.correction(x).uncertainty()
+
+    def health(self, x: Tensor) -> dict[str, float]:
+        """Live features (share varying over the batch), KL of the weights, V(f), V(h) and the mean shift."""
+        features = torch.cat([self.psi_mean(x), self.psi_std(x)], dim=-1)
+        correction = self.correction(x)
+        return {
+            "live_features": float((features.std(0) > 1e-4).float().mean()),
+            "kl_w": float(self.weights_mean.kl_to_prior()),
+            "kl_u": float(self.weights_std.kl_to_prior()),
+            "var_f": float(correction.var_f.mean()),
+            "var_h": float(correction.var_h.mean()),
+            "shift_f": float(correction.mean_f.abs().mean()),
+            "posterior_var": float((correction.marginal().std ** 2).mean()),
+        }

@@ -1,0 +1,72 @@
+"""A whole VAE from a small frozen description: networks, likelihood and inference method."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from gpvae_core.errors import InputError
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference import METHODS, Encoder
+from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.networks import ACTIVATIONS, ConvDecoder, ConvTrunk
+
+LIKELIHOODS = ("gaussian", "bernoulli")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What it takes to rebuild a model: the architecture of section 5 of the paper, L = 3 and h = 256 on MNIST.
+
+    ``std`` is s_x of a Gaussian likelihood in pixels of [0,1]: the starting value if ``train_std``.
+    """
+
+    method: str = "gpvae"
+    latent_dim: int = 2
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    channels: tuple[int, ...] = (32, 64, 64)
+    hidden: int = 256
+    activation: str = "silu"
+    likelihood: str = "gaussian"
+    std: float = 0.26  # about the standard deviation of MNIST's pixels
+    train_std: bool = True
+
+    def __post_init__(self) -> None:
+        known = {"method": tuple(METHODS), "activation": tuple(ACTIVATIONS), "likelihood": LIKELIHOODS}
+        for field, names in known.items():
+            if getattr(self, field) not in names:
+                raise InputError(f"{field} '{getattr(self, field)}' is unknown; choose one of {', '.join(names)}")
+        if self.latent_dim < 1:
+            raise InputError(
+                f"the latent dimension must be at least 1, but it is {self.latent_dim}; give for example 2"
+            )
+
+
+class VariationalAutoencoder(nn.Module):
+    """A generative model with the encoder that infers in it."""
+
+    def __init__(self, generative: GenerativeModel, encoder: Encoder) -> None:
+        super().__init__()
+        self.generative = generative
+        self.encoder = encoder
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def build(config: ModelConfig, *, seed: int) -> VariationalAutoencoder:
+    """The model with fresh float32 weights drawn from ``seed``; the global random stream is left alone."""
+    shape = (config.image_shape, config.channels, config.hidden, config.activation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = ConvDecoder(*shape, config.latent_dim)
+        encoder = METHODS[config.method](partial(ConvTrunk, *shape), config.hidden, config.latent_dim)
+    likelihood = (
+        GaussianLikelihood(config.std, trained=config.train_std)
+        if config.likelihood == "gaussian"
+        else BernoulliLikelihood()
+    )
+    model = VariationalAutoencoder(GenerativeModel(decoder, likelihood, config.latent_dim), encoder)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
