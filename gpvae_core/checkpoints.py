@@ -1,0 +1,151 @@
+"""Checkpoints: a folder of safetensors weights with their config; atomic writing, and errors that say the cure."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from gpvae_core.errors import InputError
+from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+MANIFEST = PRETRAINED / "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, how it was trained (``training``: data set, seed, epochs, ...) and its identity.
+
+    ``digest`` is the SHA-256 of the weights file.
+    """
+
+    name: str
+    model: VariationalAutoencoder
+    config: ModelConfig
+    training: dict[str, Any]
+    digest: str
+
+
+def pretrained_names() -> list[str]:
+    """The shipped checkpoints, in the manifest's order."""
+    return list(read_json(MANIFEST)) if MANIFEST.exists() else []
+
+
+def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:
+    """Write weights and config into ``folder``, each file whole or not at all. Raises InputError on a full disk."""
+    record = json.dumps({"model": asdict(config), "training": training}, indent=2) + "\n"
+    write_atomically(folder / CONFIG, record.encode())
+    write_tensors(folder / WEIGHTS, model.state_dict())
+
+
+def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Open a checkpoint by its name in pretrained/ or its folder's path; the model is frozen, in eval mode.
+
+    Raises InputError where it does not exist, is damaged, or its weights do not fit its config.
+    """
+    folder = _locate(reference)
+    record = read_json(folder / CONFIG)
+    config = model_config(record.get("model"), folder / CONFIG)
+    data = _read_bytes(folder / WEIGHTS)
+    model = build(config, seed=0)
+    load_weights(model, parse_tensors(data, folder / WEIGHTS), folder / WEIGHTS)
+    model.requires_grad_(False).eval().to(device)
+    return Checkpoint(folder.name, model, config, record.get("training", {}), sha256(data).hexdigest())
+
+
+def _locate(reference: str | Path) -> Path:
+    for folder in (Path(reference), PRETRAINED / reference):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    names = ", ".join(pretrained_names()) or "none"
+    raise InputError(
+        f"there is no checkpoint '{reference}': give a name in pretrained/ ({names}) or a folder that holds {WEIGHTS}"
+    )
+
+
+def model_config(fields: Any, path: Path) -> ModelConfig:
+    """A ModelConfig from JSON. Raises InputError naming the file."""
+    try:
+        tuples: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return ModelConfig(**tuples)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"{path} does not describe a model ({error}); restore the file or train again") from None
+
+
+def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load ``tensors`` into ``model``. Raises InputError naming the first leaf that does not fit, and both shapes."""
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        have, want = (tuple(t[name].shape) if name in t else "nothing" for t in (tensors, wanted))
+        if have != want:
+            raise InputError(
+                f"{path} is of another architecture than its config: {name} holds {have} where the config "
+                f"needs {want}; use the {CONFIG} that was saved with it"
+            )
+    model.load_state_dict(tensors)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Safetensors, atomically."""
+    write_atomically(path, save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises InputError naming the file."""
+    return parse_tensors(_read_bytes(path), path)
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """``read_tensors`` for bytes that were read from ``path`` already."""
+    try:
+        return load_tensors(data)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside ``path``, flush to disk, then rename: what stood there before survives any failure."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write {path} ({error.strerror}); what was saved before is intact: free some space or choose "
+            "another folder, then run again (training goes on with --resume)"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises InputError naming it."""
+    try:
+        value = json.loads(_read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); restore the file") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object; restore the file")
+    return value
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); check the path and its permissions") from None
