@@ -1,0 +1,231 @@
+"""fit() trains a model and yields a record after every epoch; it prints nothing and can be killed at any time."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpvae_core.checkpoints import (
+    load_weights,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
+from gpvae_core.data import Dataset, as_pixels
+from gpvae_core.errors import InputError
+from gpvae_core.evaluation import check_shape, evaluate_elbo, generator_on
+from gpvae_core.inference import GaussianEncoder, GPEncoder
+from gpvae_core.models import ModelConfig, VariationalAutoencoder
+
+STATE = "training-state.safetensors"
+CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy step has about 100
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained: AdamW on a one-cycle schedule, the data set resident on the device.
+
+    ``weight_decay`` (decoupled) acts on the networks' matrices and kernels, not on the GP's weights, which have
+    their prior. ``base_lr_scale`` multiplies the learning rate of b and c (method 'gpvae'); ``patience`` epochs
+    without a better validation ELBO end the run; ``initial`` names the checkpoint whose weights it started from.
+    """
+
+    dataset: str
+    seed: int = 0
+    epochs: int = 40
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    base_lr_scale: float = 1.0
+    weight_decay: float = 0.1
+    patience: int = 20
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "patience"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, but it is {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch: objective parts (training means, nats), validation ELBOs (nats), health, speed."""
+
+    epoch: int
+    parts: dict[str, float]
+    validation: dict[str, float]
+    health: dict[str, float]
+    images_per_second: float
+    best_epoch: int
+    best_elbo: float
+    seconds: float
+    finished: bool = False
+
+
+@dataclass
+class _State:
+    """What a resumed run needs besides the weights and the optimiser's moments."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_elbo: float = -math.inf
+    seconds: float = 0.0
+
+
+def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder) -> None:
+    """Take decoder and likelihood from ``trained``, and its encoder as far as the methods share one.
+
+    Raises InputError where they share none.
+    """
+    own, other = model.encoder, trained.encoder
+    try:
+        model.generative.load_state_dict(trained.generative.state_dict())
+        if isinstance(own, GPEncoder) and isinstance(other, GaussianEncoder):
+            own.start_from(other)
+        else:
+            own.load_state_dict(other.state_dict())
+    except RuntimeError:
+        raise InputError(
+            "the starting checkpoint has another architecture or method than the model to train; start a gpvae "
+            "from a vae or a gpvae, or a vae from a vae, with the same latent dimension, activation and likelihood"
+        ) from None
+
+
+def fit(
+    model: VariationalAutoencoder,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> Iterator[Progress]:
+    """Train ``model`` and keep in ``folder`` the weights of the best epoch on validation, and the last state.
+
+    Every epoch's permutation, pixel draws and latent noise come from (seed, epoch) alone, so that a run that was
+    killed and resumed ends with the same weights as one that was not. ``on_step(epoch, images, objective)`` is
+    called after each step. Raises InputError on a non-finite objective, naming the step and the part.
+    """
+    check_shape(model_config.image_shape, dataset.train)
+    optimizer = torch.optim.AdamW(_groups(model, config), fused=model.device.type in ("cpu", "cuda"))
+    state = _resume(folder, model, optimizer) if resume and (folder / STATE).exists() else _State()
+    images = torch.from_numpy(dataset.train.images).to(model.device)
+    while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
+        started = time.perf_counter()
+        state.epoch += 1
+        parts = _epoch(model, config, optimizer, images, dataset.dynamic, state.epoch, on_step)
+        speed = len(images) / (time.perf_counter() - started)
+        validation = {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
+        if validation["elbo"] > state.best_elbo:
+            state.best_elbo, state.best_epoch = validation["elbo"], state.epoch
+            save_checkpoint(folder, model, model_config, {**asdict(config), "best_epoch": state.best_epoch})
+        state.seconds += time.perf_counter() - started
+        _save_state(folder, model, optimizer, state)
+        health = _health(model, dataset)
+        yield Progress(
+            epoch=state.epoch,
+            parts=parts,
+            validation=validation,
+            health=health,
+            images_per_second=speed,
+            best_epoch=state.best_epoch,
+            best_elbo=state.best_elbo,
+            seconds=state.seconds,
+            finished=state.epoch == config.epochs,
+        )
+
+
+def _groups(model: VariationalAutoencoder, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Parameters by learning-rate scale and weight decay."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        scale = config.base_lr_scale if ".base_encoder." in name else 1.0
+        decayed = parameter.dim() > 1 and ".weights_" not in name
+        groups.setdefault((scale, config.weight_decay if decayed else 0.0), []).append(parameter)
+    return [{"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()]
+
+
+def one_cycle(fraction: float) -> float:
+    """Learning-rate factor at a fraction of the run: up from 0.04 in the first quarter, down to 0 by cosines."""
+    if fraction < 0.25:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * fraction / 0.25))
+    return 0.5 * (1 + math.cos(math.pi * (fraction - 0.25) / 0.75))
+
+
+def _epoch(
+    model: VariationalAutoencoder,
+    config: TrainingConfig,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    dynamic: bool,
+    epoch: int,
+    on_step: Callable[[int, int, float], None] | None,
+) -> dict[str, float]:
+    """One pass over the training images; the mean of each part of the objective."""
+    generator = generator_on(model.device, config.seed * 1_000_003 + epoch)
+    batches = torch.randperm(len(images), generator=generator, device=images.device).split(config.batch_size)
+    totals: dict[str, float] = {}
+    for step, rows in enumerate(batches):
+        factor = one_cycle((epoch - 1 + step / len(batches)) / config.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * factor * group["scale"]
+        x = as_pixels(images[rows])
+        if dynamic:
+            x = torch.bernoulli(x, generator=generator)
+        objective = model.encoder.objective(x, model.generative, len(images), generator=generator)
+        value = objective.value
+        if not torch.isfinite(value):
+            raise _not_finite(objective.parts, (epoch - 1) * len(batches) + step, epoch)
+        optimizer.zero_grad(set_to_none=True)
+        (-value).backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        if not torch.isfinite(norm):
+            raise _not_finite({"gradient norm": norm}, (epoch - 1) * len(batches) + step, epoch)
+        optimizer.step()
+        for name, part in objective.parts.items():
+            totals[name] = totals.get(name, 0.0) + float(part.detach()) * len(rows)
+        if on_step:
+            on_step(epoch, len(rows), float(value.detach()))
+    return {name: total / len(images) for name, total in totals.items()}
+
+
+def _not_finite(parts: dict[str, Tensor], step: int, epoch: int) -> InputError:
+    broken = ", ".join(f"{name} = {float(part)}" for name, part in parts.items() if not torch.isfinite(part))
+    return InputError(
+        f"training stopped at step {step} (epoch {epoch}): {broken or 'the sum of the parts'} is not finite; "
+        "lower --learning-rate and go on with --resume from the last whole epoch"
+    )
+
+
+def _health(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, float]:
+    with torch.no_grad():
+        return model.encoder.health(dataset.validation.pixels(slice(0, 500)).to(model.device))
+
+
+def _save_state(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.Optimizer, state: _State) -> None:
+    """Weights, Adam's moments and the counters in one file, so that they can never disagree."""
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+    counters = [state.epoch, state.best_epoch, state.best_elbo, state.seconds]
+    tensors["counters"] = torch.tensor(counters, dtype=torch.float64)
+    write_tensors(folder / STATE, tensors)
+
+
+def _resume(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.Optimizer) -> _State:
+    tensors = read_tensors(folder / STATE)
+    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    load_weights(model, weights, folder / STATE)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("adam."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    epoch, best_epoch, best_elbo, seconds = tensors["counters"].tolist()
+    return _State(int(epoch), int(best_epoch), best_elbo, seconds)
