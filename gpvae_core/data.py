@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 from zipfile import BadZipFile
 
 import numpy as np
@@ -114,8 +115,8 @@ def _archived(name: str, build: Callable[[Path, float], dict[str, Images]]) -> C
                     arrays = build(Path(raw), timeout)
             except (requests.RequestException, OSError, ValueError) as error:
                 raise InputError(
-                    f"data set '{name}' is not at {path} and could not be downloaded ({_first_line(error)}); connect "
-                    f"to the network, or copy {name}.npz there from another machine, or use --dataset digits, which "
+                    f"data set '{name}' is not at {path} and could not be downloaded ({_reason(error)}); connect "
+                    f"to the network, or copy {name}.npz there from another machine, or use the data set digits, which "
                     "needs neither"
                 ) from None
             buffer = BytesIO()
@@ -126,8 +127,20 @@ def _archived(name: str, build: Callable[[Path, float], dict[str, Images]]) -> C
     return load
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+def _reason(error: Exception) -> str:
+    """One clause on why a download failed."""
+    host = (
+        urlsplit(str(error.request.url)).hostname
+        if isinstance(error, requests.RequestException) and error.request
+        else None
+    )
+    if isinstance(error, requests.Timeout):
+        return f"{host} did not answer in time"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"{host} answered {error.response.status_code}"
+    if isinstance(error, requests.ConnectionError):
+        return f"no connection to {host}"
+    return str(error).splitlines()[0][:200]
 
 
 def _read_archive(path: Path) -> tuple[ImageSet, ImageSet]:

@@ -28,11 +28,11 @@ CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy st
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained: AdamW on a one-cycle schedule, the data set resident on the device.
+    """How a model is trained: Adam on a one-cycle schedule, the data set resident on the device.
 
-    ``weight_decay`` (decoupled) acts on the networks' matrices and kernels, not on the GP's weights, which have
-    their prior. ``base_lr_scale`` multiplies the learning rate of b and c (method 'gpvae'); ``patience`` epochs
-    without a better validation ELBO end the run; ``initial`` names the checkpoint whose weights it started from.
+    With method 'gpvae', ``base_lr_scale`` and ``psi_lr_scale`` multiply the learning rate of b and c, and of the
+    feature networks; 0 freezes them. ``patience`` epochs without a better validation ELBO end the run; ``initial``
+    names the checkpoint whose weights it started from.
     """
 
     dataset: str
@@ -41,7 +41,7 @@ class TrainingConfig:
     batch_size: int = 128
     learning_rate: float = 2e-3
     base_lr_scale: float = 1.0
-    weight_decay: float = 0.1
+    psi_lr_scale: float = 1.0
     patience: int = 20
     initial: str | None = None
 
@@ -112,7 +112,7 @@ def fit(
     called after each step. Raises InputError on a non-finite objective, naming the step and the part.
     """
     check_shape(model_config.image_shape, dataset.train)
-    optimizer = torch.optim.AdamW(_groups(model, config), fused=model.device.type in ("cpu", "cuda"))
+    optimizer = torch.optim.Adam(_groups(model, config), fused=model.device.type in ("cpu", "cuda"))
     state = _resume(folder, model, optimizer) if resume and (folder / STATE).exists() else _State()
     images = torch.from_numpy(dataset.train.images).to(model.device)
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
@@ -141,13 +141,15 @@ def fit(
 
 
 def _groups(model: VariationalAutoencoder, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Parameters by learning-rate scale and weight decay."""
-    groups: dict[tuple[float, float], list[Tensor]] = {}
+    """Parameters by learning-rate scale; those of scale 0 are frozen, which also saves their backward pass."""
+    scales = {".base_encoder.": config.base_lr_scale, ".psi_": config.psi_lr_scale}
+    groups: dict[float, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
-        scale = config.base_lr_scale if ".base_encoder." in name else 1.0
-        decayed = parameter.dim() > 1 and ".weights_" not in name
-        groups.setdefault((scale, config.weight_decay if decayed else 0.0), []).append(parameter)
-    return [{"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()]
+        scale = next((value for part, value in scales.items() if part in name), 1.0)
+        parameter.requires_grad_(scale > 0)
+        if scale > 0:
+            groups.setdefault(scale, []).append(parameter)
+    return [{"params": group, "scale": scale} for scale, group in groups.items()]
 
 
 def one_cycle(fraction: float) -> float:

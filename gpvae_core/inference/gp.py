@@ -15,7 +15,11 @@ from gpvae_core.special import expected_log_square
 
 
 class WeightPosterior(nn.Module):
-    """prod_j N(w_j; mu_j, L_j L_j'), eq. (10): one full Gaussian over p weights for each latent dimension."""
+    """prod_j N(w_j; mu_j, L_j L_j'), eq. (10): one full Gaussian over p weights for each latent dimension.
+
+    L_j = Diag(exp(log_diagonal)) (I + strictly lower ``off_diagonal``): off-diagonals relative to their row's
+    diagonal, so that one step size suits weights whose scale spans orders of magnitude.
+    """
 
     def __init__(self, latent_dim: int, features: int, initial_std: float) -> None:
         super().__init__()
@@ -26,7 +30,8 @@ class WeightPosterior(nn.Module):
     @property
     def scale_tril(self) -> Tensor:
         """The Cholesky factors L_j, (d, p, p)."""
-        return torch.tril(self.off_diagonal, -1) + torch.diag_embed(torch.exp(self.log_diagonal))
+        unit = torch.tril(self.off_diagonal, -1) + torch.eye(self.mean.shape[-1]).to(self.mean)
+        return torch.exp(self.log_diagonal)[..., None] * unit
 
     def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean mu_j'psi and variance psi'L_j L_j'psi of w_j'psi for features (B, p), both (B, d)."""
