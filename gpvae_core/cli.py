@@ -114,6 +114,7 @@ def _limited(images: ImageSet, limit: int | None) -> ImageSet:
 @click.option("--learning-rate", type=float, default=2e-3)
 @click.option("--base-lr-scale", type=float, default=1.0, help="Learning rate of b and c over the others'.")
 @click.option("--psi-lr-scale", type=float, default=1.0, help="The same of the feature networks; 0 freezes them.")
+@click.option("--encoder-noise", type=float, default=0.0, help="Pixel noise on what the encoder sees in training.")
 @click.option("--batch-size", type=int, default=128)
 @click.option("--patience", type=int, default=20, help="Stop after this many epochs without a better validation ELBO.")
 @click.option("--init", "initial", help="Start from this checkpoint's weights: a vae for gpvae is the usual recipe.")

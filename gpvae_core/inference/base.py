@@ -37,9 +37,18 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def objective(
-        self, x: Tensor, model: GenerativeModel, train_size: int, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        seen: Tensor,
+        model: GenerativeModel,
+        train_size: int,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Objective:
-        """The method's training objective on a batch of a data set of ``train_size`` images."""
+        """The method's training objective on a batch ``x`` of a data set of ``train_size`` images.
+
+        ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser.
+        """
 
     def uncertainty(self, x: Tensor) -> Tensor | None:
         """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""

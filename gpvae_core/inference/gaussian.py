@@ -26,9 +26,15 @@ class GaussianEncoder(Encoder):
         return self(x)  # type: ignore[no-any-return]
 
     def objective(
-        self, x: Tensor, model: GenerativeModel, train_size: int, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        seen: Tensor,
+        model: GenerativeModel,
+        train_size: int,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Objective:
         """The ELBO (2): E_q log p(x|z) by one reparametrised sample, minus KL(q || p(z)) in closed form."""
-        q = self(x)
+        q = self(seen)
         z = q.rsample(generator=generator)
         return Objective({"log_likelihood": model.log_likelihood(x, z).mean(), "neg_kl_z": -q.kl_to_prior().mean()})

@@ -17,20 +17,26 @@ from gpvae_core.special import expected_log_square
 class WeightPosterior(nn.Module):
     """prod_j N(w_j; mu_j, L_j L_j'), eq. (10): one full Gaussian over p weights for each latent dimension.
 
-    L_j = Diag(exp(log_diagonal)) (I + strictly lower ``off_diagonal``): off-diagonals relative to their row's
-    diagonal, so that one step size suits weights whose scale spans orders of magnitude.
+    Written relative to D_j = Diag(exp(log_diagonal)): L_j = D_j (I + strictly lower ``off_diagonal``) and
+    mu_j = D_j ``relative_mean``. One step size then suits weights of any scale; with absolute ones Adam's noise in
+    the off-diagonals drowns the covariance, and mu'psi takes the mean over from b within an epoch.
     """
 
     def __init__(self, latent_dim: int, features: int, initial_std: float) -> None:
         super().__init__()
-        self.mean = nn.Parameter(torch.zeros(latent_dim, features))
+        self.relative_mean = nn.Parameter(torch.zeros(latent_dim, features))
         self.log_diagonal = nn.Parameter(torch.full((latent_dim, features), initial_std).log())
         self.off_diagonal = nn.Parameter(torch.zeros(latent_dim, features, features))
 
     @property
+    def mean(self) -> Tensor:
+        """The means mu_j, (d, p)."""
+        return torch.exp(self.log_diagonal) * self.relative_mean
+
+    @property
     def scale_tril(self) -> Tensor:
         """The Cholesky factors L_j, (d, p, p)."""
-        unit = torch.tril(self.off_diagonal, -1) + torch.eye(self.mean.shape[-1]).to(self.mean)
+        unit = torch.tril(self.off_diagonal, -1) + torch.eye(self.off_diagonal.shape[-1]).to(self.off_diagonal)
         return torch.exp(self.log_diagonal)[..., None] * unit
 
     def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,8 +52,6 @@ class WeightPosterior(nn.Module):
     def silence(self) -> None:
         """Set mean and covariance to 0: the deterministic zero-noise weights of section 3.2."""
         with torch.no_grad():
-            self.mean.zero_()
-            self.off_diagonal.zero_()
             self.log_diagonal.fill_(-torch.inf)
 
 
@@ -107,10 +111,16 @@ class GPEncoder(Encoder):
         return self.weights_mean.kl_to_prior() + self.weights_std.kl_to_prior()
 
     def objective(
-        self, x: Tensor, model: GenerativeModel, train_size: int, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        seen: Tensor,
+        model: GenerativeModel,
+        train_size: int,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Objective:
         """The GP objective (14). Not the ELBO of the marginalised encoder: that one is larger."""
-        correction = self.correction(x)
+        correction = self.correction(seen)
         z = correction.marginal().rsample(generator=generator)
         return Objective(
             {

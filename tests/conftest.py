@@ -1,0 +1,55 @@
+"""Shared fixtures: real data where it is at hand, small models, the shipped checkpoints."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.data import Dataset, ImageSet, load_dataset
+from gpvae_core.posterior import PosteriorEngine
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with mnist.npz; the test is skipped, saying so, where there is none."""
+    folder = Path(os.environ.get("GPVAE_DATA_DIR", "no-data-dir"))
+    if not (folder / "mnist.npz").exists():
+        pytest.skip("needs MNIST: set GPVAE_DATA_DIR to a folder that holds mnist.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist(data_dir: Path) -> Dataset:
+    return load_dataset("mnist", data_dir)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def digits_2d() -> Checkpoint:
+    return load_checkpoint("digits-2d")
+
+
+@pytest.fixture(scope="session")
+def digits_engine(digits_2d: Checkpoint) -> PosteriorEngine:
+    return PosteriorEngine(digits_2d.model.generative)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def tiny_dataset() -> Dataset:
+    """Forty random 28x28 images: enough to train on for a second."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    parts = [ImageSet(images[a:b]) for a, b in ((0, 40), (40, 50), (50, 60))]
+    return Dataset("tiny", *parts)
