@@ -84,7 +84,7 @@ class Correction:
 class GPEncoder(Encoder):
     """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U."""
 
-    INITIAL_STD = 1e-3  # of the weights: V(f) starts far below the posterior's variance
+    INITIAL_STD = 3e-4  # of the weights: V(f) starts near where it settles, a few hundredths of the posterior variance
 
     def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int) -> None:
         super().__init__()

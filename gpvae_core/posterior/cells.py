@@ -206,14 +206,15 @@ class Cubature:
         """Cover the mirror image of every cell over an outer edge on which the integrand still matters."""
         total = self._integrals()[0].sum()
         added = [
-            Window(low, high, high - low)
-            for low, high, flow in self._outflows()
-            if flow > 1e-3 * tolerance * total and not self._covered((low + high) / 2)
+            window
+            for window, probe, flow in self._outflows()
+            if flow > 1e-3 * tolerance * total and not self._covered(probe)
         ]
         self.windows += added
         return bool(added)
 
-    def _outflows(self) -> Iterable[tuple[Array, Array, float]]:
+    def _outflows(self) -> Iterable[tuple[Window, Array, float]]:
+        """For each edge of each cell: the cell mirrored over it, a point just across, and the mass it may hold."""
         for leaf in self.leaves.values():
             side = leaf.high - leaf.low
             scaled = self._scaled(leaf)
@@ -221,7 +222,11 @@ class Cubature:
             for axis, sign, edge in edges:
                 shift = np.zeros(2)
                 shift[axis] = sign * side[axis]
-                yield leaf.low + shift, leaf.high + shift, float(edge.max() * np.prod(side))
+                probe = np.where(sign > 0, leaf.high, leaf.low) + 1e-6 * shift
+                # beside the highest node: a node itself can lie on the border of two smaller cells
+                highest = (self.rule.nodes[edge.argmax()] + 1) / 2 + 1e-3
+                probe[1 - axis] = leaf.low[1 - axis] + highest * side[1 - axis]
+                yield Window(leaf.low + shift, leaf.high + shift, side), probe, float(edge.max() * np.prod(side))
 
     def _covered(self, point: Array) -> bool:
         return any(bool(((point > leaf.low) & (point < leaf.high)).all()) for leaf in self.leaves.values())

@@ -19,6 +19,7 @@ from gpvae_core.posterior.modes import Mode, find_modes
 
 WINDOW = 7.0  # standard deviations around a mode that are covered before growing: the rest holds 1e-11
 CELL = WINDOW * 2 / 3  # side of the first cells, in standard deviations
+GRID_CELL = 4.0  # side of the first cells around active grid nodes, in grid spacings
 ACTIVE = 23.0  # a grid cell with less than e^-23 = 1e-10 of the mass is left alone
 ARITHMETIC_POINTS = 32
 HERMITE_ORDERS = (16, 24, 36, 54, 80)
@@ -122,11 +123,12 @@ def _grid_windows(grid: BaseGrid, field: Array, modes: list[Mode], best: Mode, f
     active = grid.points[log_mass > best.log_mass - ACTIVE]
     for mode in modes:
         step = active - mode.location
-        active = active[np.einsum("ni,ij,nj->n", step, mode.precision, step) > (WINDOW - 1) ** 2]
+        active = active[np.einsum("ni,ij,nj->n", step, mode.precision, step) > WINDOW**2]
     inverse = np.linalg.inv(frame)
     half = np.abs(inverse).sum(1) * grid.spacing / 2
     centres = (active - best.location) @ inverse.T
-    return [Window(c - half, c + half, np.maximum(2 * half, CELL)) for c in centres]
+    # the frame belongs to the best mode: out here the density can be narrow along any of its axes
+    return [Window(c - half, c + half, GRID_CELL * 2 * half) for c in centres]
 
 
 @torch.no_grad()
@@ -190,16 +192,11 @@ class ExactPosterior:
     @cached_property
     def arithmetic_error(self) -> float:
         """The largest |float32 - float64| of log p(x, z) where the mass is; for a float64 model, its rounding."""
-        x, model = self._x, self._engine.double_model
-        if x.dtype == torch.float64:
-            scale = float(model.likelihood.log_prob(x.cpu(), model.decode(self._top_points())).abs().sum(-1).max())
-            return 1e-15 * scale
-        z = self._top_points().numpy()
-        exact = log_joint_at(model, x.cpu().double(), z)
-        return float(np.abs(log_joint_at(self._model, x, z) - exact).max())
-
-    def _top_points(self) -> Tensor:
-        return torch.as_tensor(self.points[np.argsort(-self.weights)[:ARITHMETIC_POINTS]])
+        z = self.points[np.argsort(-self.weights)[:ARITHMETIC_POINTS]]
+        exact = log_joint_at(self._engine.double_model, self._x.cpu().double(), z)
+        if self._x.dtype == torch.float64:
+            return float(1e-13 * np.abs(exact).max())
+        return float(np.abs(log_joint_at(self._model, self._x, z) - exact).max())
 
     # --- the density --------------------------------------------------------------------------------------------
 
@@ -215,13 +212,13 @@ class ExactPosterior:
 
     def hdr_levels(self, masses: tuple[float, ...] = (0.5, 0.8, 0.95, 0.99)) -> Array:
         """For each mass the log density above which p(z|x) holds it: the highest-density regions' edges."""
-        per_axis = int(np.clip(np.sqrt(200_000 / len(self._cubature.leaves)), 15, 100))
+        per_axis = int(np.clip(np.sqrt(200_000 / len(self._cubature.leaves)), 15, 150))
         log_values, areas = self._cubature.resample(per_axis)
         log_values, share = log_values.ravel() - self.log_evidence, areas.ravel() * np.exp(self._log_jacobian)
         order = np.argsort(-log_values)
-        cumulated = np.cumsum(np.exp(log_values[order]) * share[order])
-        index = np.searchsorted(cumulated / cumulated[-1], masses).clip(max=len(order) - 1)
-        levels: Array = log_values[order[index]]
+        held = np.exp(log_values[order]) * share[order]
+        above = np.cumsum(held) - held / 2  # half of a lattice cell lies above its own midpoint's level
+        levels: Array = np.interp(np.array(masses) * held.sum(), above, log_values[order])
         return levels
 
     # --- moments ------------------------------------------------------------------------------------------------

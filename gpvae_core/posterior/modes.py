@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from scipy.ndimage import maximum_filter
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.posterior.grid import Array, BaseGrid
 
 STARTS = 16
 STEPS = 30
+REACH = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MASS_MARGIN = 16.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-7
 
 
@@ -32,8 +34,12 @@ class Mode:
 
 def find_modes(model: GenerativeModel, x: Tensor, grid: BaseGrid, field: Array) -> list[Mode]:
     """Modes by descending Laplace mass, none repeated; ``field`` is the log joint on ``grid``."""
-    starts = torch.as_tensor(_starts(grid, field), dtype=x.dtype, device=x.device)
-    location, value, precision = _gauss_newton(model, x, starts)
+    starts = _starts(grid, field)
+    inside = np.abs(starts).max(1) < grid.axis[-2] - 1e-9
+    reach = np.where(inside, REACH * grid.spacing, np.inf)  # beyond the grid's edge a mode can be anywhere
+    location, value, precision = _gauss_newton(
+        model, x, *(torch.as_tensor(a, dtype=x.dtype, device=x.device) for a in (starts, reach))
+    )
     found = [Mode(z, float(v), h) for z, v, h in zip(_np(location), _np(value), _np(precision), strict=True)]
     kept: list[Mode] = []
     for mode in sorted(found, key=lambda m: -m.log_mass):
@@ -73,8 +79,8 @@ def _starts(grid: BaseGrid, field: Array) -> Array:
 
 
 @torch.no_grad()
-def _gauss_newton(model: GenerativeModel, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Levenberg-Marquardt ascent of log p(x, z) from every row of z (k, 2) at once.
+def _gauss_newton(model: GenerativeModel, x: Tensor, z: Tensor, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Levenberg-Marquardt ascent of log p(x, z) from every row of z (k, 2) at once, no step longer than ``reach`` (k,).
 
     Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019.
     """
@@ -83,6 +89,7 @@ def _gauss_newton(model: GenerativeModel, x: Tensor, z: Tensor) -> tuple[Tensor,
     for _ in range(STEPS):
         damped = precision + torch.diag_embed(damping[:, None] * precision.diagonal(dim1=-2, dim2=-1))
         step = torch.linalg.solve(damped, gradient)
+        step = step * (reach / step.norm(dim=-1)).clamp(max=1)[:, None]
         promised = 0.5 * (step * gradient).sum(-1)
         if bool((promised < 1e-5).all()) or bool((damping > 1e8).all()):
             break
@@ -102,7 +109,8 @@ def _quadratic(model: GenerativeModel, x: Tensor, z: Tensor) -> tuple[Tensor, Te
     for axis in range(z.shape[-1]):
         tangent = torch.zeros_like(z)
         tangent[:, axis] = 1.0
-        mean, column = torch.func.jvp(model.decode, (z,), (tangent,))  # type: ignore[misc]
+        with forward_ad.dual_level():
+            mean, column = forward_ad.unpack_dual(model.decode(forward_ad.make_dual(z, tangent)))
         columns.append(column.flatten(1))
     jacobian = torch.stack(columns, -1)  # (k, P, d)
     score = model.likelihood.score(x, mean).flatten(1)

@@ -1,0 +1,268 @@
+"""The exact posterior against closed forms, brute force, and its own laws on real images."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+from torch import nn
+
+from gpvae_core.data import Dataset
+from gpvae_core.errors import InputError
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.posterior import PosteriorEngine
+from tests import reference
+
+STD = float(GaussianLikelihood(0.1).double().std)  # what float32 makes of 0.1: it costs 3e-5 nats here
+
+
+class Linear(nn.Module):
+    """g(z) = A z + a, whose posterior is Gaussian."""
+
+    def __init__(self, seed: int = 0, scale: float = 0.05) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.matrix = nn.Parameter(scale * torch.randn(64, 2, generator=generator).double())
+        self.offset = nn.Parameter(torch.rand(64, generator=generator).double())
+
+    def forward(self, z):
+        return (z @ self.matrix.T + self.offset).reshape(-1, 1, 8, 8)
+
+    def closed_form(self, x: np.ndarray, std: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Posterior mean and covariance, and log evidence N(x; a, A A' + s^2 I)."""
+        a, b = self.matrix.detach().double().numpy(), self.offset.detach().double().numpy()
+        residual = x.ravel() - b
+        covariance = np.linalg.inv(a.T @ a / std**2 + np.eye(2))
+        marginal = a @ a.T + std**2 * np.eye(64)
+        evidence = -0.5 * (residual @ np.linalg.solve(marginal, residual) + np.linalg.slogdet(2 * np.pi * marginal)[1])
+        return covariance @ a.T @ residual / std**2, covariance, float(evidence)
+
+
+class Folded(nn.Module):
+    """g depends on products and squares of z, so that several latents explain one image: known, separated modes."""
+
+    def __init__(self, modes: int) -> None:
+        super().__init__()
+        self.modes = modes
+        self.scale = nn.Parameter(torch.ones(()).double())
+
+    def forward(self, z):
+        a, b = z[:, 0], z[:, 1]
+        features = {
+            1: [a, b],
+            2: [a**2, b],
+            3: [a**3 - 1.5 * a, b],
+            4: [a**2, b**2],
+            5: [0.3 * a * (a**2 - 1) * (a**2 - 4), b],
+        }[self.modes]
+        return self.scale * torch.stack(features, -1).reshape(-1, 1, 1, 2)
+
+
+@pytest.fixture
+def linear_image(generator) -> torch.Tensor:
+    return torch.rand(1, 1, 8, 8, generator=generator).double()
+
+
+@pytest.fixture
+def linear_posterior(linear_image):
+    return PosteriorEngine(GenerativeModel(Linear(), GaussianLikelihood(STD).double())).posterior(linear_image)
+
+
+def test_linear_decoder_matches_the_closed_form(linear_posterior, linear_image):
+    mean, covariance, evidence = Linear().closed_form(linear_image.numpy(), STD)
+    assert abs(linear_posterior.log_evidence - evidence) < 1e-6
+    assert linear_posterior.log_evidence_error >= abs(linear_posterior.log_evidence - evidence)
+    np.testing.assert_allclose(linear_posterior.mean, mean, atol=1e-7)
+    np.testing.assert_allclose(linear_posterior.covariance, covariance, rtol=1e-5, atol=1e-8)
+    entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
+    assert abs(linear_posterior.entropy - entropy) < 1e-5
+    assert abs(linear_posterior.negentropy) < 1e-5
+    assert len(linear_posterior.modes) == 1
+    np.testing.assert_allclose(linear_posterior.modes[0].location, mean, atol=1e-4)
+
+
+def test_linear_decoder_divergences_match_the_closed_form(linear_posterior, linear_image):
+    mean, covariance, _ = Linear().closed_form(linear_image.numpy(), STD)
+    exact = torch.distributions.MultivariateNormal(torch.as_tensor(mean), torch.as_tensor(covariance))
+    q_mean, q_std = torch.as_tensor(mean) + 0.1, torch.tensor([0.2, 0.4]).double()
+    q = torch.distributions.MultivariateNormal(q_mean, torch.diag(q_std**2))
+    estimate = linear_posterior.kl_from(DiagonalGaussian(q_mean, q_std))
+    wanted = float(torch.distributions.kl_divergence(q, exact))
+    assert abs(estimate.value - wanted) <= min(1e-5, estimate.error)
+    reverse = linear_posterior.kl_to(lambda z: q.log_prob(torch.as_tensor(z)).numpy())
+    assert abs(reverse - float(torch.distributions.kl_divergence(exact, q))) < 1e-5
+
+
+@pytest.mark.parametrize("mass", [0.5, 0.8, 0.95, 0.99])
+def test_highest_density_regions_hold_their_mass(linear_posterior, linear_image, mass):
+    """For a Gaussian the region's edge lies at the chi-squared quantile of the Mahalanobis distance."""
+    _, covariance, _ = Linear().closed_form(linear_image.numpy(), STD)
+    top = -0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+    (level,) = linear_posterior.hdr_levels((mass,))
+    assert abs(chi2.cdf(2 * (top - level), 2) - mass) < 1e-3
+
+
+def test_density_is_exact_by_decodes_and_by_interpolation(linear_posterior, linear_image):
+    mean, covariance, _ = Linear().closed_form(linear_image.numpy(), STD)
+    std = np.sqrt(np.diag(covariance))
+    first, second = (np.linspace(m - 2 * s, m + 2 * s, 9) for m, s in zip(mean, std, strict=True))
+    z = np.stack(np.meshgrid(first, second, indexing="ij"), -1)
+    exact = torch.distributions.MultivariateNormal(torch.as_tensor(mean), torch.as_tensor(covariance))
+    wanted = exact.log_prob(torch.as_tensor(z)).numpy()
+    np.testing.assert_allclose(linear_posterior.log_prob(z.reshape(-1, 2)).reshape(9, 9), wanted, atol=1e-6)
+    np.testing.assert_allclose(linear_posterior.log_density(first, second), wanted, atol=1e-6)
+
+
+def test_float32_and_small_noise_are_covered_by_the_error_estimate(linear_image):
+    """s_x = 1e-3: the posterior is 1e-4 wide and float32 decodes err by nats; the engine has to notice."""
+    for std in (STD, 1e-2, 1e-3):
+        decoder = Linear().float()
+        x = linear_image.float()
+        posterior = PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(std))).posterior(x)
+        true_std = float(GaussianLikelihood(std).double().std)
+        _, _, evidence = decoder.closed_form(x.double().numpy(), true_std)
+        error = abs(posterior.log_evidence - evidence)
+        assert error <= posterior.log_evidence_error
+        assert error < 1e-3
+
+
+@pytest.mark.parametrize("modes", [1, 2, 3, 4, 5])
+def test_separated_modes_are_all_found_and_weighed(modes):
+    target = {1: [0.5, 0.2], 2: [1.0, 0.2], 3: [0.0, 0.2], 4: [1.0, 0.5], 5: [0.0, 0.2]}[modes]
+    decoder, likelihood = Folded(modes), GaussianLikelihood(0.05).double()
+    x = torch.tensor(target).double().reshape(1, 1, 1, 2)
+    posterior = PosteriorEngine(GenerativeModel(decoder, likelihood)).posterior(x)
+    log_joint = reference.log_joint_of(decoder, reference.gaussian_pixel(float(likelihood.std)), x.numpy())
+    wanted = reference.log_integral(log_joint, np.zeros(2), 6.0, 1600)
+    assert abs(posterior.log_evidence - wanted) <= min(1e-4, posterior.log_evidence_error)
+    assert len(posterior.modes) == modes
+    assert max(m.log_joint for m in posterior.modes) - min(m.log_joint for m in posterior.modes) < 12
+
+
+def test_a_banana_wider_than_the_mode_window_is_covered():
+    """A ridge along a circle: Laplace's window around the mode holds little of the mass."""
+
+    class Ring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Parameter(torch.ones(()).double())
+
+        def forward(self, z):
+            return self.one * ((z**2).sum(-1) + 0.2 * z[:, 0]).reshape(-1, 1, 1, 1)
+
+    x = torch.full((1, 1, 1, 1), 2.0).double()
+    likelihood = GaussianLikelihood(0.05).double()
+    posterior = PosteriorEngine(GenerativeModel(Ring(), likelihood)).posterior(x)
+    log_joint = reference.log_joint_of(Ring(), reference.gaussian_pixel(float(likelihood.std)), x.numpy())
+    wanted = reference.log_integral(log_joint, np.zeros(2), 4.0, 2400)
+    assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
+
+
+def test_mass_outside_the_base_grid_is_found(linear_image):
+    """The image asks for a latent 20 prior standard deviations out."""
+    decoder = Linear(scale=0.2)
+    x = decoder(torch.tensor([[20.0, -15.0]]).double()).detach()
+    posterior = PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(STD).double())).posterior(x)
+    mean, _, evidence = decoder.closed_form(x.numpy(), STD)
+    assert np.abs(mean).max() > 10
+    assert abs(posterior.log_evidence - evidence) < 1e-4
+    np.testing.assert_allclose(posterior.mean, mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_small_networks_match_brute_force(activation, likelihood, generator):
+    """Broad posteriors, kinks of ReLU included."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Linear(2, 16), activation(), nn.Linear(16, 36), nn.Sigmoid(), nn.Unflatten(1, (1, 6, 6))
+        )
+    with torch.no_grad():
+        network[0].weight.mul_(3)
+        network[2].weight.mul_(2)
+    network = network.double()
+    gaussian = likelihood == "gaussian"
+    model = GenerativeModel(network, GaussianLikelihood(0.3).double() if gaussian else BernoulliLikelihood())
+    x = model.likelihood.sample(network(torch.tensor([[0.6, -0.9]]).double()), generator=generator).detach()
+
+    def bernoulli_pixel(x, mean):
+        return np.where(x > 0.5, np.log(mean), np.log(1 - mean))
+
+    log_joint = reference.log_joint_of(
+        network, reference.gaussian_pixel(0.3) if gaussian else bernoulli_pixel, x.numpy()
+    )
+    wanted = reference.log_integral(log_joint, np.zeros(2), 7.0, 1400)
+    posterior = PosteriorEngine(model).posterior(x)
+    assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
+
+
+# --- laws on real images ------------------------------------------------------------------------------------
+
+
+def gap_identity(checkpoint, engine, x: torch.Tensor, disturbance: float = 0.0) -> float:
+    """The larger |ELBO + KL - log p(x)| of base and marginalised q, each term from a source of its own.
+
+    ELBO: Gauss-Hermite in float64 on q's nodes. KL: the engine's. log p(x): independent brute force, disturbed by
+    ``disturbance`` to show that the law can fail.
+    """
+    log_joint = float64_log_joint(checkpoint, x)
+    evidence, change = reference.log_evidence(log_joint)
+    assert change < 1e-4
+    posterior = engine.posterior(x)
+    worst = 0.0
+    for q in (checkpoint.model.encoder.base(x)[0], checkpoint.model.encoder(x)[0]):
+        mean, std = q.mean.double().numpy(), q.std.double().numpy()
+        elbo = reference.elbo_by_hermite(log_joint, mean, std)
+        kl = posterior.kl_from(DiagonalGaussian(torch.as_tensor(mean), torch.as_tensor(std)))
+        worst = max(worst, abs(elbo + kl.value - (evidence + disturbance)))
+    return worst
+
+
+def float64_log_joint(checkpoint, x: torch.Tensor):
+    decoder = deepcopy(checkpoint.model.generative.decoder).double()
+    std = float(checkpoint.model.generative.likelihood.std.double())
+    return reference.log_joint_of(decoder, reference.gaussian_pixel(std), x.double().numpy())
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_elbo_plus_kl_is_the_log_evidence_on_digits(digits: Dataset, digits_2d, digits_engine, index):
+    x = digits.test.pixels(slice(index, index + 1))
+    assert gap_identity(digits_2d, digits_engine, x) < 1e-3
+
+
+def test_a_disturbed_log_evidence_breaks_the_identity(digits: Dataset, digits_2d, digits_engine):
+    assert gap_identity(digits_2d, digits_engine, digits.test.pixels(slice(0, 1)), disturbance=0.01) > 5e-3
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+def test_non_finite_pixels_are_refused(digits_engine):
+    x = torch.zeros(1, 1, 28, 28)
+    x[0, 0, 3, 4] = torch.nan
+    with pytest.raises(InputError, match="pixels that are not finite numbers"):
+        digits_engine.posterior(x)
+
+
+def test_a_decoder_of_nan_is_refused():
+    decoder = Linear()
+    with torch.no_grad():
+        decoder.matrix[3, 1] = torch.nan
+    with pytest.raises(InputError, match="non-finite pixel means"):
+        PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(STD).double()))
+
+
+def test_other_latent_dimensions_are_refused():
+    with pytest.raises(InputError, match="needs two latent dimensions, but this model has 3"):
+        PosteriorEngine(GenerativeModel(nn.Linear(3, 4), GaussianLikelihood(STD), latent_dim=3))
+
+
+def test_constant_and_noise_images_have_an_answer_with_a_small_error(digits_engine, generator):
+    for x in (torch.zeros(1, 28, 28), torch.ones(1, 28, 28), torch.rand(1, 28, 28, generator=generator)):
+        posterior = digits_engine.posterior(x)
+        assert np.isfinite(posterior.log_evidence)
+        assert posterior.log_evidence_error < 1e-2
