@@ -1,5 +1,6 @@
 """Any picture -> one model input: 28x28, white ink on black, placed as MNIST placed its digits."""
 
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -35,12 +36,15 @@ def read_image(source: Path | bytes, name: str) -> Grey:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise InputError(
-                        f"'{name}' measures {image.width:,}x{image.height:,} pixels, more than {MAX_PIXELS:,} in all; "
-                        "make it smaller and try again"
+                        f"'{name}' holds {image.width * image.height:,} pixels, more than {MAX_PIXELS:,}; make it "
+                        "smaller and try again"
                     )
                 return _to_grey(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise InputError(f"'{name}' has too many pixels to decode; make it smaller and try again") from None
+    except Image.DecompressionBombError as bomb:  # Pillow's own limit, above ours, met before the size is known here
+        count = int(re.findall(r"\d+", str(bomb))[0])
+        raise InputError(
+            f"'{name}' holds {count:,} pixels, more than {MAX_PIXELS:,}; make it smaller and try again"
+        ) from None
     except UnidentifiedImageError:
         raise InputError(f"'{name}' is not an image that can be read ({', '.join(FORMATS)}); {_CURE}") from None
     except InputError:

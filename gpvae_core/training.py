@@ -201,7 +201,7 @@ def _epoch(
 
 
 def _not_finite(parts: dict[str, Tensor], step: int, epoch: int) -> InputError:
-    broken = ", ".join(f"{name} = {float(part)}" for name, part in parts.items() if not torch.isfinite(part))
+    broken = ", ".join(f"{name} = {float(part.detach())}" for name, part in parts.items() if not torch.isfinite(part))
     return InputError(
         f"training stopped at step {step} (epoch {epoch}): {broken or 'the sum of the parts'} is not finite; "
         "lower --learning-rate and go on with --resume from the last whole epoch"
@@ -227,11 +227,16 @@ def _resume(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.
     tensors = read_tensors(folder / STATE)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     load_weights(model, weights, folder / STATE)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("adam."):
             _, index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
+            like = parameters[int(index)]
+            # the fused step walks memory: a moment needs its parameter's strides, which the file does not keep
+            moments.setdefault(int(index), {})[key] = (
+                torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            )
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     epoch, best_epoch, best_elbo, seconds = tensors["counters"].tolist()
     return _State(int(epoch), int(best_epoch), best_elbo, seconds)

@@ -1,0 +1,160 @@
+"""Data sets: splits, binary draws, folders, simulation, and downloads with and without a network."""
+
+import gzip
+import hashlib
+import http.server
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import requests
+import torch
+from PIL import Image
+
+from gpvae_core.data import load_dataset
+from gpvae_core.errors import InputError
+from gpvae_core.torchvision_compat import torchvision_datasets
+
+
+def test_digits_need_nothing_and_are_split_by_seed(digits):
+    assert [len(digits.split(s)) for s in ("train", "validation", "test")] == [1294, 144, 359]
+    assert digits.test.pixels().shape == (359, 1, 28, 28)
+    assert 0 <= float(digits.test.pixels().min()) <= float(digits.test.pixels().max()) <= 1
+    again, other = load_dataset("digits"), load_dataset("digits", seed=1)
+    assert np.array_equal(digits.validation.images, again.validation.images)
+    assert not np.array_equal(digits.validation.images, other.validation.images)
+    assert np.array_equal(digits.test.images, other.test.images)
+    assert set(digits.test.labels.tolist()) == set(range(10))
+
+
+def test_mnist_is_whole(mnist):
+    assert [len(mnist.split(s)) for s in ("train", "validation", "test")] == [54_000, 6_000, 10_000]
+    assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert abs(float(mnist.train.pixels().mean()) - 0.1307) < 1e-3
+
+
+@pytest.fixture
+def grey_mnist(tmp_path):
+    """A stand-in mnist.npz of one constant grey."""
+    images = np.full((200, 28, 28), 77, dtype=np.uint8)
+    labels = np.zeros(200, dtype=np.uint8)
+    arrays = {f"{s}_{k}": v for s in ("train", "test") for k, v in (("images", images), ("labels", labels))}
+    np.savez_compressed(tmp_path / "mnist.npz", **arrays)
+    return tmp_path
+
+
+def test_binary_mnist_is_a_draw_and_never_a_threshold(grey_mnist):
+    data = load_dataset("binary-mnist", grey_mnist)
+    assert data.dynamic
+    assert set(np.unique(data.train.images)) == {77}  # drawn anew at each use
+    for part in (data.test, data.validation):
+        assert set(np.unique(part.images)) == {0, 255}
+        assert abs(part.images.mean() / 255 - 77 / 255) < 4 * (0.25 / part.images.size) ** 0.5
+    assert np.array_equal(data.test.images, load_dataset("binary-mnist", grey_mnist, seed=3).test.images)
+    fixed = load_dataset("binary-mnist-fixed", grey_mnist)
+    assert not fixed.dynamic
+    assert set(np.unique(fixed.train.images)) == {0, 255}
+
+
+def test_a_damaged_archive_is_named_with_the_cure(tmp_path):
+    (tmp_path / "mnist.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(InputError, match=r"mnist\.npz is not a whole data set .* delete it"):
+        load_dataset("mnist", tmp_path)
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(InputError, match="data set 'mnits' is unknown; choose one of mnist, omniglot"):
+        load_dataset("mnits")
+
+
+def test_a_folder_of_images_is_a_data_set(tmp_path, digits):
+    for i in range(10):
+        Image.fromarray(digits.train.images[i]).save(tmp_path / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("not an image")
+    data = load_dataset(f"folder:{tmp_path}")
+    assert [len(data.split(s)) for s in ("train", "validation", "test")] == [7, 1, 2]
+    known = {image.tobytes() for image in digits.train.images[:10]}
+    assert {image.tobytes() for image in data.test.images} <= known
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds 0 images"):
+        load_dataset(f"folder:{tmp_path}")
+    with pytest.raises(InputError, match="is not a folder"):
+        load_dataset(f"folder:{tmp_path}/none")
+
+
+def test_simulated_images_keep_their_latents(digits_2d):
+    data = load_dataset("simulated:digits-2d")
+    assert data.test.latents.shape == (2_000, 2)
+    assert data.test.images.dtype == np.float32
+    assert data.test.images.min() < 0  # not clipped
+    residual = data.test.pixels(slice(0, 200)) - digits_2d.model.generative.decode(
+        torch.as_tensor(data.test.latents[:200])
+    )
+    std = float(digits_2d.model.generative.likelihood.std)
+    assert abs(float(residual.std()) / std - 1) < 0.02
+    assert np.abs(data.train.latents.std(0) - 1).max() < 0.05
+
+
+def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
+    def refuse(url, **_):
+        raise requests.ConnectionError("refused", request=requests.Request("GET", url).prepare())
+
+    monkeypatch.setattr(requests, "get", refuse)
+    with pytest.raises(InputError) as caught:
+        load_dataset("mnist", tmp_path)
+    for part in ("no connection to", "copy mnist.npz there", "data set digits"):
+        assert part in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Silence."""
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A local web server with tiny MNIST files, in torchvision's list of mirrors with their checksums."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    resources = []
+    for split, n in (("train", 30), ("t10k", 10)):
+        for kind, array in (
+            ("images-idx3", rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)),
+            ("labels-idx1", rng.integers(0, 10, n, dtype=np.uint8)),
+        ):
+            header = np.array([0x0800 + array.ndim, *array.shape], dtype=">i4").tobytes()
+            name = f"{split}-{kind}-ubyte.gz"
+            data = gzip.compress(header + array.tobytes())
+            (folder / name).write_bytes(data)
+            resources.append((name, hashlib.md5(data).hexdigest()))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    source = torchvision_datasets().MNIST
+    monkeypatch.setattr(source, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(source, "resources", resources)
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def test_mnist_is_downloaded_checked_and_built_once(mirror, tmp_path):
+    data = load_dataset("mnist", tmp_path)
+    assert (len(data.train), len(data.validation), len(data.test)) == (27, 3, 10)
+    raw = gzip.decompress((mirror / "t10k-images-idx3-ubyte.gz").read_bytes())
+    assert data.test.images.tobytes() == raw[16:]
+    for file in mirror.iterdir():
+        file.unlink()
+    assert np.array_equal(load_dataset("mnist", tmp_path).test.images, data.test.images)
+
+
+def test_a_corrupt_download_is_refused(mirror, tmp_path):
+    (mirror / "train-images-idx3-ubyte.gz").write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"could not be downloaded .*hash"):
+        load_dataset("mnist", tmp_path)
+    assert not (tmp_path / "mnist.npz").exists()

@@ -1,0 +1,185 @@
+"""Training: resumable to the last bit, loud when it breaks, and never losing what was saved."""
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gpvae_core.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    write_atomically,
+)
+from gpvae_core.errors import InputError
+from gpvae_core.models import ModelConfig, build
+from gpvae_core.training import TrainingConfig, fit, one_cycle, start_from
+
+SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
+
+
+def config(**changes) -> TrainingConfig:
+    return TrainingConfig(**{"dataset": "tiny", "epochs": 4, "batch_size": 16, "encoder_noise": 0.1, **changes})
+
+
+def train(folder, data, training=None, *, resume=False, stop_after=None, model_config=SMALL):
+    model = build(model_config, seed=0)
+    records = []
+    for record in fit(model, model_config, training or config(), data, folder, resume=resume):
+        records.append(record)
+        if record.epoch == stop_after:
+            break
+    return model, records
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_two_runs_of_one_seed_agree_to_the_last_bit_and_leave_the_global_stream_alone(tmp_path, tiny_dataset):
+    before = torch.get_rng_state()
+    first, _ = train(tmp_path / "a", tiny_dataset)
+    second, _ = train(tmp_path / "b", tiny_dataset)
+    assert same(first, second)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_killed_and_resumed_run_ends_like_one_that_was_not(tmp_path, tiny_dataset):
+    whole, records = train(tmp_path / "whole", tiny_dataset)
+    train(tmp_path / "cut", tiny_dataset, stop_after=2)
+    resumed, rest = train(tmp_path / "cut", tiny_dataset, resume=True)
+    assert [r.epoch for r in rest] == [3, 4]
+    assert same(whole, resumed)
+    assert rest[-1].validation == records[-1].validation
+    assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_the_objective_rises_and_its_parts_are_named(tmp_path, tiny_dataset):
+    _, records = train(tmp_path, tiny_dataset, config(epochs=30, learning_rate=5e-3))
+    assert set(records[0].parts) == {"log_likelihood", "neg_expected_kl_z", "neg_kl_weights"}
+    assert {"live_features", "kl_w", "var_f", "var_h"} <= set(records[0].health)
+    assert set(records[0].validation) == {"elbo", "elbo_base"}
+    assert sum(records[-1].parts.values()) > sum(records[0].parts.values()) + 20
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path, tiny_dataset):
+    _, records = train(tmp_path, tiny_dataset, config(epochs=60, learning_rate=2e-2, patience=3))
+    assert len(records) < 60
+    best = max(records, key=lambda r: r.validation["elbo"])
+    assert records[-1].epoch - best.epoch == 3
+    assert load_checkpoint(tmp_path).training["best_epoch"] == best.epoch == records[-1].best_epoch
+
+
+def test_a_non_finite_objective_stops_with_step_and_part(tmp_path, tiny_dataset):
+    model = build(SMALL, seed=0)
+    with torch.no_grad():
+        model.encoder.weights_mean.log_diagonal[0, 0] = 400.0
+    with pytest.raises(InputError, match=r"stopped at step 0 \(epoch 1\): .*neg_kl_weights.* not finite"):
+        list(fit(model, SMALL, config(), tiny_dataset, tmp_path))
+
+
+def test_dynamic_binarisation_trains_a_bernoulli_model(tmp_path, tiny_dataset):
+    bernoulli = replace(SMALL, likelihood="bernoulli")
+    _, records = train(tmp_path, replace(tiny_dataset, dynamic=True), model_config=bernoulli)
+    assert records[-1].parts["log_likelihood"] > -784 * 0.75
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    rates = [one_cycle(f / 100) for f in range(101)]
+    assert max(rates) == rates[25] == 1.0
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[-1] == pytest.approx(0.0)
+
+
+def test_frozen_parts_stay_and_the_rest_moves(tmp_path, tiny_dataset):
+    fresh = build(SMALL, seed=0)
+    model, _ = train(tmp_path, tiny_dataset, config(psi_lr_scale=0.0, base_lr_scale=0.0))
+    frozen = (".base_encoder.", ".psi_")
+    for name, parameter in model.state_dict().items():
+        moved = not torch.equal(parameter, fresh.state_dict()[name])
+        assert moved != any(part in name for part in frozen), name
+
+
+def test_a_gpvae_starts_from_a_vae_and_from_nothing_else(tmp_path):
+    vae = build(ModelConfig(method="vae", hidden=8, channels=(4, 4, 4)), seed=5)
+    model = build(SMALL, seed=0)
+    start_from(model, vae)
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(model.encoder.base(x).mean, vae.encoder(x).mean)
+    with pytest.raises(InputError, match="another architecture or method"):
+        start_from(model, build(ModelConfig(method="vae", hidden=16), seed=5))
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_round_trips(tmp_path, tiny_dataset):
+    model, _ = train(tmp_path, tiny_dataset, config(epochs=1))
+    loaded = load_checkpoint(tmp_path)
+    assert same(model, loaded.model)
+    assert loaded.config == SMALL
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert len(loaded.digest) == 64
+
+
+def test_another_architecture_names_the_leaf_and_both_shapes(tmp_path):
+    save_checkpoint(tmp_path, build(SMALL, seed=0), SMALL, {})
+    record = json.loads((tmp_path / CONFIG).read_text())
+    record["model"]["hidden"] = 9
+    (tmp_path / CONFIG).write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"encoder\.base_encoder\.head\.weight holds \(4, 8\) .* needs \(4, 9\)"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:1000]), "not a whole safetensors file"),
+        (lambda f: (f / WEIGHTS).write_bytes(b""), "not a whole safetensors file"),
+        (lambda f: (f / CONFIG).write_text("{"), "is not valid JSON"),
+        (lambda f: (f / CONFIG).write_text("{}"), "does not describe a model"),
+        (lambda f: (f / CONFIG).unlink(), "cannot read"),
+        (lambda f: (f / WEIGHTS).unlink(), "there is no checkpoint"),
+    ],
+)
+def test_damaged_checkpoints_get_a_sentence(tmp_path, damage, message):
+    save_checkpoint(tmp_path, build(SMALL, seed=0), SMALL, {})
+    damage(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(tmp_path)
+
+
+def test_a_full_disk_keeps_what_was_saved(tmp_path):
+    """A real failing write: the process may write no file larger than 100 bytes."""
+    target = tmp_path / "model.safetensors"
+    write_atomically(target, b"the earlier weights")
+    code = (
+        "import sys; from pathlib import Path; from gpvae_core.checkpoints import write_atomically\n"
+        "from gpvae_core.errors import InputError\n"
+        "try: write_atomically(Path(sys.argv[1]), bytes(1000))\n"
+        "except InputError as e: print(e)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )
+    assert "cannot write" in result.stdout
+    assert "what was saved before is intact" in result.stdout
+    assert target.read_bytes() == b"the earlier weights"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_the_state_holds_weights_moments_and_counters(tmp_path, tiny_dataset):
+    train(tmp_path, tiny_dataset, config(epochs=1))
+    tensors = read_tensors(tmp_path / "training-state.safetensors")
+    assert tensors["counters"][0] == 1
+    assert any(name.startswith("adam.") for name in tensors)
