@@ -121,7 +121,7 @@ def zoom_figure(first: Array, second: Array, log_density: Array, levels: Array, 
         trace = _polylines(lines(float(level)), "exact p(z|x)", POSTERIOR_COLOUR, "solid", 1.4 + 0.5 * position)
         figure.add_trace(trace.update(legendgroup="exact", showlegend=position == 0, meta={"mass": mass}))
         _label_mass(figure, trace, mass)
-    for q in gaussians:
+    for q in reversed(gaussians):  # the dashed base on top: where both agree, both show
         for position, mass in enumerate(MASSES):
             x, y = ellipse(q, mass)
             figure.add_trace(
@@ -195,12 +195,24 @@ def _polylines(lines: list[Array], name: str, colour: str, dash: str, width: flo
 
 
 def _label_mass(figure: go.Figure, trace: go.Scatter, mass: float) -> None:
-    y = np.asarray(trace.y, dtype=float)
-    if np.isfinite(y).any():
-        top = int(np.nanargmax(y))
-        figure.add_annotation(
-            x=trace.x[top], y=y[top], text=f"{mass:.0%}", showarrow=False, yshift=8, font={"size": 12, "color": "#222"}
-        )
+    """The mass beside its contour: each at another side, so that narrow regions do not stack their labels."""
+    x, y = (np.asarray(values, dtype=float) for values in (trace.x, trace.y))
+    if not np.isfinite(y).any():
+        return
+    index, x_shift, y_shift = {
+        MASSES[0]: (np.nanargmax(x), 16, 0),
+        MASSES[1]: (np.nanargmin(y), 0, -9),
+        MASSES[2]: (np.nanargmax(y), 0, 9),
+    }[mass]
+    figure.add_annotation(
+        x=x[index],
+        y=y[index],
+        text=f"{mass:.0%}",
+        showarrow=False,
+        xshift=x_shift,
+        yshift=y_shift,
+        font={"size": 13, "color": "#222"},
+    )
 
 
 def _centre(q: Gaussian) -> go.Scatter:

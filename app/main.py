@@ -5,5 +5,5 @@ import streamlit as st
 from app.text import TITLE
 from app.views import explore
 
-st.set_page_config(page_title=TITLE, page_icon=":material/target:", layout="wide")
+st.set_page_config(page_title=TITLE, layout="wide")
 st.navigation([st.Page(explore.page, title="Explore", url_path="explore", default=True)], position="hidden").run()

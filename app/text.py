@@ -26,4 +26,5 @@ ZOOM_CAPTION = (
     "The mass, from exact quadrature. Lines enclose 50, 80 and 95 % of the probability of each density: "
     "grey filled p(z|x), red dashed base encoder, blue solid marginalised encoder."
 )
+OFFLINE_TITLE = "Why the digits, not MNIST?"
 OFFLINE = "The page shows the handwritten digits that come with scikit-learn, which need no download:"

@@ -72,7 +72,7 @@ def _to_grey(image: Image.Image) -> Grey:
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(image.convert("L"))
+    return np.array(image.convert("L"))  # a copy that may be written to
 
 
 def to_model_input(grey: Grey, name: str = "image") -> Grey:

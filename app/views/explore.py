@@ -28,19 +28,26 @@ def page() -> None:
 
 
 def _explore() -> None:
-    controls, choice = st.columns([1, 3], gap="medium")
-    with controls:
-        checkpoint, where = _choose_model()
-        way = st.segmented_control(
-            "Where x comes from", [BY_U, BY_NUMBER, AT_RANDOM, UPLOAD], default=BY_U, required=True
-        )
-        rows = _filtered(where.data.test) if way in (BY_U, AT_RANDOM) else np.arange(len(where.data.test))
-    with choice:
-        image = _upload() if way == UPLOAD else _choose_test_image(way, checkpoint, where, rows)
-    if image is None:
-        return
+    model, source, digit = st.columns([2, 3, 4], gap="medium")
+    with model:
+        checkpoint = _choose_checkpoint()
+    where = loaders.source(checkpoint.training["dataset"], checkpoint.training["seed"])
+    with source:
+        ways = [BY_U, BY_NUMBER, AT_RANDOM, UPLOAD]
+        way = st.segmented_control("Where x comes from", ways, default=BY_U, required=True, wrap=True)
+    with digit:
+        test = where.data.test
+        rows = _filtered(test) if way in (BY_U, AT_RANDOM) else np.arange(len(test))
+    image = _upload() if way == UPLOAD else _choose_test_image(way, checkpoint, where, rows)
+    _say_what_is_shown(checkpoint, where)
+    if image is not None:
+        _show(checkpoint, image)
+    _say_why_offline(where)
+
+
+def _show(checkpoint: Checkpoint, image: Array) -> None:
     view = loaders.view(checkpoint.name, checkpoint.digest, image.shape, image.tobytes())
-    pictures, planes = st.columns([1, 3], gap="medium")
+    pictures, planes = st.columns([1, 4], gap="medium")
     with pictures:
         _show_pictures(image, view)
     with planes:
@@ -48,22 +55,28 @@ def _explore() -> None:
     _show_numbers(checkpoint, view)
 
 
-def _choose_model() -> tuple[Checkpoint, loaders.Source]:
+def _choose_checkpoint() -> Checkpoint:
     names = pretrained_names()
-    mnist = loaders.source("mnist", 0)
-    preferred = "digits-2d" if mnist.fallback or "mnist-2d" not in names else "mnist-2d"
-    name = st.selectbox("Checkpoint", names, index=names.index(preferred))
-    checkpoint = loaders.checkpoint(name)
-    where = loaders.source(checkpoint.training["dataset"], checkpoint.training["seed"])
+    offline = loaders.source("mnist", 0).fallback is not None
+    preferred = "digits-2d" if offline or "mnist-2d" not in names else "mnist-2d"
+    return loaders.checkpoint(st.selectbox("Checkpoint", names, index=names.index(preferred)))
+
+
+def _say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
+    """Which data and weights the page shows."""
+    trained = checkpoint.training["dataset"]
     method = {"gpvae": "GPVAE", "vae": "plain VAE"}[checkpoint.config.method]
     st.caption(
-        f"Test images of **{where.data.name}** under **{checkpoint.name}**, a {method} trained on "
-        f"{checkpoint.training['dataset']} (weights {checkpoint.digest[:8]})."
+        f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}**, a {method} trained on "
+        f"{trained} (weights {checkpoint.digest[:8]})."
     )
-    if mnist.fallback:
-        with st.expander("Why the digits, not MNIST?", icon=":material/cloud_off:"):
-            st.write(f"{text.OFFLINE} {mnist.fallback}.")
-    return checkpoint, where
+
+
+def _say_why_offline(where: loaders.Source) -> None:
+    missing = where.fallback or loaders.source("mnist", 0).fallback
+    if missing:
+        with st.expander(text.OFFLINE_TITLE, icon=":material/cloud_off:"):
+            st.write(f"{text.OFFLINE} {missing}.")
 
 
 def _choose_test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, rows: Array) -> Array:
@@ -92,7 +105,7 @@ def _filtered(test: ImageSet) -> Array:
     if test.labels is None:
         return np.arange(len(test))
     classes = ["all", *np.unique(test.labels).tolist()]
-    chosen = st.pills("Digit class", classes, default="all", required=True)
+    chosen = st.pills("Digit class", classes, default="all", required=True, wrap=True)
     return np.arange(len(test)) if chosen == "all" else np.flatnonzero(test.labels == chosen)
 
 
@@ -178,27 +191,22 @@ def _show_planes(view: View) -> None:
 
 def _show_numbers(checkpoint: Checkpoint, view: View) -> None:
     r = view.report
+    own = r["log_evidence_error"]
     rows = [
-        ("exact log p(x)", r["log_evidence"], r["log_evidence_error"], "nats"),
-        ("ELBO of the base encoder", r["elbo_base"], r["kl_base_error"] - r["log_evidence_error"], "nats"),
-        ("KL(base ‖ p(z\\|x))", r["kl_base"], r["kl_base_error"], "nats"),
+        ("exact log p(x)", r["log_evidence"], own),
+        ("ELBO of the base encoder", r["elbo_base"], r["kl_base_error"] - own),
+        ("KL(base ‖ p(z\\|x))", r["kl_base"], r["kl_base_error"]),
     ]
     if r["uncertainty"] is not None:
         rows += [
-            (
-                "ELBO of the marginalised encoder",
-                r["elbo_marginal"],
-                r["kl_marginal_error"] - r["log_evidence_error"],
-                "nats",
-            ),
-            ("KL(marginalised ‖ p(z\\|x))", r["kl_marginal"], r["kl_marginal_error"], "nats"),
-            ("uncertainty U(x)", r["uncertainty"], None, "squared latent units"),
+            ("ELBO of the marginalised encoder", r["elbo_marginal"], r["kl_marginal_error"] - own),
+            ("KL(marginalised ‖ p(z\\|x))", r["kl_marginal"], r["kl_marginal_error"]),
         ]
-    lines = ["| | value | numerical error | unit |", "|:--|--:|--:|:--|"]
-    for name, value, error, unit in rows:
-        shown = f"{value:.3g}" if unit != "nats" else f"{value:.3f}"
-        lines.append(f"| {name} | {shown} | {'' if error is None else f'{error:.0e}'} | {unit} |")
+    lines = ["| | nats | numerical error |", "|:--|--:|--:|"]
+    lines += [f"| {name} | {value:.3f} | {error:.0e} |" for name, value, error in rows]
     st.markdown("\n".join(lines))
+    if r["uncertainty"] is not None:
+        st.markdown(f"Uncertainty **U(x) = {r['uncertainty']:.3g}** squared latent units.")
     if checkpoint.config.likelihood == "gaussian":
         st.caption(text.DENSITY.format(std=float(checkpoint.model.generative.likelihood.std)))
     if r["uncertainty"] is not None:

@@ -1,0 +1,137 @@
+"""The command line: results as JSON and CSV, errors as one sentence and exit code 2."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from gpvae_core.checkpoints import save_checkpoint
+from gpvae_core.cli import cli
+from gpvae_core.errors import InputError
+from gpvae_core.models import ModelConfig, build
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def three_d(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("three-d")
+    config = ModelConfig(latent_dim=3, hidden=8, channels=(4, 4, 4))
+    save_checkpoint(folder, build(config, seed=0), config, {"dataset": "digits", "seed": 0})
+    return folder
+
+
+def test_called_with_nothing_it_explains_itself():
+    result = CliRunner().invoke(cli, [])
+    for word in ("train", "evaluate", "posterior", "rank", "First steps", "pretrained/"):
+        assert word in result.output
+
+
+def test_posterior_by_index_and_by_file_agree(tmp_path, digits):
+    Image.fromarray(digits.test.images[3]).save(tmp_path / "three.png")
+    by_index = json.loads(run("posterior", "--checkpoint", "digits-2d", "--index", 3))
+    by_file = json.loads(run("posterior", "--checkpoint", "digits-2d", "--image", tmp_path / "three.png"))
+    for key in ("log_evidence", "kl_base", "kl_marginal", "elbo_base", "elbo_marginal", "uncertainty"):
+        assert by_index[key] == pytest.approx(by_file[key], abs=1e-6)
+    assert by_index["log_evidence_error"] <= 1e-3
+    assert by_index["kl_base"] > 0
+    assert np.array(by_index["covariance"]).shape == (2, 2)
+
+
+def test_rank_sorts_by_uncertainty(tmp_path, digits, digits_2d):
+    run("rank", "--checkpoint", "digits-2d", "--out", tmp_path / "r.csv")
+    with (tmp_path / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row["uncertainty"]) for row in rows]
+    assert values == sorted(values)
+    assert sorted(int(row["index"]) for row in rows) == list(range(359))
+    hardest = int(rows[-1]["index"])
+    expected = digits_2d.model.encoder.uncertainty(digits.test.pixels(slice(hardest, hardest + 1)))
+    assert values[-1] == pytest.approx(float(expected), rel=1e-4)
+    assert int(rows[-1]["label"]) == digits.test.labels[hardest]
+
+
+def test_evaluate_and_rank_work_in_three_dimensions_and_posterior_says_why_not(three_d, tmp_path):
+    report = json.loads(run("evaluate", "--checkpoint", three_d, "--limit", 20, "--samples", 10))
+    assert report["images"] == 20
+    assert report["iwae_10"] >= report["elbo"] - 3 * report["elbo_stderr"]
+    run("rank", "--checkpoint", three_d, "--limit", 20, "--out", tmp_path / "r.csv")
+    with pytest.raises(InputError, match="needs two latent dimensions, but this model has 3"):
+        run("posterior", "--checkpoint", three_d, "--index", 0)
+
+
+def test_train_then_resume_and_evaluate(tmp_path):
+    out = tmp_path / "run"
+    options = ("--dataset", "digits", "--epochs", 1, "--out", out, "--device", "cpu")
+    output = CliRunner().invoke(cli, ["train", *map(str, options)], catch_exceptions=False)
+    assert output.exit_code == 0
+    for part in ("objective=", "log_likelihood=", "neg_kl_weights=", "live_features=", "elbo_base=", "images/s"):
+        assert part in output.output
+    assert json.loads(run("evaluate", "--checkpoint", out, "--samples", 5))["dataset"] == "digits"
+    with pytest.raises(InputError, match="already holds a run; go on with it by --resume"):
+        run("train", *options)
+    with pytest.raises(InputError, match="was started with seed = 0, not 1"):
+        run("train", *options, "--resume", "--seed", 1)
+    with pytest.raises(InputError, match="holds no run to resume"):
+        run("train", "--out", tmp_path / "none", "--resume")
+
+
+ERRORS = {
+    "data set": (["train", "--dataset", "mnits", "--out", "x"], "data set 'mnits' is unknown; choose one of"),
+    "method": (["train", "--method", "gpvea", "--out", "x"], "'gpvea' is not one of 'vae', 'gpvae'"),
+    "checkpoint": (["rank", "--checkpoint", "nope", "--out", "x"], "there is no checkpoint 'nope': give a name"),
+    "device": (["train", "--device", "warp", "--out", "x"], "device 'warp' is not usable here"),
+    "index": (["posterior", "--checkpoint", "digits-2d", "--index", "999"], "the test set of digits ends at 358"),
+    "neither": (["posterior", "--checkpoint", "digits-2d"], "give one of --index"),
+    "no file": (["posterior", "--checkpoint", "digits-2d", "--image", "no.png"], "cannot read 'no.png'"),
+    "negative": (["train", "--epochs", "0", "--out", "x"], "epochs must be positive, but it is 0"),
+    "grey": (["train", "--likelihood", "bernoulli", "--out", "x"], "needs binary pixels"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_name_the_value_and_the_cure(name, monkeypatch, capsys):
+    arguments, message = ERRORS[name]
+    monkeypatch.setattr(sys, "argv", ["gpvae_core", *arguments])
+    from gpvae_core.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_the_module_runs_as_a_program_with_exit_code_2_on_junk(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    command = [sys.executable, "-m", "gpvae_core", "posterior", "--checkpoint", "digits-2d", "--image"]
+    result = subprocess.run([*command, str(tmp_path / "text.png")], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "is not an image that can be read" in result.stderr
+    assert result.stderr.strip().count("\n") == 0
+    assert result.stdout == ""
+
+
+def test_a_mean_of_iwae_lies_between_elbo_and_evidence(digits, digits_2d, digits_engine):
+    """Burda et al.: ELBO <= IWAE-K <= log p(x), in expectation, with the exact evidence as the ceiling."""
+    from gpvae_core.objectives import elbo, importance_weighted_bound
+
+    x = digits.test.pixels(slice(2, 3))
+    q, model = digits_2d.model.encoder(x), digits_2d.model.generative
+    generator = torch.Generator().manual_seed(0)
+    lower = float(elbo(model, x, q, 4000, generator=generator))
+    bounds = [float(importance_weighted_bound(model, x, q, 50, generator=generator)) for _ in range(40)]
+    evidence = digits_engine.posterior(x).log_evidence
+    error = float(np.std(bounds) / 40**0.5)
+    assert lower < np.mean(bounds) < evidence + 3 * error

@@ -1,0 +1,65 @@
+"""The house rules that can be checked: imports run one way, and nothing happens on import."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def offenders(folder: str, banned: tuple[str, ...]) -> list[str]:
+    files = sorted((ROOT / folder).rglob("*.py")) if (ROOT / folder).is_dir() else [ROOT / folder]
+    return [f"{f.name}: {m}" for f in files for m in sorted(imported(f)) if m.split(".")[0] in banned]
+
+
+def test_imports_run_one_way():
+    assert offenders("gpvae_core", ("app", "streamlit", "plotly", "tests", "benchmarks")) == []
+    assert offenders("app", ("tests", "benchmarks")) == []
+    assert offenders("app/figures.py", ("streamlit", "torch", "gpvae_core")) == []
+    assert offenders("app/compute.py", ("streamlit",)) == []
+
+
+def test_only_the_command_line_prints():
+    pattern = re.compile(r"\b(click\.echo|print|tqdm)\(")
+    printing = {f.name for f in (ROOT / "gpvae_core").rglob("*.py") if pattern.search(f.read_text())}
+    assert printing == {"cli.py"}
+
+
+def test_nothing_happens_on_import():
+    code = (
+        "import torch; before = (torch.get_rng_state().sum(), torch.get_default_dtype(), torch.get_num_threads())\n"
+        "import gpvae_core.cli\n"
+        "assert before == (torch.get_rng_state().sum(), torch.get_default_dtype(), torch.get_num_threads())\n"
+        "import sys; assert 'sklearn' not in sys.modules and 'torchvision' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+
+
+def test_no_pickle():
+    assert [
+        f.name
+        for f in ROOT.glob("gpvae_core/**/*.py")
+        if re.search(r"pickle\.|torch\.(load|save)\(|import pickle", f.read_text())
+    ] == []
+
+
+def test_the_example_in_the_readme_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "nats" in capsys.readouterr().out
