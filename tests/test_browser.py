@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
+from playwright.sync_api import expect, sync_playwright
 
 from tests.browser import find_chromium
 
@@ -66,8 +67,6 @@ def browser():
     executable = find_chromium()
     if executable is None:
         pytest.skip("needs a Chromium: `make browser` installs one, or put chromium on the PATH")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         yield running
@@ -110,9 +109,9 @@ def choose(page, name: str) -> None:
 
 
 def test_the_page_shows_data_checkpoint_planes_and_numbers(page):
-    assert page.get_by_text(re.compile("test images of digits")).is_visible()
-    assert page.get_by_text("Why the digits, not MNIST?").is_visible()
-    assert page.locator(".js-plotly-plot").count() == 3
+    expect(page.get_by_text(re.compile("test images of digits"))).to_be_visible()
+    expect(page.get_by_text("Why the digits, not MNIST?")).to_be_visible()
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
     for row in ("ELBO of the base encoder", "KL(base", "ELBO of the marginalised encoder", "KL(marginalised"):
         assert page.get_by_role("row").filter(has_text=row).count() == 1
     assert page.get_by_test_id("stException").count() == 0
@@ -149,10 +148,10 @@ def test_a_click_on_the_strip_chooses_that_image(page):
     strip = page.locator(".js-plotly-plot").first
     box = strip.bounding_box()
     strip.scroll_into_view_if_needed()
-    label = strip.locator(".xtick").last
+    label = strip.locator(".xtick text").last
     middle = label.bounding_box()
     box = strip.bounding_box()
     page.mouse.click(middle["x"] + middle["width"] / 2, box["y"] + box["height"] * 0.4)
-    page.get_by_text("Test image " + label.inner_text().lstrip("#")).wait_for()
+    page.get_by_text("Test image " + label.text_content().strip().lstrip("#")).wait_for()
     settle(page)
     assert evidence(page) != before

@@ -1,5 +1,6 @@
 """The exact posterior against closed forms, brute force, and its own laws on real images."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import numpy as np
@@ -236,6 +237,15 @@ def test_elbo_plus_kl_is_the_log_evidence_on_digits(digits: Dataset, digits_2d, 
 
 def test_a_disturbed_log_evidence_breaks_the_identity(digits: Dataset, digits_2d, digits_engine):
     assert gap_identity(digits_2d, digits_engine, digits.test.pixels(slice(0, 1)), disturbance=0.01) > 5e-3
+
+
+def test_two_threads_may_ask_at_once(digits: Dataset, digits_engine):
+    """Forward-mode differentiation has one state for the whole process: the engine has to guard it."""
+    images = [digits.test.pixels(slice(i, i + 1)) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = [p.log_evidence for p in pool.map(digits_engine.posterior, images)]
+    alone = [digits_engine.posterior(x).log_evidence for x in images]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------

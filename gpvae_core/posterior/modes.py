@@ -1,5 +1,6 @@
 """All modes of p(z|x) that matter: starts from the base grid, polished by damped Gauss-Newton."""
 
+import threading
 from dataclasses import dataclass
 from math import log, pi
 
@@ -16,6 +17,8 @@ STARTS = 16
 STEPS = 30
 REACH = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MASS_MARGIN = 16.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-7
+
+_FORWARD_MODE = threading.Lock()  # torch has one dual level for the whole process: a second thread's would raise
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _quadratic(model: GenerativeModel, x: Tensor, z: Tensor) -> tuple[Tensor, Te
     for axis in range(z.shape[-1]):
         tangent = torch.zeros_like(z)
         tangent[:, axis] = 1.0
-        with forward_ad.dual_level():
+        with _FORWARD_MODE, forward_ad.dual_level():
             mean, column = forward_ad.unpack_dual(model.decode(forward_ad.make_dual(z, tangent)))
         columns.append(column.flatten(1))
     jacobian = torch.stack(columns, -1)  # (k, P, d)
