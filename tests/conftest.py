@@ -41,6 +41,16 @@ def digits_engine(digits_2d: Checkpoint) -> PosteriorEngine:
     return PosteriorEngine(digits_2d.model.generative)
 
 
+@pytest.fixture(scope="session")
+def mnist_2d() -> Checkpoint:
+    return load_checkpoint("mnist-2d")
+
+
+@pytest.fixture(scope="session")
+def mnist_engine(mnist_2d: Checkpoint) -> PosteriorEngine:
+    return PosteriorEngine(mnist_2d.model.generative)
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)

@@ -42,10 +42,10 @@ def log_integral(log_joint: LogJoint, centre: Array, half: float, n: int) -> flo
     return float(top + np.log(np.exp(values - top).sum()) + 2 * np.log(2 * half / (n - 1)))
 
 
-def find_peak(log_joint: LogJoint, half_width: float = 4.5, n: int = 120) -> Array:
+def find_peak(log_joint: LogJoint, half_width: float = 4.5, n: int = 100) -> Array:
     """The highest point: a grid, then Nelder-Mead from the best of its nodes."""
     z = square(np.zeros(2), half_width, n)
-    best = z[np.argsort(-log_joint(z))[:12]]
+    best = z[np.argsort(-log_joint(z))[:4]]
     results = [
         minimize(lambda p: -log_joint(p[None])[0], start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-7})
         for start in best
@@ -53,7 +53,7 @@ def find_peak(log_joint: LogJoint, half_width: float = 4.5, n: int = 120) -> Arr
     return min(results, key=lambda r: r.fun).x
 
 
-def log_evidence(log_joint: LogJoint, drop: float = 26.0, start: float = 0.01, nodes: int = 60) -> tuple[float, float]:
+def log_evidence(log_joint: LogJoint, drop: float = 26.0, start: float = 0.01, nodes: int = 48) -> tuple[float, float]:
     """log p(x) around the highest peak, and the change when window and resolution last doubled.
 
     The window widens until its whole edge lies ``drop`` nats below the peak, then the lattice is refined until

@@ -235,6 +235,12 @@ def test_elbo_plus_kl_is_the_log_evidence_on_digits(digits: Dataset, digits_2d, 
     assert gap_identity(digits_2d, digits_engine, x) < 1e-3
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_elbo_plus_kl_is_the_log_evidence_on_mnist(mnist: Dataset, mnist_2d, mnist_engine, index):
+    x = mnist.test.pixels(slice(index, index + 1))
+    assert gap_identity(mnist_2d, mnist_engine, x) < 1e-3
+
+
 def test_a_disturbed_log_evidence_breaks_the_identity(digits: Dataset, digits_2d, digits_engine):
     assert gap_identity(digits_2d, digits_engine, digits.test.pixels(slice(0, 1)), disturbance=0.01) > 5e-3
 
