@@ -14,17 +14,16 @@ import torch
 
 from gpvae_core.checkpoints import load_checkpoint, write_atomically
 from gpvae_core.data import load_dataset
-from gpvae_core.evaluation import evaluate_elbo, evaluate_iwae
+from gpvae_core.evaluation import evaluate_elbo
 
 RESULTS = Path(__file__).parent / "results" / "three_seeds.json"
 
 
 def row(folder: str, data_dir: Path) -> dict[str, object]:
-    """Mean test ELBO of the marginalised and the base encoder, and IWAE-100, of one checkpoint."""
+    """Mean test ELBO of the marginalised and of the base encoder of one checkpoint."""
     checkpoint = load_checkpoint(folder)
     test = load_dataset("mnist", data_dir, seed=checkpoint.training["seed"]).test
     values = evaluate_elbo(checkpoint.model, test, seed=0)
-    values["iwae_100"] = evaluate_iwae(checkpoint.model, test, samples=100, seed=0)
     means = {key: round(float(value.double().mean()), 3) for key, value in values.items()}
     std = round(float(checkpoint.model.generative.likelihood.std), 4)
     return {"run": folder, "method": checkpoint.config.method, "seed": checkpoint.training["seed"], "s_x": std, **means}
