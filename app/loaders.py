@@ -13,6 +13,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import uncertainty
+from gpvae_core.images import SIDE
 from gpvae_core.posterior import PosteriorEngine
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
@@ -63,7 +64,17 @@ def scores(name: str, digest: str, spec: str, seed: int) -> Array | None:
 
 
 @st.cache_data(show_spinner="Computing the exact posterior …", max_entries=256)
-def view(name: str, digest: str, shape: tuple[int, int], pixels: bytes) -> View:
-    """Everything the page draws of one uint8 image. Uploads stay in this bounded cache, in memory only."""
-    image = np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+def view(name: str, digest: str, index: int, pixels: bytes) -> View:
+    """Everything the page draws of test image ``index``, shared by all sessions."""
+    return _compute(name, digest, pixels)
+
+
+@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=4, scope="session")
+def private_view(name: str, digest: str, pixels: bytes) -> View:
+    """The same of an uploaded image: kept in the memory of its own session, and gone with it."""
+    return _compute(name, digest, pixels)
+
+
+def _compute(name: str, digest: str, pixels: bytes) -> View:
+    image = np.frombuffer(pixels, dtype=np.uint8).reshape(SIDE, SIDE)
     return compute_view(checkpoint(name), engine(name, digest), image)

@@ -14,7 +14,10 @@ UNCERTAINTY = (
     "dimensions: the paper's score of how hard an image is."
 )
 NO_UNCERTAINTY = "This checkpoint is a plain VAE, without a Gaussian process: it has no U, and the order is by number."
-UPLOAD_HELP = "A photo or drawing of one digit. It is read in memory for this page only, never stored or logged."
+UPLOAD_HELP = (
+    "A photo or drawing of one digit. It stays in the memory of your session, is never written to disk or logged, "
+    "and is gone when you leave."
+)
 PREPROCESSING = (
     "As MNIST was made: inverted if the ground is light, cropped to the ink, scaled into 20x20 pixels, centred by mass."
 )

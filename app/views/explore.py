@@ -38,15 +38,21 @@ def _explore() -> None:
     with digit:
         test = where.data.test
         rows = _filtered(test) if way in (BY_U, AT_RANDOM) else np.arange(len(test))
-    image = _upload() if way == UPLOAD else _choose_test_image(way, checkpoint, where, rows)
+    identity = (checkpoint.name, checkpoint.digest)
+    if way == UPLOAD:
+        image = _upload()
+        view = None if image is None else loaders.private_view(*identity, image.tobytes())
+    else:
+        index = _choose_test_image(way, checkpoint, where, rows)
+        image = where.data.test.images[index]
+        view = loaders.view(*identity, index, image.tobytes())
     _say_what_is_shown(checkpoint, where)
-    if image is not None:
-        _show(checkpoint, image)
+    if view is not None:
+        _show(checkpoint, image, view)
     _say_why_offline(where)
 
 
-def _show(checkpoint: Checkpoint, image: Array) -> None:
-    view = loaders.view(checkpoint.name, checkpoint.digest, image.shape, image.tobytes())
+def _show(checkpoint: Checkpoint, image: Array, view: View) -> None:
     pictures, planes = st.columns([1, 4], gap="medium")
     with pictures:
         _show_pictures(image, view)
@@ -79,7 +85,7 @@ def _say_why_offline(where: loaders.Source) -> None:
             st.write(f"{text.OFFLINE} {missing}.")
 
 
-def _choose_test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, rows: Array) -> Array:
+def _choose_test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, rows: Array) -> int:
     test = where.data.test
     scores = loaders.scores(checkpoint.name, checkpoint.digest, where.data.name, checkpoint.training["seed"])
     if way == BY_NUMBER:
@@ -92,8 +98,7 @@ def _choose_test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, 
         "" if scores is None else f", U = {scores[index]:.3g}, above {_percentile(scores, index):.0f} % of the test set"
     )
     st.write(f"**Test image {index}**{label}{score}")
-    image: Array = test.images[index]
-    return image
+    return index
 
 
 def _percentile(scores: Array, index: int) -> float:
