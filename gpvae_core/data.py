@@ -190,10 +190,12 @@ def _build_omniglot(raw: Path, timeout: float) -> dict[str, Images]:
         folder = raw / source.folder
         archive = _fetch(f"{source.download_url_prefix}/{part}.zip", source.zips_md5[part], folder, timeout)
         shutil.unpack_archive(archive, folder)
-        characters = source(str(raw), background=split == "train", download=False)
-        small = [image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for image, _ in characters]
+        # torchvision's own reader takes the order of the file system, which differs between machines
+        files = sorted((folder / part).rglob("*.png"))
+        small = [Image.open(file).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for file in files]
         arrays[f"{split}_images"] = 255 - np.stack([np.asarray(image) for image in small])
-        arrays[f"{split}_labels"] = np.array([label for _, label in characters], dtype=np.uint16)
+        _, labels = np.unique([str(file.parent) for file in files], return_inverse=True)
+        arrays[f"{split}_labels"] = labels.astype(np.uint16)
     return arrays
 
 

@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import http.server
 import threading
+import zipfile
 from functools import partial
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -116,10 +118,21 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    """A local web server with tiny MNIST files, in torchvision's list of mirrors with their checksums."""
+def served(tmp_path):
+    """A folder and the address at which a local web server serves it."""
     folder = tmp_path / "www"
     folder.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def mirror(served, monkeypatch):
+    """Tiny MNIST files, in torchvision's list of mirrors with their checksums."""
+    folder, address = served
     rng = np.random.default_rng(0)
     resources = []
     for split, n in (("train", 30), ("t10k", 10)):
@@ -132,15 +145,10 @@ def mirror(tmp_path, monkeypatch):
             data = gzip.compress(header + array.tobytes())
             (folder / name).write_bytes(data)
             resources.append((name, hashlib.md5(data).hexdigest()))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     source = torchvision_datasets().MNIST
-    monkeypatch.setattr(source, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(source, "mirrors", [f"{address}/"])
     monkeypatch.setattr(source, "resources", resources)
-    yield folder
-    server.shutdown()
-    server.server_close()
+    return folder
 
 
 def test_mnist_is_downloaded_checked_and_built_once(mirror, tmp_path):
@@ -158,3 +166,26 @@ def test_a_corrupt_download_is_refused(mirror, tmp_path):
     with pytest.raises(InputError, match=r"could not be downloaded .*hash"):
         load_dataset("mnist", tmp_path)
     assert not (tmp_path / "mnist.npz").exists()
+
+
+def test_omniglot_is_downloaded_and_averaged_down(served, tmp_path, monkeypatch):
+    """Black ink on white, 105x105 -> white ink on black, 28x28; background = training, evaluation = test."""
+    folder, address = served
+    source = torchvision_datasets().Omniglot
+    checksums = {}
+    for part, characters in (("images_background", 4), ("images_evaluation", 3)):
+        with zipfile.ZipFile(folder / f"{part}.zip", "w") as archive:
+            for i in range(characters):
+                page = np.full((105, 105), 255, dtype=np.uint8)
+                page[: 15 * (i + 1)] = 0
+                buffer = BytesIO()
+                Image.fromarray(page).convert("1").save(buffer, "PNG")
+                archive.writestr(f"{part}/Greek/character0{i + 1}/000{i}_01.png", buffer.getvalue())
+        checksums[part] = hashlib.md5((folder / f"{part}.zip").read_bytes()).hexdigest()
+    monkeypatch.setattr(source, "zips_md5", checksums)
+    monkeypatch.setattr(source, "download_url_prefix", address)
+    data = load_dataset("omniglot", tmp_path)
+    assert (len(data.train) + len(data.validation), len(data.test)) == (4, 3)
+    for image, label in zip(data.test.images, data.test.labels, strict=True):
+        assert image.mean() / 255 == pytest.approx((int(label) + 1) / 7, abs=0.01)
+        assert image[0].min() == 255
