@@ -125,7 +125,7 @@ def _by_uncertainty(test: ImageSet, rows: Array, scores: Array | None) -> int:
         st.caption(text.NO_UNCERTAINTY)
     order = rows if scores is None else rows[np.argsort(scores[rows], kind="stable")]
     ranks = np.unique(np.linspace(0, len(order) - 1, STRIP).round().astype(int))
-    key = f"rank-{len(order)}"
+    key = f"rank-{rows[0]}-{len(order)}"  # a digit class is known by its first image: each keeps its own position
     clicked = _clicked(f"strip-{key}")
     if clicked is not None and st.session_state.get(f"clicked-{key}") != clicked:
         st.session_state[key] = int(ranks[clicked])
