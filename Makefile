@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: app test setup browser lint figures clean
+.PHONY: app test setup browser lint clean
 
 app: .venv/ready-app
 	$(BIN)/streamlit run app/main.py --server.port $(PORT) --server.headless true

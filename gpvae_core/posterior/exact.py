@@ -70,8 +70,8 @@ class PosteriorEngine:
     def posterior(self, x: Tensor) -> "ExactPosterior":
         """p(z|x) of one image x (C, H, W) or (1, C, H, W), pixels in [0,1].
 
-        Raises InputError on non-finite pixels, on pixels outside the likelihood's support, and where float64 itself
-        cannot reach the tolerance.
+        Where the decoder's own precision is too coarse for the tolerance, the work is done again in float64. Raises
+        InputError on non-finite pixels and on pixels outside the likelihood's support.
         """
         x = x.reshape(1, *x.shape[-3:])
         if not bool(torch.isfinite(x).all()):
