@@ -1,13 +1,17 @@
 """Independent references: plain, slow, float64, and sharing no code with the engine they judge."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_dilation, find_objects, label
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 Array = np.ndarray
 LogJoint = Callable[[Array], Array]
+Box = tuple[Array, Array]  # low and high corner, (2,) each
 
 
 def log_joint_of(decoder: torch.nn.Module, log_pixel: Callable[[Array, Array], Array], x: Array) -> LogJoint:
@@ -15,7 +19,7 @@ def log_joint_of(decoder: torch.nn.Module, log_pixel: Callable[[Array, Array], A
 
     def log_joint(z: Array) -> Array:
         values = []
-        for chunk in np.array_split(z, max(1, len(z) // 1000)):
+        for chunk in np.array_split(z, max(1, len(z) // 64)):  # small chunks stay in the cache
             with torch.no_grad():
                 mean = decoder(torch.as_tensor(chunk)).reshape(len(chunk), -1).numpy()
             prior = -0.5 * (chunk**2).sum(1) - np.log(2 * np.pi)
@@ -29,59 +33,162 @@ def gaussian_pixel(std: float) -> Callable[[Array, Array], Array]:
     return lambda x, mean: -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
 
 
-def square(centre: Array, half: float, n: int) -> Array:
-    """n x n nodes, row-major, of the square centre +- half."""
-    a, b = (np.linspace(c - half, c + half, n) for c in centre)
-    return np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
+# --- where the mass is ----------------------------------------------------------------------------------------
 
 
-def log_integral(log_joint: LogJoint, centre: Array, half: float, n: int) -> float:
-    """Trapezoid over a square on whose edge the integrand has vanished, so that all weights are equal."""
-    values = log_joint(square(centre, half, n))
-    top = values.max()
-    return float(top + np.log(np.exp(values - top).sum()) + 2 * np.log(2 * half / (n - 1)))
+def square(centre: Array, half: float) -> Box:
+    return np.asarray(centre) - half, np.asarray(centre) + half
 
 
-def find_peak(log_joint: LogJoint, half_width: float = 4.5, n: int = 100) -> Array:
-    """The highest point: a grid, then Nelder-Mead from the best of its nodes."""
-    z = square(np.zeros(2), half_width, n)
-    best = z[np.argsort(-log_joint(z))[:4]]
-    results = [
-        minimize(lambda p: -log_joint(p[None])[0], start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-7})
-        for start in best
-    ]
-    return min(results, key=lambda r: r.fun).x
+def boxes_around(field: Array, axis: Array, drop: float = 25.0, margin: int = 3) -> list[Box]:
+    """Bounding boxes, ``margin`` nodes wider, of the connected sets of nodes within ``drop`` nats of the maximum."""
+    labels, _ = label(field > field.max() - drop, structure=np.ones((3, 3)))
+    step = axis[1] - axis[0]
+    found = []
+    for first, second in find_objects(labels):
+        low = np.array([axis[first.start], axis[second.start]]) - margin * step
+        found.append((low, np.array([axis[first.stop - 1], axis[second.stop - 1]]) + margin * step))
+    return merged(found)
 
 
-def log_evidence(log_joint: LogJoint, drop: float = 26.0, start: float = 0.01, nodes: int = 48) -> tuple[float, float]:
-    """log p(x) around the highest peak, and the change when window and resolution last doubled.
+def merged(boxes: list[Box]) -> list[Box]:
+    """The same set as disjoint boxes: two that overlap become their common bounding box."""
+    for i, j in combinations(range(len(boxes)), 2):
+        (a, b), (c, d) = boxes[i], boxes[j]
+        if (np.maximum(a, c) < np.minimum(b, d)).all():
+            rest = [box for k, box in enumerate(boxes) if k not in (i, j)]
+            return merged([*rest, (np.minimum(a, c), np.maximum(b, d))])
+    return boxes
 
-    The window widens until its whole edge lies ``drop`` nats below the peak, then the lattice is refined until
-    doubling it changes the result by less than 1e-5 nats.
+
+def box_around_peak(log_joint: LogJoint, drop: float = 25.0, start: float = 0.01) -> Box:
+    """A square around the highest peak, widened until its whole edge lies ``drop`` nats below it.
+
+    The peak: the best nodes of a coarse grid, then Nelder-Mead.
     """
-    peak = find_peak(log_joint)
-    half = start
-    while _edge_height(log_joint, peak, half) > -drop:
+    z = lattice(square(np.zeros(2), 4.5), (100, 100))
+    results = [
+        minimize(lambda p: -log_joint(p[None])[0], node, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-7})
+        for node in z[np.argsort(-log_joint(z))[:4]]
+    ]
+    peak, half = min(results, key=lambda r: r.fun).x, start
+    top = log_joint(peak[None])[0]
+    while log_joint(_edge(square(peak, half))).max() > top - drop:
         half *= 1.3
-    value = log_integral(log_joint, peak, half, nodes)
-    for doubled in (2 * nodes, 4 * nodes):
-        refined = log_integral(log_joint, peak, half, doubled)
+    return square(peak, half)
+
+
+def _edge(box: Box, n: int = 41) -> Array:
+    z = lattice(box, (n, n), midpoints=False).reshape(n, n, 2)
+    return np.concatenate([z[0], z[-1], z[:, 0], z[:, -1]])
+
+
+def modes_on_grid(field: Array, axis: Array, drop: float = 25.0) -> list[tuple[Array, float]]:
+    """Local maxima of the field with the share of the mass that climbs to each, by descending share."""
+    padded = np.pad(field, 1, constant_values=-np.inf)
+    active = np.argwhere(field > field.max() - drop)
+    row = {tuple(node): k for k, node in enumerate(active)}
+    windows = np.stack([padded[active[:, 0] + a, active[:, 1] + b] for a in range(3) for b in range(3)], 1)
+    uphill = active + np.stack(np.divmod(windows.argmax(1), 3), 1) - 1
+    target = np.array([row[tuple(node)] for node in uphill])
+    while (target[target] != target).any():
+        target = target[target]
+    mass = np.bincount(target, np.exp(field[tuple(active.T)] - field.max()), len(active))
+    peaks = np.flatnonzero(np.bincount(target, minlength=len(active)))
+    return sorted(((axis[active[k]], float(mass[k] / mass.sum())) for k in peaks), key=lambda mode: -mode[1])
+
+
+# --- integrals ------------------------------------------------------------------------------------------------
+
+
+def lattice(box: Box, counts: tuple[int, int], *, midpoints: bool = True) -> Array:
+    """Nodes of a regular lattice over the box, row-major (n, 2): cell midpoints, or corners included."""
+    shares = [(np.arange(n) + 0.5) / n if midpoints else np.arange(n) / (n - 1) for n in counts]
+    axes = [a + t * (b - a) for a, b, t in zip(*box, shares, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+
+
+def log_integral(log_f: LogJoint, boxes: list[Box], spacing: float) -> float:
+    """Trapezoid over boxes on whose edges the integrand has vanished, so that all weights are equal."""
+    terms = []
+    for low, high in boxes:
+        first, second = np.ceil((high - low) / spacing).astype(int)
+        values = log_f(lattice((low, high), (first, second)))
+        terms.append(logsumexp(values) + np.log(np.prod(high - low) / (first * second)))
+    return float(logsumexp(terms))
+
+
+def log_evidence(
+    log_joint: LogJoint, boxes: list[Box], spacing: float, *, tolerance: float = 1e-4, most: int = 6
+) -> tuple[float, float]:
+    """log p(x) and its last change: refined, and widened, until doubling either changes it by less than tolerance."""
+    boxes = grown(log_joint, boxes, spacing)
+    wider = merged([(low - (high - low) / 2, high + (high - low) / 2) for low, high in boxes])
+
+    def outside(z: Array) -> Array:
+        values = np.full(len(z), -np.inf)
+        out = ~np.any([((z > low) & (z < high)).all(1) for low, high in boxes], 0)
+        values[out] = log_joint(z[out])
+        return values
+
+    value = log_integral(log_joint, boxes, spacing)
+    widening = float(np.exp(log_integral(outside, wider, spacing) - value))
+    masks = [np.ones(tuple(np.ceil((high - low) / spacing).astype(int)), bool) for low, high in boxes]
+    for _ in range(most + 1):
+        refined, masks = _masked_integral(log_joint, boxes, masks)
         change, value = abs(refined - value), refined
-        if change < 1e-5:
+        if 0 < change < tolerance:
             break
-    return value, change
+    return value, change + widening
 
 
-def _edge_height(log_joint: LogJoint, peak: Array, half: float) -> float:
-    side = np.linspace(-half, half, 41)
-    edge = np.concatenate([np.stack([side, np.full(41, s)], 1) for s in (-half, half)])
-    edge = np.concatenate([edge, edge[:, ::-1]]) + peak
-    return float(log_joint(edge).max() - log_joint(peak[None])[0])
+def _masked_integral(
+    log_joint: LogJoint, boxes: list[Box], masks: list[Array], drop: float = 25.0
+) -> tuple[float, list[Array]]:
+    """The midpoint rule over the cells in the masks, and those of the halved cells that can matter."""
+    fields = []
+    for box, mask in zip(boxes, masks, strict=True):
+        fields.append(np.full(mask.shape, -np.inf))
+        fields[-1][mask] = log_joint(lattice(box, mask.shape)[mask.ravel()])
+    cells = [np.log(np.prod(high - low) / mask.size) for (low, high), mask in zip(boxes, masks, strict=True)]
+    top = max(field.max() for field in fields)
+    finer = [np.kron(binary_dilation(f > top - drop, np.ones((3, 3))), np.ones((2, 2))) > 0 for f in fields]
+    return float(logsumexp([logsumexp(f) + cell for f, cell in zip(fields, cells, strict=True)])), finer
 
 
-def elbo_by_hermite(log_joint: LogJoint, mean: Array, std: Array, order: int = 48) -> float:
-    """E_q[log p(x,z) - log q(z)] on q's own Gauss-Hermite nodes."""
-    x, w = np.polynomial.hermite.hermgauss(order)
-    z = np.stack(np.meshgrid(*(m + np.sqrt(2) * s * x for m, s in zip(mean, std, strict=True)), indexing="ij"), -1)
-    weight = np.outer(w, w).ravel() / np.pi
-    return float(weight @ log_joint(z.reshape(-1, 2)) + np.log(2 * np.pi * np.e * std[0] * std[1]))
+def grown(log_joint: LogJoint, boxes: list[Box], spacing: float, drop: float = 25.0) -> list[Box]:
+    """The boxes with every side moved to where the integrand has fallen ``drop`` nats below the top, and no further."""
+    top = max(log_joint(lattice(box, (40, 40))).max() for box in boxes)
+    result = []
+    for start in boxes:
+        low, high = (corner.copy() for corner in start)
+        side, moved = 0.2 * (high - low), True
+        while moved:
+            moved = False
+            for axis, corner, sign in ((0, low, -1), (0, high, 1), (1, low, -1), (1, high, 1)):
+                edge = [low.copy(), high.copy()]
+                edge[0][axis] = edge[1][axis] = corner[axis]
+                along = max(2, int((high - low)[1 - axis] / spacing))
+                values = log_joint(lattice((edge[0], edge[1]), (1, along) if axis == 0 else (along, 1)))
+                if values.max() > top - drop:
+                    corner[axis] += sign * side[axis]
+                    top, moved = max(top, values.max()), True
+        z = lattice((low, high), tuple(np.ceil((high - low) / spacing).astype(int)))
+        held = z[log_joint(z) > top - drop]
+        if len(held):
+            result.append((held.min(0) - 3 * spacing, held.max(0) + 3 * spacing))
+    return merged(result)
+
+
+def elbo(
+    log_joint: LogJoint, mean: Array, std: Array, *, tolerance: float = 1e-4, most: int = 257
+) -> tuple[float, float]:
+    """E_q[log p(x,z) - log q(z)] of a diagonal Gaussian and its last change, by trapezoid over a disc of 7.5 std."""
+    n, value, change = 33, np.inf, np.inf
+    while n <= most and change > tolerance:
+        u = lattice(square(np.zeros(2), 7.5), (n, n))
+        u = u[(u**2).sum(1) < 7.5**2]
+        weight = np.exp(-0.5 * (u**2).sum(1))
+        refined = float((weight / weight.sum()) @ log_joint(mean + std * u))
+        change, value, n = abs(refined - value), refined, 2 * n - 1
+    return value + float(np.log(2 * np.pi * np.e * std[0] * std[1])), change
