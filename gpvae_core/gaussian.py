@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from math import log, pi
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,8 +35,34 @@ class DiagonalGaussian:
         """KL(q || N(0, I)) in nats, summed over the last dimension."""
         return 0.5 * (self.std**2 + self.mean**2 - 1 - 2 * torch.log(self.std)).sum(-1)
 
+    @property
+    def scale_tril(self) -> Tensor:
+        """Diag(std), the Cholesky factor of the covariance, (..., d, d)."""
+        return torch.diag_embed(self.std)
+
     def __getitem__(self, rows: int | slice | Tensor) -> "DiagonalGaussian":
         return DiagonalGaussian(self.mean[rows], self.std[rows])
+
+
+@dataclass(frozen=True)
+class FullGaussian:
+    """q(z) = N(z; mean, L L') for each row; ``mean`` (..., d), ``scale_tril`` = L (..., d, d), lower triangular."""
+
+    mean: Tensor
+    scale_tril: Tensor
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z) in nats."""
+        step = torch.linalg.solve_triangular(self.scale_tril, (z - self.mean)[..., None], upper=False)[..., 0]
+        quadratic: Tensor = (step**2 + LOG_2PI).sum(-1)
+        return -0.5 * quadratic - self._log_det()
+
+    def entropy(self) -> Tensor:
+        """-E log q, in nats."""
+        return self._log_det() + 0.5 * self.mean.shape[-1] * (1 + LOG_2PI)
+
+    def _log_det(self) -> Tensor:
+        return torch.log(self.scale_tril.diagonal(dim1=-2, dim2=-1)).sum(-1)
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
@@ -50,12 +75,3 @@ def kl_cholesky_to_prior(mean: Tensor, log_diagonal: Tensor, scale_tril: Tensor)
     p = mean.shape[-1]
     trace = (scale_tril**2).sum((-2, -1))
     return 0.5 * (trace + (mean**2).sum(-1) - p) - log_diagonal.sum(-1)
-
-
-def gauss_hermite(q: DiagonalGaussian, order: int) -> tuple[Tensor, Tensor]:
-    """Tensor-product Gauss-Hermite nodes (order^d, d) and weights (order^d, sum 1) for one q, mean (d,)."""
-    x, w = np.polynomial.hermite_e.hermegauss(order)
-    dim = q.mean.shape[-1]
-    axes = torch.tensor(np.stack(np.meshgrid(*[x] * dim, indexing="ij"), -1).reshape(-1, dim)).to(q.mean)
-    weights = torch.tensor(np.prod(np.meshgrid(*[w / w.sum()] * dim, indexing="ij"), axis=0).ravel()).to(q.mean)
-    return q.mean + q.std * axes, weights

@@ -1,9 +1,12 @@
 """Closed forms for Gaussians against torch.distributions and moments."""
 
+import numpy as np
+import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from gpvae_core.gaussian import DiagonalGaussian, gauss_hermite, kl_cholesky_to_prior, standard_normal_log_prob
+from gpvae_core.gaussian import DiagonalGaussian, FullGaussian, kl_cholesky_to_prior, standard_normal_log_prob
+from gpvae_core.posterior.divergences import hermite
 
 
 def q() -> DiagonalGaussian:
@@ -30,14 +33,18 @@ def test_full_covariance_kl_matches_torch_distributions(generator):
 
 
 def test_gauss_hermite_integrates_polynomials_exactly():
-    one = q()[0]
-    z, w = gauss_hermite(one, 6)
-    assert z.shape == (36, 2)
-    torch.testing.assert_close(w.sum(), torch.tensor(1.0).double())
-    wanted = (one.mean[0] ** 2 + one.std[0] ** 2) * (one.mean[1] ** 3 + 3 * one.mean[1] * one.std[1] ** 2)
-    torch.testing.assert_close((w * z[:, 0] ** 2 * z[:, 1] ** 3).sum(), wanted)
+    nodes, weights = hermite(6)
+    z = np.array([0.3, -1.2]) + nodes * np.array([0.5, 2.0])
+    assert weights @ z[:, 0] ** 4 == pytest.approx(0.3**4 + 6 * 0.3**2 * 0.5**2 + 3 * 0.5**4, rel=1e-12)
+    assert weights @ (z[:, 0] ** 2 * z[:, 1] ** 2) == pytest.approx((0.09 + 0.25) * (1.44 + 4), rel=1e-12)
 
 
+def test_full_gaussian_matches_torch(generator):
+    mean, tril = torch.randn(3, 2, generator=generator), torch.tril(torch.rand(3, 2, 2, generator=generator) + 0.2)
+    q, wanted = FullGaussian(mean, tril), torch.distributions.MultivariateNormal(mean, scale_tril=tril)
+    z = torch.randn(3, 2, generator=generator)
+    torch.testing.assert_close(q.log_prob(z), wanted.log_prob(z))
+    torch.testing.assert_close(q.entropy(), wanted.entropy())
 def test_draws_have_the_moments_and_leave_the_global_stream_alone(generator):
     before = torch.get_rng_state()
     z = q().rsample(200_000, generator=generator)

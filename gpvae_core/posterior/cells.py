@@ -1,13 +1,15 @@
 """Adaptive cubature over the plane: binary cells where the mass is, a Gauss-Kronrod rule in each."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import roots_legendre
 
-from gpvae_core.posterior.grid import Array
+from gpvae_core.posterior.interpolation import Fine, midpoint_square
+from gpvae_core.posterior.joint import Array, Task
 
 # A cell is a node of a binary tree per axis: (level_1, index_1, level_2, index_2), sides = root / 2^level.
 Key = tuple[int, int, int, int]
@@ -62,17 +64,17 @@ class Leaf:
 class Cubature:
     """int exp(log_f(u)) du over the plane, refined until its error estimate falls below a relative tolerance.
 
-    The covered region is the union of ``windows``; it grows where the integrand flows over an outer edge.
-    ``log_f`` takes points (n, 2) and returns (n,). ``offset`` is a value near the maximum of log_f.
+    Cells are rectangles in u with z = origin + frame @ u. The covered region is the union of ``windows``; it grows
+    where the integrand flows over an outer edge. ``offset`` is a value near the maximum of log_f.
     """
 
-    def __init__(
-        self, log_f: Callable[[Array], Array], windows: list[Window], root: float, cell: float, offset: float
-    ) -> None:
+    def __init__(self, origin: Array, frame: Array, windows: list[Window], cell: float, offset: float) -> None:
         self.rule = gauss_kronrod_15()
-        self.log_f = log_f
+        self.centre = origin
+        self.frame = frame
         self.windows = windows
         self.offset = offset
+        root = 4 * max(float(np.abs([w.low for w in windows]).max()), float(np.abs([w.high for w in windows]).max()))
         levels = int(np.ceil(np.log2(2 * root / cell)))
         self.side = cell * 2.0**levels
         self.origin = -self.side / 2 - cell / 2  # u = 0 is the middle of a cell, not a corner of four
@@ -80,10 +82,10 @@ class Cubature:
         self.refined: dict[Key, int] = {}
         self._cache: dict[Key, Leaf] = {}
 
-    def run(self, tolerance: float, max_evaluations: int) -> None:
+    def run(self, tolerance: float, max_evaluations: int) -> Task[None]:
         """Refine until ``error`` <= tolerance * integral, or until the budget is spent (``error`` then says so)."""
         while True:
-            self.leaves = self._evaluate(self._subdivide())
+            self.leaves = yield from self._evaluate(self._subdivide())
             if self.evaluations >= max_evaluations or not (self._refine(tolerance) or self._grow(tolerance)):
                 return
 
@@ -93,7 +95,7 @@ class Cubature:
 
     @property
     def log_integral(self) -> float:
-        return self.offset + float(np.log(self._integrals()[0].sum()))
+        return self.offset + float(np.log(self._integrals()[0].sum())) + self._log_jacobian
 
     @property
     def relative_error(self) -> float:
@@ -101,15 +103,38 @@ class Cubature:
         fine, errors = self._integrals()
         return float(errors.sum() / fine.sum())
 
-    def points_and_weights(self) -> tuple[Array, Array]:
-        """All nodes (n, 2) and their shares exp(log_f) * weight / integral, summing to 1."""
-        nodes = np.concatenate([self._nodes(leaf.low, leaf.high) for leaf in self.leaves.values()])
-        shares = np.concatenate([(self._scaled(leaf) * self._weights(leaf)).ravel() for leaf in self.leaves.values()])
-        return nodes, shares / shares.sum()
+    def sum_error(self, terms: Array) -> float:
+        """Error of a sum of ``terms`` (n,), quadrature weights included, over the nodes: coarse against fine rule."""
+        ratio = np.outer(self.rule.coarse_weights / self.rule.weights, np.ones(len(self.rule.nodes)))
+        cells = terms.reshape(len(self.leaves), *ratio.shape)
+        coarse = np.stack([(cells * r).sum((1, 2)) for r in (ratio, ratio.T)])
+        return float(np.abs(coarse - cells.sum((1, 2))).sum())
 
-    def interpolate(self, u: Array, outside: float = -np.inf) -> Array:
-        """log_f at points (n, 2) from each cell's polynomial of degree 14 in each axis; ``outside`` off the cells."""
-        result = np.full(len(u), outside)
+    @property
+    def _log_jacobian(self) -> float:
+        return float(np.linalg.slogdet(self.frame)[1])
+
+    @property
+    def points(self) -> Array:
+        """All nodes, (n, 2)."""
+        return self._place(np.concatenate([self._nodes(leaf.low, leaf.high) for leaf in self.leaves.values()]))
+
+    @property
+    def values(self) -> Array:
+        """log_f at the nodes, (n,)."""
+        return np.concatenate([leaf.log_values.ravel() for leaf in self.leaves.values()])
+
+    @property
+    def log_cell(self) -> Array:
+        """Logarithm of each node's quadrature weight, (n,)."""
+        weights = np.concatenate([self._weights(leaf).ravel() for leaf in self.leaves.values()])
+        log_weights: Array = np.log(weights) + self._log_jacobian
+        return log_weights
+
+    def interpolate(self, z: Array) -> Array:
+        """log_f at points (n, 2) from each cell's polynomial of degree 14 in each axis; -inf off the cells."""
+        u = (z - self.centre) @ np.linalg.inv(self.frame).T
+        result = np.full(len(u), -np.inf)
         for leaf in self.leaves.values():
             inside = np.flatnonzero(((u >= leaf.low) & (u <= leaf.high)).all(-1))
             if len(inside):
@@ -118,13 +143,20 @@ class Cubature:
                 result[inside] = np.einsum("ni,ij,nj->n", first, leaf.log_values, second)
         return result
 
-    def resample(self, per_axis: int) -> tuple[Array, Array]:
-        """log_f on a midpoint lattice inside every cell, and each lattice cell's area: both (leaves, m*m)."""
-        midpoints = (np.arange(per_axis) + 0.5) / per_axis * 2 - 1
-        basis = lagrange_basis(self.rule.nodes, midpoints)
-        values = [(basis @ leaf.log_values @ basis.T).ravel() for leaf in self.leaves.values()]
-        areas = [np.full(per_axis**2, np.prod(leaf.high - leaf.low) / per_axis**2) for leaf in self.leaves.values()]
-        return np.stack(values), np.stack(areas)
+    def holds(self, z: Array) -> NDArray[np.bool_]:
+        """Whether each point (n, 2) lies in a cell."""
+        return np.isfinite(self.interpolate(z))
+
+    def resample(self, samples: int) -> Fine:
+        """log_f on small rectangles that tile every cell, about ``samples`` in all."""
+        per_axis = int(np.clip(np.sqrt(samples / len(self.leaves)), 15, 150))
+        tile = midpoint_square(per_axis)
+        basis = lagrange_basis(self.rule.nodes, 2 * tile[:per_axis, 1])
+        leaves = list(self.leaves.values())
+        points = [(leaf.low + leaf.high) / 2 + tile * (leaf.high - leaf.low) for leaf in leaves]
+        values = [(basis @ leaf.log_values @ basis.T).ravel() for leaf in leaves]
+        sides = [np.tile(self.frame * (leaf.high - leaf.low) / per_axis, (len(tile), 1, 1)) for leaf in leaves]
+        return Fine(self._place(np.concatenate(points)), np.concatenate(values), np.concatenate(sides))
 
     # --- the tree ---------------------------------------------------------------------------------------------
 
@@ -155,15 +187,19 @@ class Cubature:
         low = self.origin + sides * np.array([key[1], key[3]])
         return low, low + sides
 
-    def _evaluate(self, keys: list[Key]) -> dict[Key, Leaf]:
+    def _evaluate(self, keys: list[Key]) -> Task[dict[Key, Leaf]]:
         fresh = [key for key in keys if key not in self._cache]
         if fresh:
             boxes = [self._box(key) for key in fresh]
-            values = self.log_f(np.concatenate([self._nodes(*box) for box in boxes]))
+            values = yield self._place(np.concatenate([self._nodes(*box) for box in boxes]))
             n = len(self.rule.nodes)
             for key, box, part in zip(fresh, boxes, values.reshape(-1, n, n), strict=True):
                 self._cache[key] = Leaf(*box, part)
         return {key: self._cache[key] for key in keys}
+
+    def _place(self, u: Array) -> Array:
+        z: Array = self.centre + u @ self.frame.T
+        return z
 
     def _nodes(self, low: Array, high: Array) -> Array:
         first, second = (low[j] + (high[j] - low[j]) * (self.rule.nodes + 1) / 2 for j in (0, 1))

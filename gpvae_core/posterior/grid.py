@@ -1,18 +1,18 @@
 """The base grid: a decoder's means over the prior box, decoded once, that answers for any image at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
+from gpvae_core.checkpoints import write_tensors
 from gpvae_core.errors import InputError
 from gpvae_core.gaussian import standard_normal_log_prob
 from gpvae_core.generative import GenerativeModel
-
-Array = NDArray[np.float64]
-CHUNK = 512  # decodes at once: fits the caches
+from gpvae_core.posterior.joint import CHUNK, Array
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,17 @@ class BaseGrid:
         """The nodes, (n*n, 2)."""
         return grid_points(self.axis, self.axis)
 
-    def log_joint(self, model: GenerativeModel, x: Tensor) -> Array:
-        """log p(x, z) at the nodes in nats, (n, n): one matrix product, exact to float32 cancellation.
+    @torch.no_grad()
+    def log_joint(self, model: GenerativeModel, images: Tensor) -> Array:
+        """log p(x, z) at the nodes in nats, (B, n, n) for images (B, C, H, W): one matrix product.
 
-        Good to about 1e-6 |x|^2 / s_x^2 nats: enough to search and to draw, not to integrate.
+        Good to about 1e-6 |x|^2 / s_x^2 nats, by cancellation: enough to search and to draw, not to integrate.
         """
-        linear = self.eta @ x.flatten().to(self.eta)
-        field = (linear + self.constant).double() + model.likelihood.log_base(x).double().sum()
+        x = images.flatten(1).to(self.eta)
+        linear = (self.eta @ x[0])[None] if len(x) == 1 else x @ self.eta.T
+        base = model.likelihood.log_base(images).flatten(1).sum(1).to(self.eta)
         n = len(self.axis)
-        values: Array = field.reshape(n, n).cpu().numpy()
+        values: Array = (linear + self.constant + base[:, None]).reshape(-1, n, n).cpu().double().numpy()
         return values
 
 
@@ -59,15 +61,36 @@ def build_grid(model: GenerativeModel, half_width: float, nodes: int) -> BaseGri
     parameter = next(model.parameters(), torch.zeros(()))
     axis = np.linspace(-half_width, half_width, nodes)
     z = torch.as_tensor(grid_points(axis, axis), dtype=parameter.dtype, device=parameter.device)
-    etas, constants = [], []
-    for chunk in z.split(CHUNK):
-        eta, normaliser = model.likelihood.natural(model.decode(chunk))
-        etas.append(eta.flatten(1))
-        constants.append(standard_normal_log_prob(chunk) - normaliser.flatten(1).sum(-1))
-    grid = BaseGrid(axis, torch.cat(etas), torch.cat(constants))
-    if not bool(torch.isfinite(grid.constant).all()):
+    eta = constant = z.new_empty(0)
+    for start in range(0, len(z), CHUNK):
+        chunk = z[start : start + CHUNK]
+        part, normaliser = model.likelihood.natural(model.decode(chunk))
+        if start == 0:
+            eta, constant = z.new_empty(len(z), part[0].numel()), z.new_empty(len(z))
+        eta[start : start + CHUNK] = part.flatten(1)
+        constant[start : start + CHUNK] = standard_normal_log_prob(chunk) - normaliser.flatten(1).sum(-1)
+    if not bool(torch.isfinite(constant).all()):
         raise InputError(
             "the decoder gives non-finite pixel means inside the prior box; its weights are damaged or its inputs "
             "need another scale: train it again or restore the checkpoint"
         )
+    return BaseGrid(axis, eta, constant)
+
+
+def open_grid(model: GenerativeModel, half_width: float, nodes: int, folder: Path, digest: str) -> BaseGrid:
+    """``build_grid``, kept in ``folder`` under the checkpoint's digest; a file that does not fit is made anew."""
+    path = folder / f"{digest}-{half_width:g}-{nodes}.safetensors"
+    parameter = next(model.parameters(), torch.zeros(()))
+    if path.exists():
+        try:
+            tensors = load_file(path)
+            return BaseGrid(
+                np.linspace(-half_width, half_width, nodes),
+                tensors["eta"].to(parameter),
+                tensors["constant"].to(parameter),
+            )
+        except (OSError, ValueError, KeyError, RuntimeError):  # truncated or foreign: a cache may be rebuilt
+            path.unlink(missing_ok=True)
+    grid = build_grid(model, half_width, nodes)
+    write_tensors(path, {"eta": grid.eta, "constant": grid.constant})
     return grid

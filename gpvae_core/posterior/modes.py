@@ -1,24 +1,22 @@
-"""All modes of p(z|x) that matter: starts from the base grid, polished by damped Gauss-Newton."""
+"""All modes of p(z|x) that matter: starts from the base grid, polished by damped Gauss-Newton on real decodes."""
 
-import threading
 from dataclasses import dataclass
 from math import log, pi
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import maximum_filter
-from torch import Tensor
-from torch.autograd import forward_ad
 
-from gpvae_core.generative import GenerativeModel
-from gpvae_core.posterior.grid import Array, BaseGrid
+from gpvae_core.posterior.grid import BaseGrid
+from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
+from gpvae_core.posterior.joint import Array, Decoded, Index
 
-STARTS = 16
-STEPS = 30
-REACH = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
-MASS_MARGIN = 16.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-7
-
-_FORWARD_MODE = threading.Lock()  # torch has one dual level for the whole process: a second thread's would raise
+STARTS = 12  # a posterior of digits has one to four modes
+STEPS = 40
+SETTLED = 1e-3  # nats that the last step may still promise: it is taken on trust
+STRIDE = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
+MARGIN = 12.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-5
+FINE = np.linspace(-1, 1, 17)  # where the field is interpolated around a node, in grid spacings
 
 
 @dataclass(frozen=True)
@@ -34,91 +32,103 @@ class Mode:
         """Laplace's estimate of the log mass around the mode, in nats."""
         return self.log_joint + log(2 * pi) - 0.5 * float(np.linalg.slogdet(self.precision)[1])
 
+    @property
+    def frame(self) -> Array:
+        """A with A A' = precision^-1: z = location + A u makes the Laplace approximation standard normal in u."""
+        eigenvalues, vectors = np.linalg.eigh(self.precision)
+        frame: Array = vectors / np.sqrt(eigenvalues)
+        return frame
 
-def find_modes(model: GenerativeModel, x: Tensor, grid: BaseGrid, field: Array) -> list[Mode]:
-    """Modes by descending Laplace mass, none repeated; ``field`` is the log joint on ``grid``."""
-    starts = _starts(grid, field)
-    inside = np.abs(starts).max(1) < grid.axis[-2] - 1e-9
-    reach = np.where(inside, REACH * grid.spacing, np.inf)  # beyond the grid's edge a mode can be anywhere
-    location, value, precision = _gauss_newton(
-        model, x, *(torch.as_tensor(a, dtype=x.dtype, device=x.device) for a in (starts, reach))
-    )
-    found = [Mode(z, float(v), h) for z, v, h in zip(_np(location), _np(value), _np(precision), strict=True)]
+    def distance(self, z: Array) -> Array:
+        """From the mode to points (..., 2), in its own standard deviations."""
+        step = z - self.location
+        distance: Array = np.sqrt(np.einsum("...i,ij,...j->...", step, self.precision, step))
+        return distance
+
+
+def find_modes(joint: Decoded, grid: BaseGrid, fields: Array) -> list[list[Mode]]:
+    """For each image its modes by descending Laplace mass, none repeated; ``fields`` (B, n, n) holds log p(x, z)."""
+    starts = [summits(grid.axis, field)[0][:STARTS] for field in fields]
+    owner = np.repeat(np.arange(len(fields)), [len(s) for s in starts])
+    z = np.concatenate(starts)
+    inside = np.abs(z).max(1) < grid.axis[-2] - 1e-9
+    reach = np.where(inside, STRIDE * grid.spacing, np.inf)  # beyond the grid's edge a mode can be anywhere
+    z, value, precision = _climb(joint, owner, z, reach)
+    found = [Mode(*parts) for parts in zip(z, value.tolist(), precision, strict=True)]
+    return [distinct([found[k] for k in np.flatnonzero(owner == image)]) for image in range(len(fields))]
+
+
+def distinct(found: list[Mode]) -> list[Mode]:
+    """The modes within MARGIN of the best, by descending mass, without those that repeat a better one."""
+    found = sorted(found, key=lambda mode: -mode.log_mass)
     kept: list[Mode] = []
-    for mode in sorted(found, key=lambda m: -m.log_mass):
-        if kept and mode.log_mass < kept[0].log_mass - MASS_MARGIN:
-            break
-        if all(_distance(mode, other) > 0.5 for other in kept):
+    for mode in found:
+        if mode.log_mass > found[0].log_mass - MARGIN and all(other.distance(mode.location) > 0.5 for other in kept):
             kept.append(mode)
     return kept
 
 
-def _np(t: Tensor) -> Array:
-    values: Array = t.double().cpu().numpy()
-    return values
+def summits(axis: Array, field: Array) -> tuple[Array, Array, Array]:
+    """Local maxima of one field (n, n) between the nodes, highest first: places (k, 2), values, curvatures (k, 2, 2).
 
-
-def _distance(mode: Mode, other: Mode) -> float:
-    """In the standard deviations of the other mode."""
-    step = mode.location - other.location
-    return float(np.sqrt(step @ other.precision @ step))
-
-
-def _starts(grid: BaseGrid, field: Array) -> Array:
-    """The nodes highest after the ascent that a quadratic through their 3x3 neighbourhood promises, (k, 2).
-
-    A peak narrower than the grid's spacing can lie tens of nats above the node nearest to it, so raw values do
-    not order the candidates.
+    A peak narrower than the spacing can lie tens of nats above the node nearest to it; log p(x, z) itself is smooth,
+    so the polynomial through the 7x7 nodes around each local maximum finds it. Curvature: minus the second
+    derivatives there, not below the prior's.
     """
-    i, k = np.nonzero(field == maximum_filter(field, size=3, mode="nearest"))
-    i, k = i.clip(1, len(field) - 2), k.clip(1, len(field) - 2)
-    f = field
-    slope = np.stack([f[i + 1, k] - f[i - 1, k], f[i, k + 1] - f[i, k - 1]], -1) / 2
-    bend = [f[i + 1, k] - 2 * f[i, k] + f[i - 1, k], f[i, k + 1] - 2 * f[i, k] + f[i, k - 1]]
-    gain = sum(slope[:, j] ** 2 / np.maximum(-2 * bend[j], 1e-6) for j in (0, 1))
-    order = np.argsort(-(f[i, k] + np.minimum(gain, np.abs(slope).sum(-1))))[:STARTS]
-    starts: Array = np.stack([grid.axis[i[order]], grid.axis[k[order]]], -1)
-    return starts
+    spacing = axis[1] - axis[0]
+    node = np.argwhere(field == maximum_filter(field, size=3, mode="nearest"))
+    centre = node.clip(REACH, len(field) - 1 - REACH)
+    windows = sliding_window_view(field, (len(STENCIL), len(STENCIL)))[tuple((centre - REACH).T)]
+    weights = basis(FINE)
+    fine = np.einsum("ai,kij,bj->kab", weights, windows, weights, optimize=True).reshape(len(node), -1)
+    best = fine.argmax(1)
+    offset = np.stack([FINE[best // len(FINE)], FINE[best % len(FINE)]], -1)
+    rows = np.arange(len(node))
+    edge = (node != centre).any(1)  # no room for the polynomial: the node itself
+    places = np.where(edge[:, None], axis[node], axis[centre] + offset * spacing)
+    values = np.where(edge, field[tuple(node.T)], fine[rows, best])
+    order = np.argsort(-values)
+    return places[order], values[order], _curvature(windows[order], offset[order]) / spacing**2
 
 
-@torch.no_grad()
-def _gauss_newton(model: GenerativeModel, x: Tensor, z: Tensor, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Levenberg-Marquardt ascent of log p(x, z) from every row of z (k, 2) at once, no step longer than ``reach`` (k,).
+def _curvature(windows: Array, offset: Array) -> Array:
+    """Minus the second derivatives of the polynomials at offset (k, 2), in node spacings, kept positive definite."""
+    first, second = ([basis(offset[:, k], d) for d in (0, 1, 2)] for k in (0, 1))
+    entries = {(i, j): np.einsum("ki,kij,kj->k", first[i], windows, second[j]) for i, j in ((2, 0), (1, 1), (0, 2))}
+    hessian = -np.array([[entries[2, 0], entries[1, 1]], [entries[1, 1], entries[0, 2]]]).transpose(2, 0, 1)
+    eigenvalues, vectors = np.linalg.eigh(hessian)
+    floored = np.maximum(eigenvalues, 1e-2 * np.abs(eigenvalues).max(1, keepdims=True) + 1e-12)
+    positive: Array = (vectors * floored[:, None]) @ vectors.transpose(0, 2, 1)
+    return positive
 
-    Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019.
+
+def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array, Array, Array]:
+    """Levenberg-Marquardt ascent of log p(x, z) from every row of z (n, 2) at once, no step longer than ``reach`` (n,).
+
+    Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. Ends for a
+    start that settles, or that promises to stay far below its image's best.
     """
-    value, gradient, precision = _quadratic(model, x, z)
-    damping = torch.full_like(value, 1e-3)
+    z = z.copy()
+    value, gradient, precision = joint.quadratic(owner, z)
+    damping = np.full(len(z), 1e-3)
     for _ in range(STEPS):
-        damped = precision + torch.diag_embed(damping[:, None] * precision.diagonal(dim1=-2, dim2=-1))
-        step = torch.linalg.solve(damped, gradient)
-        step = step * (reach / step.norm(dim=-1)).clamp(max=1)[:, None]
-        promised = 0.5 * (step * gradient).sum(-1)
-        if bool((promised < 1e-5).all()) or bool((damping > 1e8).all()):
-            break
-        new_value, new_gradient, new_precision = _quadratic(model, x, z + step)
-        better = new_value > value
-        z = torch.where(better[:, None], z + step, z)
-        value = torch.where(better, new_value, value)
-        gradient = torch.where(better[:, None], new_gradient, gradient)
-        precision = torch.where(better[:, None, None], new_precision, precision)
-        damping = torch.where(better, damping * 0.1, damping * 10).clamp(min=1e-6)
+        damped = precision + damping[:, None, None] * precision * np.eye(2)
+        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
+        step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
+        promise = 0.5 * (step * gradient).sum(1)
+        best = np.full(owner.max() + 1, -np.inf)
+        np.maximum.at(best, owner, value)
+        decrement = 0.5 * (np.linalg.solve(precision, gradient[..., None])[..., 0] * gradient).sum(1)
+        hopeless = value + 4 * decrement + 1 < best[owner] - MARGIN
+        active = np.flatnonzero((promise > SETTLED) & ~hopeless)
+        if not len(active):
+            settled = promise <= SETTLED
+            return z + settled[:, None] * step, value + settled * promise, precision
+        trial = z[active] + step[active]
+        new_value, new_gradient, new_precision = joint.quadratic(owner[active], trial)
+        better = new_value > value[active]
+        rows = active[better]
+        z[rows], value[rows] = trial[better], new_value[better]
+        gradient[rows], precision[rows] = new_gradient[better], new_precision[better]
+        damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(1e-6)
     return z, value, precision
-
-
-def _quadratic(model: GenerativeModel, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x, z), its gradient and Gauss-Newton precision at each row of z, by d forward-mode products."""
-    columns = []
-    for axis in range(z.shape[-1]):
-        tangent = torch.zeros_like(z)
-        tangent[:, axis] = 1.0
-        with _FORWARD_MODE, forward_ad.dual_level():
-            mean, column = forward_ad.unpack_dual(model.decode(forward_ad.make_dual(z, tangent)))
-        columns.append(column.flatten(1))
-    jacobian = torch.stack(columns, -1)  # (k, P, d)
-    score = model.likelihood.score(x, mean).flatten(1)
-    weight = model.likelihood.precision(mean).flatten(1)
-    gradient = torch.einsum("kpi,kp->ki", jacobian, score) - z
-    precision = torch.einsum("kpi,kp,kpj->kij", jacobian, weight, jacobian) + torch.eye(z.shape[-1]).to(z)
-    value = model.likelihood.log_prob(x, mean).flatten(1).sum(-1) - 0.5 * (z**2).sum(-1) - log(2 * pi)
-    return value, gradient, precision

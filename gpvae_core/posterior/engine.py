@@ -1,0 +1,221 @@
+"""PosteriorEngine: one decoder's exact posteriors for any image, many at a time."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import cached_property
+from math import log
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.errors import InputError
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.posterior import interpolation
+from gpvae_core.posterior.cells import Cubature, Window
+from gpvae_core.posterior.exact import ExactPosterior
+from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
+from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
+from gpvae_core.posterior.lattice import Lattice, cover
+from gpvae_core.posterior.modes import Mode, distinct, find_modes, summits
+
+HALF_WIDTH, NODES = 4.5, 181
+WINDOW = 7.0  # standard deviations around a mode that cells cover before growing: the rest holds 1e-11
+CELL = WINDOW * 2 / 3  # side of the first cells, in standard deviations
+GRID_CELL = 4.0  # side of the first cells around active grid nodes, in grid spacings
+ACTIVE = 16.0  # a grid cell with less than e^-16 = 1e-7 of the mass is left alone
+ARITHMETIC_POINTS = 16
+
+
+class PosteriorEngine:
+    """Exact posteriors of one generative model with a two-dimensional latent, for any image.
+
+    Any ``GenerativeModel`` will do: the decoder is a module from z (B, 2) to pixel means. Decoding the base grid
+    over [-half_width, half_width]^2 happens once, here, or is read from ``cache``, a folder, under ``digest``, which
+    must then identify the weights. ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses
+    it within ``max_evaluations`` decodes says so in its ``log_evidence_error``.
+
+    Raises InputError when the latent is not two-dimensional or the decoder gives non-finite means.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        *,
+        half_width: float = HALF_WIDTH,
+        nodes: int = NODES,
+        tolerance: float = 1e-3,
+        max_evaluations: int = 400_000,
+        cache: Path | None = None,
+        digest: str | None = None,
+    ) -> None:
+        if model.latent_dim != 2:
+            raise InputError(
+                f"the exact posterior needs two latent dimensions, but this model has {model.latent_dim}; "
+                "use a checkpoint trained with --latent-dim 2"
+            )
+        if not tolerance > 0:
+            raise InputError(f"the tolerance must be positive, but it is {tolerance}; give for example 1e-3 nats")
+        self.model = model
+        self.tolerance = tolerance
+        self.max_evaluations = max_evaluations
+        self.grid: BaseGrid = (
+            build_grid(model, half_width, nodes)
+            if cache is None or digest is None
+            else open_grid(model, half_width, nodes, cache, digest)
+        )
+
+    @staticmethod
+    def of(checkpoint: Checkpoint, *, tolerance: float = 1e-3, cache: Path | None = None) -> "PosteriorEngine":
+        """The engine of a checkpoint, its base grid kept in the folder ``cache`` if one is given."""
+        return PosteriorEngine(checkpoint.model.generative, tolerance=tolerance, cache=cache, digest=checkpoint.digest)
+
+    @cached_property
+    def double_model(self) -> GenerativeModel:
+        """The same model in float64 on the CPU: the yardstick of the arithmetic error."""
+        return deepcopy(self.model).cpu().double()
+
+    # --- exact --------------------------------------------------------------------------------------------------
+
+    def posterior(self, x: Tensor) -> ExactPosterior:
+        """p(z|x) of one image x (C, H, W) or (1, C, H, W), pixels in [0,1]; see ``posteriors``."""
+        return self.posteriors(x.reshape(1, *x.shape[-3:]))[0]
+
+    def posteriors(self, images: Tensor) -> list[ExactPosterior]:
+        """p(z|x) of each image (B, C, H, W), pixels in [0,1]; their decodes share batches.
+
+        Where the decoder's own precision is too coarse for the tolerance, the work is done again in float64. Raises
+        InputError on non-finite pixels and on pixels outside the likelihood's support.
+        """
+        self._check(images)
+        joint = Decoded(self.model, images)
+        fields = self.grid.log_joint(self.model, joint.images)
+        if joint.images.dtype == torch.float64:
+            return self._integrate(joint, fields)
+        results = self._integrate(joint, fields)
+        exact = Decoded(self.double_model, images.cpu())
+        coarse = self._measure_arithmetic(results, exact)
+        for k, result in zip(coarse, self._integrate(exact.take(coarse), fields[coarse]), strict=True):
+            results[k] = result
+        return results
+
+    def _check(self, images: Tensor) -> None:
+        if not bool(torch.isfinite(images).all()):
+            raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
+        self.model.likelihood.check(images)
+
+    def _integrate(self, joint: Decoded, fields: Array) -> list[ExactPosterior]:
+        if not len(fields):
+            return []
+        modes = find_modes(joint, self.grid, fields)
+        if not all(np.isfinite(found[0].log_joint) for found in modes):
+            raise InputError("log p(x, z) is not finite at the posterior's mode; the decoder's weights are damaged")
+        tasks = [self._pieces(found, field) for found, field in zip(modes, fields, strict=True)]
+        return [
+            ExactPosterior(self.grid, fields[k], joint.take(np.array([k])), modes[k], pieces)
+            for k, pieces in enumerate(run(tasks, joint))
+        ]
+
+    def _pieces(self, modes: list[Mode], field: Array) -> Task[Sequence[Lattice | Cubature]]:
+        """Lattices where they do, adaptive cells where they do not."""
+        lattices = yield from cover(modes, 0.5 * self.tolerance)
+        if lattices is not None and not self._misses(lattices, field):
+            return lattices
+        best = modes[0]
+        windows = [_mode_window(mode, best) for mode in modes] + _grid_windows(self.grid, field, modes)
+        cells = Cubature(best.location, best.frame, windows, CELL, best.log_joint)
+        yield from cells.run(0.5 * self.tolerance, self.max_evaluations)
+        return [cells]
+
+    def _misses(self, lattices: list[Lattice], field: Array) -> bool:
+        """Whether a grid maximum that may hold mass lies in no lattice."""
+        top = max(lattice.log_integral for lattice in lattices)
+        node = np.argwhere(field + 2 * log(self.grid.spacing) > top - ACTIVE)
+        for lattice in lattices:
+            node = node[~lattice.holds(self.grid.axis[node])]
+        around = np.pad(field, 1, constant_values=-np.inf)
+        neighbours = np.stack([around[node[:, 0] + i, node[:, 1] + k] for i in range(3) for k in range(3)], -1)
+        return bool((field[tuple(node.T)] >= neighbours.max(-1)).any())
+
+    def _measure_arithmetic(self, results: list[ExactPosterior], exact: Decoded) -> list[int]:
+        """Set each result's error of decoding in the model's precision; the numbers of those it is too coarse for."""
+        heaviest = [np.argsort(-result.weights)[:ARITHMETIC_POINTS] for result in results]
+        owner = np.repeat(np.arange(len(results)), [len(rows) for rows in heaviest])
+        truth = exact(owner, np.concatenate([r.points[rows] for r, rows in zip(results, heaviest, strict=True)]))
+        mine = np.concatenate(
+            [r.log_density_at_points[rows] + r.log_evidence for r, rows in zip(results, heaviest, strict=True)]
+        )
+        for k, result in enumerate(results):
+            result.arithmetic_error = float(np.abs(truth - mine)[owner == k].max())
+            result.yardstick = exact.take([k])
+        return [k for k, result in enumerate(results) if result.arithmetic_error > 0.5 * self.tolerance]
+
+    # --- preview ------------------------------------------------------------------------------------------------
+
+    def preview(self, x: Tensor) -> ExactPosterior:
+        """A first look at p(z|x) without a decode: everything interpolated from the base grid, and labelled so.
+
+        log p(x) is typically a tenth of a nat off, more where the posterior is much narrower than the grid's spacing
+        or lies outside the box; its error estimate says so.
+        """
+        x = x.reshape(1, *x.shape[-3:])
+        self._check(x)
+        field = self.grid.log_joint(self.model, x)[0]
+        surrogate = Interpolated(self.grid, field)
+        summit = zip(*summits(self.grid.axis, field), strict=True)
+        modes = distinct([Mode(place, float(value), curvature) for place, value, curvature in summit])
+        (pieces,) = run([self._preview_pieces(modes)], surrogate)
+        result = ExactPosterior(self.grid, field, surrogate, modes, pieces, preview=True)
+        cubic = interpolation.at(field, surrogate.places(result.points), reach=1)
+        result.arithmetic_error = float(
+            result.weights @ np.abs(cubic - result.log_density_at_points - result.log_evidence)
+        )
+        return result
+
+    def _preview_pieces(self, modes: list[Mode]) -> Task[list[Lattice]]:
+        lattices = yield from cover(modes, 0.05)
+        if lattices is None:
+            lattices = [(yield from Lattice.around(modes[0], 9 - log(0.05)))]
+        return lattices
+
+
+class Interpolated:
+    """log p(x, z) of one image from its field on the base grid."""
+
+    def __init__(self, grid: BaseGrid, field: Array) -> None:
+        self.grid = grid
+        self.field = field
+
+    def places(self, z: Array) -> Array:
+        """Fractional node indices, (n, 2)."""
+        places: Array = (z - self.grid.axis[0]) / self.grid.spacing
+        return places
+
+    def __call__(self, owner: Index, z: Array) -> Array:
+        places = self.places(z)
+        inside = places.clip(0, len(self.grid.axis) - 1)
+        # beyond the box nothing is known: fall off quickly
+        values: Array = interpolation.at(self.field, inside) - 1e3 * ((places - inside) ** 2).sum(1)
+        return values
+
+
+def _mode_window(mode: Mode, best: Mode) -> Window:
+    inverse = np.linalg.inv(best.frame)
+    centre = inverse @ (mode.location - best.location)
+    std = np.sqrt(np.diag(inverse @ np.linalg.inv(mode.precision) @ inverse.T))
+    return Window(centre - WINDOW * std, centre + WINDOW * std, CELL * std * (1 + 1e-9))
+
+
+def _grid_windows(grid: BaseGrid, field: Array, modes: list[Mode]) -> list[Window]:
+    """A window around each grid node that may hold mass and that no mode accounts for."""
+    best = modes[0]
+    active = grid.points[field.ravel() + 2 * log(grid.spacing) > best.log_mass - ACTIVE]
+    for mode in modes:
+        active = active[mode.distance(active) > WINDOW]
+    inverse = np.linalg.inv(best.frame)
+    half = np.abs(inverse).sum(1) * grid.spacing / 2
+    centres = (active - best.location) @ inverse.T
+    # the frame belongs to the best mode: out here the density can be narrow along any of its axes
+    return [Window(c - half, c + half, GRID_CELL * 2 * half) for c in centres]

@@ -1,0 +1,125 @@
+"""log p(x, z) of many images at many points at once, and the tasks that ask for it."""
+
+from collections.abc import Generator, Sequence
+from math import log, pi
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gpvae_core.errors import InputError
+from gpvae_core.generative import GenerativeModel
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+T = TypeVar("T")
+Task = Generator[Array, Array, T]  # yields points (n, 2), is sent log p(x, z) there (n,), returns a T
+
+CHUNK = 128  # decodes at once: their activations fit the caches
+
+
+class LogJoint(Protocol):
+    """log p(x_i, z) for a batch of images, in nats."""
+
+    def __call__(self, owner: Index, z: Array) -> Array:
+        """Values (n,) for points z (n, 2), the k-th under image number owner[k]."""
+        ...
+
+
+class Decoded:
+    """log p(x_i, z) by real decodes: exact but for the decoder's own arithmetic, accumulated in float64.
+
+    ``images`` (B, C, H, W), on the model's device and in its dtype.
+    """
+
+    def __init__(self, model: GenerativeModel, images: Tensor) -> None:
+        self.model = model
+        self.images = images.to(next(model.parameters(), images))
+
+    @staticmethod
+    def stacked(parts: Sequence["Decoded"]) -> "Decoded":
+        """The images of all parts, which share a model."""
+        return parts[0] if len(parts) == 1 else Decoded(parts[0].model, torch.cat([part.images for part in parts]))
+
+    def take(self, rows: Sequence[int] | Index) -> "Decoded":
+        """The same for some of the images."""
+        return Decoded(self.model, self.images[torch.as_tensor(np.asarray(rows, np.intp))])
+
+    @torch.no_grad()
+    def __call__(self, owner: Index, z: Array) -> Array:
+        """Raises InputError where a value is NaN."""
+        values = [self._chunk(*pair) for pair in zip(_chunks(owner), _chunks(z), strict=True)]
+        total = np.concatenate(values) - 0.5 * (z**2).sum(1) - log(2 * pi)
+        if np.isnan(total).any():
+            raise InputError(
+                "the decoder gives pixel means that are not numbers; restore the checkpoint or train again"
+            )
+        result: Array = total
+        return result
+
+    def _chunk(self, owner: Index, z: Array) -> Array:
+        pixels = self.model.likelihood.log_prob(self._images_of(owner), self.model.decode(self._points(z))).flatten(1)
+        total = pixels.sum(-1).cpu().double() if pixels.device.type == "mps" else pixels.sum(-1, dtype=torch.float64)
+        values: Array = total.cpu().numpy()
+        return values
+
+    @torch.no_grad()
+    def quadratic(self, owner: Index, z: Array) -> tuple[Array, Array, Array]:
+        """log p(x, z) (n,), its gradient (n, 2) and its Gauss-Newton precision J'Diag(precision)J + I, (n, 2, 2).
+
+        J by central differences of the decoder, five decodes a point: at these sizes several times faster than two
+        forward-mode products, for any decoder, and good to 1e-4, which costs a mode a thousandth of its width.
+        """
+        step = 1e-3 if self.images.dtype == torch.float32 else 1e-5
+        stencil = step * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+        decoded = [self.model.decode(self._points(chunk.reshape(-1, 2))) for chunk in _chunks(z[:, None] + stencil, 5)]
+        means = torch.cat(decoded).unflatten(0, (len(z), 5)).flatten(2)
+        mean, x = means[:, 0], self._images_of(owner).flatten(1)
+        jacobian = torch.stack([means[:, 1] - means[:, 2], means[:, 3] - means[:, 4]], 1) / (2 * step)  # (n, 2, P)
+        score, weight = self.model.likelihood.score(x, mean), self.model.likelihood.precision(mean)
+        gradient = _numpy(torch.einsum("nip,np->ni", jacobian, score)) - z
+        precision = _numpy(torch.einsum("nip,np,njp->nij", jacobian, weight, jacobian)) + np.eye(2)
+        pixels = _numpy(self.model.likelihood.log_prob(x, mean))
+        return pixels.sum(1) - 0.5 * (z**2).sum(1) - log(2 * pi), gradient, precision
+
+    def _points(self, z: Array) -> Tensor:
+        return torch.as_tensor(z).to(self.images)
+
+    def _images_of(self, owner: Index) -> Tensor:
+        return self.images if len(self.images) == 1 else self.images[torch.as_tensor(owner).to(self.images.device)]
+
+
+def _chunks(rows: Any, decodes_a_row: int = 1) -> list[Any]:
+    size = max(1, CHUNK // decodes_a_row)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _numpy(t: Tensor) -> Array:
+    values: Array = t.cpu().double().numpy()
+    return values
+
+
+def run(tasks: Sequence[Task[T]], log_joint: LogJoint, owner: Sequence[int] | None = None) -> list[T]:
+    """Drive tasks side by side, task k asking about image owner[k] (default k); each round is one batch of points."""
+    owners = range(len(tasks)) if owner is None else owner
+    results: dict[int, T] = {}
+    pending: dict[int, Array] = {}
+
+    def advance(k: int, values: Any) -> None:
+        try:
+            pending[k] = tasks[k].send(values)
+        except StopIteration as stop:
+            results[k] = stop.value
+
+    for k in range(len(tasks)):
+        advance(k, None)
+    while pending:
+        asked, points = list(pending), list(pending.values())
+        pending.clear()
+        counts = [len(z) for z in points]
+        answer = log_joint(np.repeat([owners[k] for k in asked], counts), np.concatenate(points))
+        for k, values in zip(asked, np.split(answer, np.cumsum(counts)[:-1]), strict=True):
+            advance(k, values)
+    return [results[k] for k in range(len(tasks))]

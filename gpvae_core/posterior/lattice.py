@@ -1,0 +1,216 @@
+"""The trapezoid rule on a lattice that floods the mass: exponentially convergent where log p(x, z) is smooth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from gpvae_core.posterior import interpolation
+from gpvae_core.posterior.joint import Array, Index, Task
+from gpvae_core.posterior.modes import Mode
+
+SPACING = 0.75  # of the first lattice, in the mode's standard deviations
+HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
+NODES = 16_000  # beyond these a lattice gives up: one spacing does not suit this posterior
+COSETS = 5.0  # the four sublattices of twice the spacing err this much more than their mean, at the least
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+
+
+@dataclass
+class Lattice:
+    """Nodes origin + basis @ c for integer c, those that hold mass, and log f there.
+
+    ``coords`` (n, 2), ``values`` (n,). A step of refinement adds the centre of every square: the basis turns by
+    45 degrees and shrinks by sqrt(2), and the old nodes are those of even c_1 + c_2.
+    """
+
+    origin: Array
+    basis: Array
+    coords: Index = field(default_factory=lambda: np.empty((0, 2), np.intp))
+    values: Array = field(default_factory=lambda: np.empty(0))
+
+    # --- growing ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def around(mode: Mode, drop: float) -> Task["Lattice"]:
+        """A lattice in the mode's frame over the disc where its Laplace approximation lies within ``drop`` nats."""
+        lattice = Lattice(mode.location, mode.frame * SPACING)
+        n = int(np.sqrt(2 * drop) / SPACING)
+        c = np.stack(np.meshgrid(*[np.arange(-n, n + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
+        yield from lattice._add(c[(c**2).sum(1) * SPACING**2 <= 2 * drop])
+        yield from lattice.flood(drop)
+        return lattice
+
+    def flood(self, drop: float) -> Task[None]:
+        """Add neighbours until no unknown node touches one within ``drop`` - 3 nats of the highest."""
+        while len(self.coords) < NODES:
+            known, low = self._raster(np.ones(len(self.coords), bool))
+            active, _ = self._raster(self.values > self.values.max() - drop + 3)
+            new = np.argwhere(binary_dilation(active, CROSS) & ~known) + low
+            if not len(new):
+                return
+            yield from self._add(new)
+
+    def include(self, mode: Mode, drop: float) -> Task[None]:
+        """Add the nodes where the Laplace approximation of one more mode lies within ``drop`` nats, and flood."""
+        inverse = np.linalg.inv(self.basis)
+        reach = np.sqrt(2 * drop * np.diag(inverse @ np.linalg.inv(mode.precision) @ inverse.T))
+        centre = inverse @ (mode.location - self.origin)
+        axes = [np.arange(np.floor(a), np.ceil(b) + 1) for a, b in zip(centre - reach, centre + reach, strict=True)]
+        c = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2).astype(int)
+        near = mode.distance(self.origin + c @ self.basis.T) ** 2 <= 2 * drop
+        known = {tuple(node) for node in self.coords}
+        new = np.array([node for node in c[near] if tuple(node) not in known]).reshape(-1, 2)
+        if len(new):
+            yield from self._add(new)
+        yield from self.flood(drop)
+
+    def refine(self, drop: float) -> Task[None]:
+        """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass."""
+        self.basis = self.basis @ HALVE
+        self.coords = self.coords @ np.array([[1, 1], [1, -1]])
+        yield from self.flood(drop)
+
+    def _add(self, coords: Index) -> Task[None]:
+        values = yield self.origin + coords @ self.basis.T
+        self.coords = np.concatenate([self.coords, coords])
+        self.values = np.concatenate([self.values, values])
+
+    def _raster(self, flags: NDArray[Any]) -> tuple[NDArray[Any], Index]:
+        """``flags`` of the nodes in an array over their bounding box, wider by two; and its lowest coordinates."""
+        low = self.coords.min(0) - 2
+        raster = np.zeros(self.coords.max(0) - low + 3, flags.dtype)
+        raster[tuple((self.coords - low).T)] = flags
+        return raster, low
+
+    # --- integrals --------------------------------------------------------------------------------------------
+
+    @property
+    def points(self) -> Array:
+        """All nodes, (n, 2)."""
+        points: Array = self.origin + self.coords @ self.basis.T
+        return points
+
+    @property
+    def log_cell(self) -> float:
+        """Logarithm of the area that belongs to a node."""
+        return float(np.linalg.slogdet(self.basis)[1])
+
+    @property
+    def log_integral(self) -> float:
+        top = self.values.max()
+        return float(top + np.log(np.exp(self.values - top).sum()) + self.log_cell)
+
+    @property
+    def relative_error(self) -> float:
+        """What coarser sublattices say otherwise, plus the mass at the rim.
+
+        The even nodes are the lattice one refinement ago. The four cosets of twice the spacing guard against a chance
+        agreement: where the integrand has kinks, their mean is about four times better than each.
+        """
+        held = np.exp(self.values - self.values.max())
+        held /= held.sum()
+        return self.sum_error(held) + float(held[self._rim()].sum())
+
+    def sum_error(self, terms: Array) -> float:
+        """Error of a sum of ``terms`` (n,) over the nodes, from the sublattices."""
+        parity = self.coords % 2
+        cosets = np.array([terms[(parity == p).all(1)].sum() for p in ((0, 0), (1, 1), (0, 1), (1, 0))])
+        half = abs(2 * (cosets[0] + cosets[1]) - terms.sum())
+        return float(max(half, np.abs(4 * cosets - terms.sum()).max() / COSETS))
+
+    def _rim(self) -> NDArray[np.bool_]:
+        known, low = self._raster(np.ones(len(self.coords), bool))
+        inner = ~binary_dilation(~known, CROSS)
+        rim: NDArray[np.bool_] = ~inner[tuple((self.coords - low).T)]
+        return rim
+
+    # --- the density between the nodes --------------------------------------------------------------------------
+
+    def interpolate(self, z: Array) -> Array:
+        """log f at points (n, 2) from the nodes around each; -inf where the nearest node is unknown."""
+        inside, t = self._locate(z)
+        result = np.full(len(z), -np.inf)
+        if inside.any():
+            pad = interpolation.REACH
+            result[inside] = interpolation.at(np.pad(self._filled(), pad, mode="edge"), t[inside] + pad)
+        return result
+
+    def holds(self, z: Array) -> NDArray[np.bool_]:
+        """Whether the node nearest to each point (n, 2) is known."""
+        return self._locate(z)[0]
+
+    def _locate(self, z: Array) -> tuple[NDArray[np.bool_], Array]:
+        """Whether the nearest node is known, (n,), and each point's place in the raster, (n, 2)."""
+        known, low = self._raster(np.ones(len(self.coords), bool))
+        t: Array = (z - self.origin) @ np.linalg.inv(self.basis).T - low
+        node = np.rint(t).astype(int)
+        inside: NDArray[np.bool_] = np.all((node >= 0) & (node < known.shape), axis=1)
+        inside[inside] = known[tuple(node[inside].T)]
+        return inside, t
+
+    def resample(self, samples: int) -> interpolation.Fine:
+        """log f on squares that tile every node's own cell, about ``samples`` in all."""
+        per_axis = int(np.clip(np.sqrt(samples / len(self.coords)), 2, 40))
+        tile = interpolation.midpoint_square(per_axis)
+        points = self.origin + (self.coords[:, None] + tile).reshape(-1, 2) @ self.basis.T
+        node = self.coords - (self.coords.min(0) - 2)
+        values = interpolation.midpoints(self._filled(), node, per_axis).ravel()
+        return interpolation.Fine(points, values, np.broadcast_to(self.basis / per_axis, (len(values), 2, 2)))
+
+    def _filled(self) -> Array:
+        known, _ = self._raster(np.ones(len(self.coords), bool))
+        values, _ = self._raster(self.values)
+        return interpolation.filled(values, known)
+
+    def meets(self, other: "Lattice", drop: float) -> bool:
+        """Whether a node of either that matters lies in the other: its mass would count twice."""
+        pairs = ((self, other), (other, self))
+        return any(a.holds(b.points[b.values > b.values.max() - drop + 3]).any() for a, b in pairs)
+
+    def resolves(self, mode: Mode) -> bool:
+        """Whether the spacing is at most that of a lattice of the mode's own."""
+        side = np.linalg.eigvalsh(self.basis.T @ mode.precision @ self.basis)[-1]
+        return bool(side <= (1.5 * SPACING) ** 2)
+
+
+def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]:
+    """Disjoint lattices over the mass around all modes, refined until their error is within ``tolerance``.
+
+    None where that would take more than NODES nodes: one spacing does not suit such a posterior.
+    """
+    drop = 9 - np.log(tolerance)
+    lattices: list[Lattice] = []
+    for mode in modes:
+        home = next((lattice for lattice in lattices if lattice.holds(mode.location[None])[0]), None)
+        if home is None:
+            fresh = yield from Lattice.around(mode, drop)
+            home = next((lattice for lattice in lattices if lattice.meets(fresh, drop)), fresh)
+            if home is fresh:
+                lattices.append(fresh)
+            else:
+                yield from home.include(mode, drop)
+        while not home.resolves(mode):
+            if _too_many(lattices, home):
+                return None
+            yield from home.refine(drop)
+    if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
+        return None
+    while True:
+        logs = np.array([lattice.log_integral for lattice in lattices])
+        shares = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
+        errors = shares * [lattice.relative_error for lattice in lattices]
+        if errors.sum() <= tolerance:
+            return lattices
+        worst = lattices[int(errors.argmax())]
+        if _too_many(lattices, worst):
+            return None
+        yield from worst.refine(drop)
+
+
+def _too_many(lattices: list[Lattice], refined: Lattice) -> bool:
+    return sum(len(lattice.coords) for lattice in lattices) + len(refined.coords) > NODES
