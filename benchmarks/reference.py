@@ -42,7 +42,7 @@ def fields(checkpoint: Checkpoint, images: torch.Tensor, axis: np.ndarray) -> np
 def record(checkpoint: Checkpoint, x: torch.Tensor, field: np.ndarray, axis: np.ndarray) -> dict[str, object]:
     """The truth about one image, nats."""
     likelihood = checkpoint.model.generative.likelihood
-    pixel = reference.gaussian_pixel(float(likelihood.std.double()))
+    pixel = reference.gaussian_pixel(float(np.exp(float(likelihood.log_std))))  # float32's exp would cost 1e-3 nats
     decoder = deepcopy(checkpoint.model.generative.decoder).double()
     log_joint = reference.log_joint_of(decoder, pixel, x.double().numpy())
     boxes = reference.boxes_around(field, axis)

@@ -1,9 +1,10 @@
-"""The command line, and the only module that prints: train, evaluate, posterior, rank."""
+"""The command line, and the only module that prints: train, evaluate, posterior, rank, gaps."""
 
 import csv
 import io
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,16 +19,19 @@ from gpvae_core.checkpoints import CONFIG, WEIGHTS, Checkpoint, load_checkpoint,
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae, uncertainty
+from gpvae_core.gap_table import gap_table
 from gpvae_core.images import read_image, to_model_input
 from gpvae_core.inference import METHODS
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.networks import ACTIVATIONS
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
+from gpvae_core.tables import Row, check_suffix, read_table, write_table
 from gpvae_core.training import STATE, Progress, TrainingConfig, fit, start_from
 
 FolderPath = click.Path(file_okay=False, path_type=Path)
 FilePath = click.Path(dir_okay=False, path_type=Path)
+SAVE_SECONDS = 20.0
 DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or simulated:CHECKPOINT."
 
 
@@ -48,6 +52,7 @@ def cli() -> None:
     First steps, offline:
       python -m gpvae_core posterior --checkpoint digits-2d --index 0
       python -m gpvae_core rank --checkpoint digits-2d --out ranking.csv
+      python -m gpvae_core gaps --checkpoint digits-2d --out gaps.csv
       python -m gpvae_core train --dataset digits --method gpvae --epochs 5 --out runs/first
       python -m gpvae_core evaluate --checkpoint runs/first
 
@@ -71,6 +76,11 @@ def _checkpoint(command: Callable[..., None]) -> Callable[..., None]:
 def _split(command: Callable[..., None]) -> Callable[..., None]:
     choice = click.Choice(["train", "validation", "test"])
     return click.option("--split", type=choice, default="test", help="Part of the data set.")(command)
+
+
+def _tolerance(command: Callable[..., None]) -> Callable[..., None]:
+    positive = click.FloatRange(0, min_open=True)
+    return click.option("--tolerance", type=positive, default=1e-3, help="Of log p(x), in nats.")(command)
 
 
 def _dataset(command: Callable[..., None]) -> Callable[..., None]:
@@ -232,7 +242,7 @@ def evaluate(
 @click.option("--image", type=FilePath, help="An image file of your own.")
 @_dataset
 @_split
-@click.option("--tolerance", type=float, default=1e-3, help="Of log p(x), in nats.")
+@_tolerance
 @_data_dir
 def posterior(
     checkpoint: str,
@@ -247,7 +257,7 @@ def posterior(
     if (index is None) == (image is None):
         raise InputError("give one of --index I (an image of the data set) and --image FILE")
     opened = load_checkpoint(checkpoint)
-    engine = PosteriorEngine(opened.model.generative, tolerance=tolerance)
+    engine = PosteriorEngine.of(opened, tolerance=tolerance)
     if image is not None:
         pixels = to_model_input(read_image(image, str(image)), str(image))
         images = ImageSet(pixels[None])
@@ -293,3 +303,80 @@ def rank(
         writer.writerow([position, int(row), repr(float(scores[row])), label])
     write_atomically(out, table.getvalue().encode())
     click.echo(f"{len(images)} images ranked by U in {out}")
+
+
+@cli.command()
+@_checkpoint
+@_dataset
+@_split
+@click.option("--limit", type=click.IntRange(1), help="Only the first images.")
+@_tolerance
+@click.option("--gaussians", is_flag=True, help="Also find the best diagonal and full Gaussian of each image.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, help="Images at once; more for a GPU.")
+@click.option("--out", type=FilePath, required=True, help="CSV or Parquet file to write, by its suffix.")
+@click.option("--resume", is_flag=True, help="Go on with the table in --out.")
+@_data_dir
+@_device
+def gaps(
+    checkpoint: str,
+    dataset: str | None,
+    split: str,
+    limit: int | None,
+    tolerance: float,
+    gaussians: bool,
+    batch_size: int,
+    out: Path,
+    resume: bool,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Exact log p(x), KLs and gaps of a whole split, one row per image; beside it OUT.json says what was computed."""
+    check_suffix(out)
+    opened = load_checkpoint(checkpoint, device=_resolve_device(device))
+    data = _data_of(opened, dataset, data_dir)
+    images = _limited(data.split(split), limit)
+    settings = {
+        "checkpoint": opened.name,
+        "digest": opened.digest,
+        "dataset": data.name,
+        "split": split,
+        "tolerance": tolerance,
+        "gaussians": gaussians,
+    }
+    rows = _rows_so_far(out, settings, resume)
+    engine = PosteriorEngine.of(opened, tolerance=tolerance)
+    table = gap_table(engine, opened.model, images, start=len(rows), batch_size=batch_size, gaussians=gaussians)
+    write_atomically(_settings_file(out), (json.dumps(settings, indent=2) + "\n").encode())
+    saved = time.monotonic()
+    with tqdm(total=len(images), initial=len(rows), unit="img") as bar:
+        for batch in table:
+            rows += batch
+            bar.update(len(batch))
+            if time.monotonic() - saved > SAVE_SECONDS or len(rows) == len(images):
+                write_table(out, rows)
+                saved = time.monotonic()
+    missed = sum(row["log_evidence_error"] > tolerance for row in rows)
+    means = {name: sum(row[f"kl_{name}"] for row in rows) / len(rows) for name in ("base", "marginal")}
+    click.echo(
+        f"{len(rows)} images in {out}: mean KL of base {means['base']:.3f}, marginalised {means['marginal']:.3f} nats; "
+        f"{missed} beyond the tolerance of {tolerance:g} nats, each with its own error"
+    )
+
+
+def _settings_file(out: Path) -> Path:
+    return out.with_name(out.name + ".json")
+
+
+def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]:
+    """What --out holds already. Raises InputError where it holds something else, or was not asked for."""
+    if not out.exists():
+        return []
+    if not resume:
+        raise InputError(f"{out} exists already; go on with it by --resume, or choose another --out")
+    before = read_json(_settings_file(out))
+    for key, value in settings.items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{out} was computed with {key} = {before.get(key)}, not {value}; give that, or another --out"
+            )
+    return read_table(out)

@@ -45,6 +45,8 @@ def test_full_gaussian_matches_torch(generator):
     z = torch.randn(3, 2, generator=generator)
     torch.testing.assert_close(q.log_prob(z), wanted.log_prob(z))
     torch.testing.assert_close(q.entropy(), wanted.entropy())
+
+
 def test_draws_have_the_moments_and_leave_the_global_stream_alone(generator):
     before = torch.get_rng_state()
     z = q().rsample(200_000, generator=generator)

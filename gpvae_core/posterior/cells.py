@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import roots_legendre
 
-from gpvae_core.posterior.interpolation import Fine, midpoint_square
+from gpvae_core.posterior.interpolation import Fine, midpoint_square, spreads
 from gpvae_core.posterior.joint import Array, Task
 
 # A cell is a node of a binary tree per axis: (level_1, index_1, level_2, index_2), sides = root / 2^level.
@@ -153,10 +153,11 @@ class Cubature:
         tile = midpoint_square(per_axis)
         basis = lagrange_basis(self.rule.nodes, 2 * tile[:per_axis, 1])
         leaves = list(self.leaves.values())
-        points = [(leaf.low + leaf.high) / 2 + tile * (leaf.high - leaf.low) for leaf in leaves]
-        values = [(basis @ leaf.log_values @ basis.T).ravel() for leaf in leaves]
+        centres = [(leaf.low + leaf.high) / 2 + tile * (leaf.high - leaf.low) for leaf in leaves]
+        values = np.stack([basis @ leaf.log_values @ basis.T for leaf in leaves])
         sides = [np.tile(self.frame * (leaf.high - leaf.low) / per_axis, (len(tile), 1, 1)) for leaf in leaves]
-        return Fine(self._place(np.concatenate(points)), np.concatenate(values), np.concatenate(sides))
+        points = self._place(np.concatenate(centres))
+        return Fine(points, values.ravel(), spreads(values).ravel(), np.concatenate(sides))
 
     # --- the tree ---------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def elbos(posteriors: Sequence["ExactPosterior"], qs: Sequence[Gaussian], tolera
     """
     placed = [centre_and_frame(q) for q in qs]
     results: dict[int, Estimate] = {}
-    for rows, joint, yardstick in _batches(posteriors):
+    for rows, joint, yardstick in shared(posteriors):
         found = run([_under_gaussian(*placed[k], 0.5 * tolerance) for k in rows], joint)
         for k, one, rounding in zip(rows, found, _rounding(found, yardstick), strict=True):
             entropy = np.log(2 * np.pi * np.e) + float(np.linalg.slogdet(placed[k][1])[1])
@@ -92,7 +92,7 @@ def elbo(posterior: "ExactPosterior", q: Gaussian | Density, tolerance: float = 
         start += len(part)
     heaviest = np.argsort(-weights)[:ARITHMETIC_POINTS]
     found = Expectation(value, error, points[heaviest], log_p[heaviest])
-    ((_, _, yardstick),) = _batches([posterior])
+    ((_, _, yardstick),) = shared([posterior])
     return Estimate(value, error + _rounding([found], yardstick)[0])
 
 
@@ -151,7 +151,7 @@ def _lattices_of(q: Density, posterior: "ExactPosterior", tolerance: float) -> t
 # --- integration --------------------------------------------------------------------------------------------------
 
 
-def _batches(posteriors: Sequence["ExactPosterior"]) -> Iterable[tuple[list[int], LogJoint, Decoded | None]]:
+def shared(posteriors: Sequence["ExactPosterior"]) -> Iterable[tuple[list[int], LogJoint, Decoded | None]]:
     """Posteriors that share a decoder: their numbers, one log joint for all, and the float64 one to compare with."""
     groups: dict[object, list[int]] = {}
     for k, posterior in enumerate(posteriors):

@@ -18,7 +18,7 @@ from gpvae_core.posterior.cells import Cubature, Window
 from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
-from gpvae_core.posterior.lattice import Lattice, cover
+from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
 from gpvae_core.posterior.modes import Mode, distinct, find_modes, summits
 
 HALF_WIDTH, NODES = 4.5, 181
@@ -92,45 +92,62 @@ class PosteriorEngine:
         self._check(images)
         joint = Decoded(self.model, images)
         fields = self.grid.log_joint(self.model, joint.images)
+        modes = find_modes(joint, self.grid, fields)
         if joint.images.dtype == torch.float64:
-            return self._integrate(joint, fields)
-        results = self._integrate(joint, fields)
+            return self._integrate(joint, fields, modes)
         exact = Decoded(self.double_model, images.cpu())
-        coarse = self._measure_arithmetic(results, exact)
-        for k, result in zip(coarse, self._integrate(exact.take(coarse), fields[coarse]), strict=True):
-            results[k] = result
-        return results
+        fine = self._fine_enough(joint, exact, modes)
+        first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine])
+        results = dict(zip(fine, first, strict=True))
+        self._measure_arithmetic(results, exact)
+        coarse = [
+            k for k in range(len(modes)) if k not in results or results[k].arithmetic_error > 0.5 * self.tolerance
+        ]
+        again = exact.take(coarse)
+        modes = find_modes(again, self.grid, fields[coarse])
+        results |= zip(coarse, self._integrate(again, fields[coarse], modes), strict=True)
+        return [results[k] for k in range(len(results))]
+
+    def _fine_enough(self, joint: Decoded, exact: Decoded, modes: list[list[Mode]]) -> list[int]:
+        """The images at whose best mode the decoder's precision does for the tolerance."""
+        owner, best = np.arange(len(modes)), np.stack([found[0].location for found in modes])
+        rounding = np.abs(joint(owner, best) - exact(owner, best))
+        return np.flatnonzero(rounding <= 0.5 * self.tolerance).tolist()
 
     def _check(self, images: Tensor) -> None:
         if not bool(torch.isfinite(images).all()):
             raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
         self.model.likelihood.check(images)
 
-    def _integrate(self, joint: Decoded, fields: Array) -> list[ExactPosterior]:
-        if not len(fields):
-            return []
-        modes = find_modes(joint, self.grid, fields)
+    def _integrate(self, joint: Decoded, fields: Array, modes: list[list[Mode]]) -> list[ExactPosterior]:
         if not all(np.isfinite(found[0].log_joint) for found in modes):
             raise InputError("log p(x, z) is not finite at the posterior's mode; the decoder's weights are damaged")
         tasks = [self._pieces(found, field) for found, field in zip(modes, fields, strict=True)]
         return [
-            ExactPosterior(self.grid, fields[k], joint.take(np.array([k])), modes[k], pieces)
+            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces)
             for k, pieces in enumerate(run(tasks, joint))
         ]
 
     def _pieces(self, modes: list[Mode], field: Array) -> Task[Sequence[Lattice | Cubature]]:
         """Lattices where they do, adaptive cells where they do not."""
-        lattices = yield from cover(modes, 0.5 * self.tolerance)
-        if lattices is not None and not self._misses(lattices, field):
-            return lattices
+        tolerance, axis = 0.5 * self.tolerance, self.grid.axis
+        ways = [broad(axis, field, modes, tolerance), cover(modes, tolerance), broad(axis, field, modes, tolerance)]
+        if not self._resolved(modes):
+            del ways[0]  # only a grid that is fine enough comes first: it costs no decode
+        for way in ways:
+            lattices = yield from way
+            if lattices is not None and not self._misses(lattices, modes, field):
+                return lattices
         best = modes[0]
         windows = [_mode_window(mode, best) for mode in modes] + _grid_windows(self.grid, field, modes)
         cells = Cubature(best.location, best.frame, windows, CELL, best.log_joint)
-        yield from cells.run(0.5 * self.tolerance, self.max_evaluations)
+        yield from cells.run(tolerance, self.max_evaluations)
         return [cells]
 
-    def _misses(self, lattices: list[Lattice], field: Array) -> bool:
-        """Whether a grid maximum that may hold mass lies in no lattice."""
+    def _misses(self, lattices: list[Lattice], modes: list[Mode], field: Array) -> bool:
+        """Whether a mode, or a grid maximum that may hold mass, lies in no lattice."""
+        if not np.any([lattice.holds(np.stack([m.location for m in modes])) for lattice in lattices], 0).all():
+            return True
         top = max(lattice.log_integral for lattice in lattices)
         node = np.argwhere(field + 2 * log(self.grid.spacing) > top - ACTIVE)
         for lattice in lattices:
@@ -139,18 +156,17 @@ class PosteriorEngine:
         neighbours = np.stack([around[node[:, 0] + i, node[:, 1] + k] for i in range(3) for k in range(3)], -1)
         return bool((field[tuple(node.T)] >= neighbours.max(-1)).any())
 
-    def _measure_arithmetic(self, results: list[ExactPosterior], exact: Decoded) -> list[int]:
-        """Set each result's error of decoding in the model's precision; the numbers of those it is too coarse for."""
-        heaviest = [np.argsort(-result.weights)[:ARITHMETIC_POINTS] for result in results]
-        owner = np.repeat(np.arange(len(results)), [len(rows) for rows in heaviest])
-        truth = exact(owner, np.concatenate([r.points[rows] for r, rows in zip(results, heaviest, strict=True)]))
-        mine = np.concatenate(
-            [r.log_density_at_points[rows] + r.log_evidence for r, rows in zip(results, heaviest, strict=True)]
-        )
-        for k, result in enumerate(results):
-            result.arithmetic_error = float(np.abs(truth - mine)[owner == k].max())
+    def _measure_arithmetic(self, results: dict[int, ExactPosterior], exact: Decoded) -> None:
+        """Set each result's error of decoding in the model's precision, from points at even shares of its mass."""
+        if not results:
+            return
+        rows = {k: _at_even_shares(result.weights) for k, result in results.items()}
+        owner = np.repeat(list(results), ARITHMETIC_POINTS)
+        truth = exact(owner, np.concatenate([result.points[rows[k]] for k, result in results.items()]))
+        for k, result in results.items():
+            used = result.log_density_at_points[rows[k]] + result.log_evidence
+            result.arithmetic_error = float(np.abs(truth[owner == k] - used).max())
             result.yardstick = exact.take([k])
-        return [k for k, result in enumerate(results) if result.arithmetic_error > 0.5 * self.tolerance]
 
     # --- preview ------------------------------------------------------------------------------------------------
 
@@ -166,19 +182,24 @@ class PosteriorEngine:
         surrogate = Interpolated(self.grid, field)
         summit = zip(*summits(self.grid.axis, field), strict=True)
         modes = distinct([Mode(place, float(value), curvature) for place, value, curvature in summit])
-        (pieces,) = run([self._preview_pieces(modes)], surrogate)
+        (pieces,) = run([self._preview_pieces(modes, field)], surrogate)
         result = ExactPosterior(self.grid, field, surrogate, modes, pieces, preview=True)
         cubic = interpolation.at(field, surrogate.places(result.points), reach=1)
-        result.arithmetic_error = float(
-            result.weights @ np.abs(cubic - result.log_density_at_points - result.log_evidence)
-        )
+        rough = result.weights @ np.abs(cubic - result.log_density_at_points - result.log_evidence)
+        beyond = result.mass_outside(float(self.grid.axis[-2])) > 1e-3  # there the grid knows nothing
+        result.arithmetic_error = np.inf if beyond else float(rough)
         return result
 
-    def _preview_pieces(self, modes: list[Mode]) -> Task[list[Lattice]]:
-        lattices = yield from cover(modes, 0.05)
-        if lattices is None:
-            lattices = [(yield from Lattice.around(modes[0], 9 - log(0.05)))]
-        return lattices
+    def _preview_pieces(self, modes: list[Mode], field: Array) -> Task[list[Lattice]]:
+        tolerance = 0.05
+        if self._resolved(modes):
+            return [(yield from Lattice.on_grid(self.grid.axis, field, depth(tolerance), np.inf))]
+        lattices = yield from cover(modes, tolerance)
+        return lattices or [(yield from Lattice.around(modes[0], depth(tolerance)))]
+
+    def _resolved(self, modes: list[Mode]) -> bool:
+        """Whether the base grid is fine enough as it is."""
+        return all(resolved(mode, self.grid.spacing * np.eye(2)) for mode in modes)
 
 
 class Interpolated:
@@ -199,6 +220,14 @@ class Interpolated:
         # beyond the box nothing is known: fall off quickly
         values: Array = interpolation.at(self.field, inside) - 1e3 * ((places - inside) ** 2).sum(1)
         return values
+
+
+def _at_even_shares(weights: Array) -> Index:
+    """Rows that stand for all the mass: the heaviest first, then ever lighter ones."""
+    order = np.argsort(-weights)
+    shares = (np.arange(ARITHMETIC_POINTS) + 0.5) / ARITHMETIC_POINTS
+    rows: Index = order[np.searchsorted(np.cumsum(weights[order]), shares * weights.sum())]
+    return rows
 
 
 def _mode_window(mode: Mode, best: Mode) -> Window:

@@ -5,6 +5,7 @@ from functools import cached_property
 from math import log
 
 import numpy as np
+from scipy.optimize import brentq
 
 from gpvae_core.posterior import divergences
 from gpvae_core.posterior.cells import Cubature
@@ -58,8 +59,13 @@ class ExactPosterior:
 
     @property
     def evaluations(self) -> int:
-        """Decodes that the quadrature took."""
-        return sum(len(piece.values) for piece in self.pieces)
+        """Decodes that the quadrature took, the mode search apart."""
+        return sum(piece.evaluations for piece in self.pieces)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether coarse lattices settled: log p(x, z) is close to a polynomial over the mass."""
+        return all(isinstance(piece, Lattice) and piece.refinements <= 1 for piece in self.pieces)
 
     @cached_property
     def quadrature_error(self) -> float:
@@ -100,10 +106,9 @@ class ExactPosterior:
         """For each mass the log density above which p(z|x) holds it: the highest-density regions' edges."""
         fine, mass = self._fine
         order = np.argsort(-fine.values)
-        held = mass[order]
-        above = np.cumsum(held) - held / 2  # half of a small cell lies above its own midpoint's level
-        levels: Array = np.interp(np.array(masses), above, fine.values[order] - self.log_evidence)
-        return levels
+        rough = np.interp(masses, np.cumsum(mass[order]), fine.values[order])
+        levels = [_level(fine.values, fine.spreads, mass, *pair) for pair in zip(masses, rough, strict=True)]
+        return np.array(levels) - self.log_evidence
 
     def sample(self, count: int, *, generator: np.random.Generator) -> Array:
         """Independent draws from p(z|x), (count, 2): rejection from the interpolated density by real decodes.
@@ -184,3 +189,19 @@ class ExactPosterior:
     def kl_to(self, q: Gaussian | Density) -> Estimate:
         """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x]."""
         return divergences.kl_to(self, q)
+
+
+def _level(values: Array, spreads: Array, mass: Array, wanted: float, rough: float) -> float:
+    """The value above which the cells hold ``wanted`` of the mass: a cell across it counts by the share that is above.
+
+    Within a cell the function counts as linear, its values as uniform over +- its spread.
+    """
+    reach = 4 * float(np.median(spreads[np.abs(values - rough) < 1]))
+    near = np.abs(values - rough) < reach + spreads
+    settled = float(mass[~near & (values > rough)].sum())
+    v, w, m = values[near], np.maximum(spreads[near], 1e-12), mass[near]
+
+    def excess(level: float) -> float:
+        return settled + float(m @ np.clip(0.5 + (v - level) / (2 * w), 0, 1)) - wanted
+
+    return float(brentq(excess, rough - reach, rough + reach, xtol=1e-9))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -89,7 +90,13 @@ def open_grid(model: GenerativeModel, half_width: float, nodes: int, folder: Pat
                 tensors["eta"].to(parameter),
                 tensors["constant"].to(parameter),
             )
-        except (OSError, ValueError, KeyError, RuntimeError):  # truncated or foreign: a cache may be rebuilt
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+            SafetensorError,
+        ):  # truncated or foreign: a cache may be rebuilt
             path.unlink(missing_ok=True)
     grid = build_grid(model, half_width, nodes)
     write_tensors(path, {"eta": grid.eta, "constant": grid.constant})

@@ -16,10 +16,14 @@ STENCIL = np.arange(-REACH, REACH + 1)
 
 @dataclass(frozen=True)
 class Fine:
-    """Small parallelograms that tile a region: centres (m, 2), log f there (m,), side vectors as columns (m, 2, 2)."""
+    """Small parallelograms that tile a region.
+
+    Centres (m, 2), log f there (m,), how far it rises and falls within each (m,), side vectors as columns (m, 2, 2).
+    """
 
     points: Array
     values: Array
+    spreads: Array
     sides: Array
 
     @property
@@ -31,13 +35,22 @@ class Fine:
 
 def joined(parts: Sequence[Fine]) -> Fine:
     """All of them as one."""
-    return Fine(*(np.concatenate([getattr(part, f) for part in parts]) for f in ("points", "values", "sides")))
+    return Fine(
+        *(np.concatenate([getattr(part, f) for part in parts]) for f in ("points", "values", "spreads", "sides"))
+    )
 
 
 def midpoint_square(per_axis: int) -> Array:
     """Centres of the per_axis^2 squares that tile [-1/2, 1/2]^2, row-major (per_axis^2, 2)."""
     offset = (np.arange(per_axis) + 0.5) / per_axis - 0.5
     return np.stack(np.meshgrid(offset, offset, indexing="ij"), -1).reshape(-1, 2)
+
+
+def spreads(values: Array) -> Array:
+    """Half the range of a function linear in each small square, from values (..., n, n) on tiles of squares."""
+    first, second = np.gradient(values, axis=(-2, -1))
+    half_ranges: Array = 0.5 * (np.abs(first) + np.abs(second))
+    return half_ranges
 
 
 def basis(offsets: Array, derivative: int = 0, reach: int = REACH) -> Array:
@@ -75,10 +88,10 @@ def at(values: Array, t: Array, reach: int = REACH) -> Array:
 
 
 def midpoints(values: Array, node: NDArray[np.intp], per_axis: int) -> Array:
-    """The interpolant at the midpoints of per_axis^2 squares that tile each node's own cell, (n, per_axis^2)."""
+    """The interpolant at the midpoints of squares that tile each node's own cell, (n, per_axis, per_axis)."""
     offsets = (np.arange(per_axis) + 0.5) / per_axis - 0.5
     weights = basis(offsets)
     padded = np.pad(values, REACH, mode="edge")
     windows = sliding_window_view(padded, (len(STENCIL), len(STENCIL)))[node[:, 0], node[:, 1]]
     fine: Array = np.einsum("ai,nij,bj->nab", weights, windows, weights, optimize=True)
-    return fine.reshape(len(node), -1)
+    return fine

@@ -50,6 +50,8 @@ class Decoded:
     @torch.no_grad()
     def __call__(self, owner: Index, z: Array) -> Array:
         """Raises InputError where a value is NaN."""
+        if not len(z):
+            return np.empty(0)
         values = [self._chunk(*pair) for pair in zip(_chunks(owner), _chunks(z), strict=True)]
         total = np.concatenate(values) - 0.5 * (z**2).sum(1) - log(2 * pi)
         if np.isnan(total).any():

@@ -15,7 +15,8 @@ from gpvae_core.posterior.modes import Mode
 
 SPACING = 0.75  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
-NODES = 16_000  # beyond these a lattice gives up: one spacing does not suit this posterior
+NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
+MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
 COSETS = 5.0  # the four sublattices of twice the spacing err this much more than their mean, at the least
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
@@ -32,6 +33,8 @@ class Lattice:
     basis: Array
     coords: Index = field(default_factory=lambda: np.empty((0, 2), np.intp))
     values: Array = field(default_factory=lambda: np.empty(0))
+    refinements: int = 0
+    given: int = 0  # nodes whose values cost no decode
 
     # --- growing ----------------------------------------------------------------------------------------------
 
@@ -42,6 +45,25 @@ class Lattice:
         n = int(np.sqrt(2 * drop) / SPACING)
         c = np.stack(np.meshgrid(*[np.arange(-n, n + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
         yield from lattice._add(c[(c**2).sum(1) * SPACING**2 <= 2 * drop])
+        yield from lattice.flood(drop)
+        return lattice
+
+    @staticmethod
+    def on_grid(axis: Array, field: Array, drop: float, trusted: float) -> Task["Lattice"]:
+        """The nodes of the base grid within ``drop`` nats of its maximum: a lattice without a decode.
+
+        The field is log f but for rounding: where 16 decodes differ from it by more than ``trusted`` nats, all are
+        decoded.
+        """
+        coords = np.argwhere(field > field.max() - drop)
+        values = field[tuple(coords.T)]
+        lattice = Lattice(np.full(2, axis[0]), np.eye(2) * (axis[1] - axis[0]), coords, values)
+        highest = np.argsort(-values)[:16]
+        checked = yield lattice.points[highest]
+        if np.abs(checked - values[highest]).max() <= trusted:
+            lattice.given = len(coords)
+        else:
+            lattice.values = yield lattice.points
         yield from lattice.flood(drop)
         return lattice
 
@@ -71,6 +93,7 @@ class Lattice:
 
     def refine(self, drop: float) -> Task[None]:
         """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass."""
+        self.refinements += 1
         self.basis = self.basis @ HALVE
         self.coords = self.coords @ np.array([[1, 1], [1, -1]])
         yield from self.flood(drop)
@@ -86,6 +109,10 @@ class Lattice:
         raster = np.zeros(self.coords.max(0) - low + 3, flags.dtype)
         raster[tuple((self.coords - low).T)] = flags
         return raster, low
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.coords) - self.given
 
     # --- integrals --------------------------------------------------------------------------------------------
 
@@ -155,12 +182,13 @@ class Lattice:
 
     def resample(self, samples: int) -> interpolation.Fine:
         """log f on squares that tile every node's own cell, about ``samples`` in all."""
-        per_axis = int(np.clip(np.sqrt(samples / len(self.coords)), 2, 40))
+        per_axis = int(np.clip(np.sqrt(samples / len(self.coords)), 2, 16))
         tile = interpolation.midpoint_square(per_axis)
         points = self.origin + (self.coords[:, None] + tile).reshape(-1, 2) @ self.basis.T
         node = self.coords - (self.coords.min(0) - 2)
-        values = interpolation.midpoints(self._filled(), node, per_axis).ravel()
-        return interpolation.Fine(points, values, np.broadcast_to(self.basis / per_axis, (len(values), 2, 2)))
+        values = interpolation.midpoints(self._filled(), node, per_axis)
+        sides = np.broadcast_to(self.basis / per_axis, (values.size, 2, 2))
+        return interpolation.Fine(points, values.ravel(), interpolation.spreads(values).ravel(), sides)
 
     def _filled(self) -> Array:
         known, _ = self._raster(np.ones(len(self.coords), bool))
@@ -173,9 +201,19 @@ class Lattice:
         return any(a.holds(b.points[b.values > b.values.max() - drop + 3]).any() for a, b in pairs)
 
     def resolves(self, mode: Mode) -> bool:
-        """Whether the spacing is at most that of a lattice of the mode's own."""
-        side = np.linalg.eigvalsh(self.basis.T @ mode.precision @ self.basis)[-1]
-        return bool(side <= (1.5 * SPACING) ** 2)
+        """Whether the spacing is about that of a lattice of the mode's own, or less."""
+        return resolved(mode, self.basis)
+
+
+def resolved(mode: Mode, basis: Array) -> bool:
+    """Whether the columns of ``basis`` measure at most 1.5 SPACING of the mode's standard deviations."""
+    side = np.linalg.eigvalsh(basis.T @ mode.precision @ basis)[-1]
+    return bool(side <= (1.5 * SPACING) ** 2)
+
+
+def depth(tolerance: float) -> float:
+    """How many nats below the maximum a lattice reaches: what lies lower holds about e^-9 of the tolerance."""
+    return float(9 - np.log(tolerance))
 
 
 def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]:
@@ -183,7 +221,7 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
 
     None where that would take more than NODES nodes: one spacing does not suit such a posterior.
     """
-    drop = 9 - np.log(tolerance)
+    drop = depth(tolerance)
     lattices: list[Lattice] = []
     for mode in modes:
         home = next((lattice for lattice in lattices if lattice.holds(mode.location[None])[0]), None)
@@ -195,11 +233,29 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
             else:
                 yield from home.include(mode, drop)
         while not home.resolves(mode):
-            if _too_many(lattices, home):
+            if _too_many(lattices, home, MERGING_NODES):
                 return None
             yield from home.refine(drop)
     if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
         return None
+    return (yield from settled(lattices, tolerance, drop))
+
+
+def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]:
+    """One lattice that begins with the base grid: for broad posteriors with many modes; None as for cover."""
+    drop = depth(tolerance)
+    lattice = yield from Lattice.on_grid(axis, field, drop, 0.1 * tolerance)
+    if not lattice.holds(np.stack([mode.location for mode in modes])).all():
+        return None
+    while not all(lattice.resolves(mode) for mode in modes):
+        if _too_many([lattice], lattice, NODES):
+            return None
+        yield from lattice.refine(drop)
+    return (yield from settled([lattice], tolerance, drop))
+
+
+def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list[Lattice] | None]:
+    """The lattices, the worst of them refined until their error together is within ``tolerance``; None as for cover."""
     while True:
         logs = np.array([lattice.log_integral for lattice in lattices])
         shares = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
@@ -207,10 +263,10 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
         if errors.sum() <= tolerance:
             return lattices
         worst = lattices[int(errors.argmax())]
-        if _too_many(lattices, worst):
+        if _too_many(lattices, worst, NODES):
             return None
         yield from worst.refine(drop)
 
 
-def _too_many(lattices: list[Lattice], refined: Lattice) -> bool:
-    return sum(len(lattice.coords) for lattice in lattices) + len(refined.coords) > NODES
+def _too_many(lattices: list[Lattice], refined: Lattice, limit: int) -> bool:
+    return sum(len(lattice.coords) - lattice.given for lattice in lattices) + len(refined.coords) > limit

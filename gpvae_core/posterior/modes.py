@@ -48,6 +48,8 @@ class Mode:
 
 def find_modes(joint: Decoded, grid: BaseGrid, fields: Array) -> list[list[Mode]]:
     """For each image its modes by descending Laplace mass, none repeated; ``fields`` (B, n, n) holds log p(x, z)."""
+    if not len(fields):
+        return []
     starts = [summits(grid.axis, field)[0][:STARTS] for field in fields]
     owner = np.repeat(np.arange(len(fields)), [len(s) for s in starts])
     z = np.concatenate(starts)

@@ -1,0 +1,73 @@
+"""The gaps of a whole data set, one row per image: exact evidence, both KLs, and the gap taken apart."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from gpvae_core.data import ImageSet
+from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.posterior import ExactPosterior, PosteriorEngine
+from gpvae_core.posterior.best_gaussian import best_gaussians
+from gpvae_core.posterior.divergences import gap
+from gpvae_core.report import Encoding, encode, gap_rows
+from gpvae_core.tables import Row
+
+
+def gap_table(
+    engine: PosteriorEngine,
+    model: VariationalAutoencoder,
+    images: ImageSet,
+    *,
+    start: int = 0,
+    batch_size: int = 64,
+    gaussians: bool = False,
+) -> Iterator[list[Row]]:
+    """Rows of the images from number ``start`` on, a batch at a time, in nats; ``gaussians`` adds the split gaps."""
+    for first in range(start, len(images), batch_size):
+        rows = slice(first, min(first + batch_size, len(images)))
+        table = image_rows(engine, model, images.pixels(rows), gaussians=gaussians)
+        labels = [None] * len(table) if images.labels is None else images.labels[rows].tolist()
+        yield [
+            {"index": first + k, "label": label, **row}
+            for k, (label, row) in enumerate(zip(labels, table, strict=True))
+        ]
+
+
+def image_rows(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor, *, gaussians: bool) -> list[Row]:
+    """One row per image of x (B, C, H, W): ``gap_rows`` with moments, modes and mass outside the prior box."""
+    posteriors, encoding = engine.posteriors(x), encode(model, x)
+    rows: list[Row] = [
+        numbers
+        | {
+            "entropy": exact.entropy,
+            "negentropy": exact.negentropy,
+            "modes": len(exact.modes),
+            "mass_outside_box": exact.mass_outside(float(engine.grid.axis[-1])),
+            "evaluations": exact.evaluations,
+        }
+        for numbers, exact in zip(gap_rows(posteriors, encoding), posteriors, strict=True)
+    ]
+    splits = _splits(posteriors, encoding, rows) if gaussians else [{}] * len(rows)
+    return [row | split for row, split in zip(rows, splits, strict=True)]
+
+
+def _splits(posteriors: list[ExactPosterior], encoding: Encoding, rows: list[Row]) -> list[Row]:
+    """Approximation and amortization gaps.
+
+    The first is log p(x) less the ELBO of the best diagonal Gaussian, the second that ELBO less the marginalised
+    encoder's (``amortization_gap``) or its base's; ``approximation_gap_full``: the first with a full covariance.
+    """
+    starts = [[encoding.base[k], encoding.marginal[k]] for k in range(len(posteriors))]
+    fits = {diagonal: best_gaussians(posteriors, starts, diagonal=diagonal) for diagonal in (True, False)}
+    splits: list[Row] = []
+    for k, exact in enumerate(posteriors):
+        best = fits[True][k].elbo
+        split: Row = {"elbo_best_diagonal": best.value, "elbo_best_full": fits[False][k].elbo.value}
+        for name, estimate in (("", gap(exact, best)), ("_full", gap(exact, fits[False][k].elbo))):
+            split |= {f"approximation_gap{name}": estimate.value, f"approximation_gap{name}_error": estimate.error}
+        for name, suffix in (("marginal", ""), ("base", "_base")):
+            split[f"amortization_gap{suffix}"] = best.value - rows[k][f"elbo_{name}"]
+            elbo_error = rows[k][f"kl_{name}_error"] - exact.log_evidence_error
+            split[f"amortization_gap{suffix}_error"] = best.error + elbo_error
+        splits.append(split)
+    return splits

@@ -1,0 +1,129 @@
+"""The best diagonal and the best full-covariance Gaussian for one image: the exact ELBO climbed from several starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gpvae_core.gaussian import FullGaussian
+from gpvae_core.posterior.divergences import Estimate, Gaussian, centre_and_frame, elbos, hermite, shared
+from gpvae_core.posterior.exact import ExactPosterior
+from gpvae_core.posterior.joint import Array, Task, run
+
+STEPS = 60
+SETTLED = 1e-6  # nats that a step still promises
+MODES = 3  # starts at the posterior's heaviest modes
+SMOOTH, KINKED = 9, 24  # Gauss-Hermite orders of the search; the result's ELBO is computed to the engine's tolerance
+
+
+@dataclass(frozen=True)
+class Step:
+    """One Gaussian on the way: mean (2,), covariance (2, 2) and its ELBO in nats."""
+
+    mean: Array
+    covariance: Array
+    elbo: float
+
+
+@dataclass(frozen=True)
+class GaussianFit:
+    """The best member of a family for one image: q, its ELBO, and the path from the first start (the encoder's q)."""
+
+    q: FullGaussian
+    elbo: Estimate
+    path: list[Step]
+
+
+def best_gaussians(
+    posteriors: Sequence[ExactPosterior], starts: Sequence[Sequence[Gaussian]], *, diagonal: bool
+) -> list[GaussianFit]:
+    """argmax_q ELBO[q] over diagonal or full Gaussians for each posterior.
+
+    Climbed from each of ``starts[k]`` (the first one's path is recorded), from the heaviest modes and from the
+    posterior's own moments, by variational Newton steps on Gauss-Hermite nodes; the highest is returned.
+    """
+    results: list[GaussianFit | None] = [None] * len(posteriors)
+    for rows, joint, _ in shared(posteriors):
+        begun = [[*map(centre_and_frame, starts[k]), *_own_starts(posteriors[k])] for k in rows]
+        owner = [i for i, several in enumerate(begun) for _ in several]
+        orders = [SMOOTH if posteriors[k].smooth else KINKED for k in rows]
+        tasks = [_climb(*one, diagonal, orders[i]) for i, several in enumerate(begun) for one in several]
+        paths = run(tasks, joint, owner)
+        for i, k in enumerate(rows):
+            own = [path for path, o in zip(paths, owner, strict=True) if o == i]
+            best = max((path[-1] for path in own), key=lambda step: step.elbo)
+            q = FullGaussian(torch.as_tensor(best.mean), torch.as_tensor(_cholesky(best.covariance)))
+            results[k] = GaussianFit(q, Estimate(best.elbo, np.inf), own[0])
+    found = [result for result in results if result is not None]
+    bounds = elbos(posteriors, [fit.q for fit in found])
+    return [GaussianFit(fit.q, bound, fit.path) for fit, bound in zip(found, bounds, strict=True)]
+
+
+def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:
+    """The Laplace approximations of the heaviest modes, and the Gaussian of the posterior's own moments."""
+    laplace = [(mode.location, _cholesky(np.linalg.inv(mode.precision))) for mode in posterior.modes[:MODES]]
+    return [*laplace, (posterior.mean, _cholesky(posterior.covariance))]
+
+
+def _climb(mean: Array, frame: Array, diagonal: bool, order: int) -> Task[list[Step]]:
+    """Variational Newton ascent of the ELBO; every step of the path is higher than the one before.
+
+    With H = E_q[Hessian of log p(x, z)] and g = E_q[gradient], both from values alone by Stein's identities:
+    mean += (-H)^-1 g, precision -> -H (or its diagonal), each shortened by half until the ELBO rises.
+    """
+    u, w = hermite(order)
+    covariance = frame @ frame.T
+    if diagonal:  # the best diagonal Gaussian for a Gaussian target keeps the precision's diagonal
+        covariance = np.diag(1 / np.diag(np.linalg.inv(covariance)))
+    frame = _cholesky(covariance)
+    values = yield mean + u @ frame.T
+    path = [Step(mean, covariance, _elbo(values, w, frame))]
+    for _ in range(STEPS):
+        gradient, curvature = _stein(values, u, w, frame)
+        step: Array = np.linalg.solve(curvature, gradient)
+        target = np.diag(np.diag(curvature)) if diagonal else curvature
+        promise = 0.5 * gradient @ step + _scale_promise(target, covariance)
+        length = 1.0
+        while promise * length > SETTLED:
+            trial_mean = mean + length * step
+            precision = (1 - length) * np.linalg.inv(covariance) + length * target
+            trial_frame = _cholesky(np.linalg.inv(precision))
+            trial = yield trial_mean + u @ trial_frame.T
+            height = _elbo(trial, w, trial_frame)
+            if height > path[-1].elbo:
+                break
+            length /= 2
+        else:
+            return path
+        mean, frame, values = trial_mean, trial_frame, trial
+        covariance = frame @ frame.T
+        path.append(Step(mean, covariance, height))
+    return path
+
+
+def _elbo(values: Array, w: Array, frame: Array) -> float:
+    return float(w @ values + np.log(2 * np.pi * np.e) + np.linalg.slogdet(frame)[1])
+
+
+def _stein(values: Array, u: Array, w: Array, frame: Array) -> tuple[Array, Array]:
+    """E_q of the gradient (2,), and minus E_q of the Hessian (2, 2) made positive definite."""
+    centred = w * (values - w @ values)
+    inverse = np.linalg.inv(frame)
+    gradient: Array = inverse.T @ (u.T @ centred)
+    hessian = inverse.T @ ((u * centred[:, None]).T @ u) @ inverse
+    eigenvalues, vectors = np.linalg.eigh(-hessian)
+    # log p(x, z) curves at least like the prior at its modes; where it does not, step as if it did
+    curvature: Array = (vectors * np.maximum(np.abs(eigenvalues), 1.0)) @ vectors.T
+    return gradient, curvature
+
+
+def _scale_promise(target: Array, covariance: Array) -> float:
+    """What moving the precision to ``target`` promises: KL between the two widths, in nats."""
+    ratio = np.linalg.eigvals(target @ covariance).real
+    return float(0.5 * (ratio - 1 - np.log(np.maximum(ratio, 1e-300))).sum())
+
+
+def _cholesky(covariance: Array) -> Array:
+    factor: Array = np.linalg.cholesky(covariance)
+    return factor

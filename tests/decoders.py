@@ -1,0 +1,53 @@
+"""Small decoders whose posteriors are known: in closed form, or by their number of modes."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from gpvae_core.likelihoods import GaussianLikelihood
+
+STD = float(GaussianLikelihood(0.1).double().std)  # what float32 makes of 0.1: it costs 3e-5 nats here
+
+
+class Linear(nn.Module):
+    """g(z) = A z + a, whose posterior is Gaussian."""
+
+    def __init__(self, seed: int = 0, scale: float = 0.05) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.matrix = nn.Parameter(scale * torch.randn(64, 2, generator=generator).double())
+        self.offset = nn.Parameter(torch.rand(64, generator=generator).double())
+
+    def forward(self, z):
+        return (z @ self.matrix.T + self.offset).reshape(-1, 1, 8, 8)
+
+    def closed_form(self, x: np.ndarray, std: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Posterior mean and covariance, and log evidence N(x; a, A A' + s^2 I)."""
+        a, b = self.matrix.detach().double().numpy(), self.offset.detach().double().numpy()
+        residual = x.ravel() - b
+        covariance = np.linalg.inv(a.T @ a / std**2 + np.eye(2))
+        marginal = a @ a.T + std**2 * np.eye(64)
+        evidence = -0.5 * (residual @ np.linalg.solve(marginal, residual) + np.linalg.slogdet(2 * np.pi * marginal)[1])
+        return covariance @ a.T @ residual / std**2, covariance, float(evidence)
+
+
+class Features(nn.Module):
+    """g(z) = features(z_1, z_2): products and squares, so that several latents or a whole curve explain one image."""
+
+    def __init__(self, features) -> None:
+        super().__init__()
+        self.features = features
+        self.scale = nn.Parameter(torch.ones(()).double())
+
+    def forward(self, z):
+        values = torch.stack(self.features(z[:, 0], z[:, 1]), -1)
+        return self.scale * values.reshape(-1, 1, 1, values.shape[-1])
+
+
+FOLDED = {  # number of modes: features and an image with that many explanations
+    1: (lambda a, b: [a, b], [0.5, 0.2]),
+    2: (lambda a, b: [a**2, b], [1.0, 0.2]),
+    3: (lambda a, b: [a**3 - 1.5 * a, b], [0.0, 0.2]),
+    4: (lambda a, b: [a**2, b**2], [1.0, 0.5]),
+    5: (lambda a, b: [0.3 * a * (a**2 - 1) * (a**2 - 4), b], [0.0, 0.2]),
+}

@@ -1,0 +1,282 @@
+"""The engine beyond one image's evidence: batches, previews, samples, any q, best Gaussians, caches, calibration."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.stats import binom, kstest
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+from gpvae_core.errors import InputError
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.likelihoods import GaussianLikelihood
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.posterior.best_gaussian import best_gaussians
+from gpvae_core.posterior.interpolation import at, filled
+from gpvae_core.report import encode
+from tests import reference
+from tests.decoders import FOLDED, STD, Features, Linear
+
+
+@pytest.fixture
+def image(generator) -> torch.Tensor:
+    return torch.rand(1, 1, 8, 8, generator=generator).double()
+
+
+@pytest.fixture
+def posterior(image):
+    """A correlated Gaussian: the linear decoder's."""
+    decoder = Linear()
+    with torch.no_grad():
+        decoder.matrix[:, 1] += 0.8 * decoder.matrix[:, 0]
+    return PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(STD).double())).posterior(image)
+
+
+@pytest.fixture
+def truth(image):
+    decoder = Linear()
+    with torch.no_grad():
+        decoder.matrix[:, 1] += 0.8 * decoder.matrix[:, 0]
+    mean, covariance, _ = decoder.closed_form(image.numpy(), STD)
+    return MultivariateNormal(torch.as_tensor(mean), torch.as_tensor(covariance))
+
+
+def two_modes(target=(1.0, 0.2), std: float = 0.3):
+    """x = (z_1^2, z_2): its engine, and its log joint without the engine."""
+    decoder, likelihood = Features(FOLDED[2][0]), GaussianLikelihood(std).double()
+    x = torch.tensor(target).double().reshape(1, 1, 1, 2)
+    log_joint = reference.log_joint_of(decoder, reference.gaussian_pixel(float(likelihood.std)), x.numpy())
+    return PosteriorEngine(GenerativeModel(decoder, likelihood)).posterior(x), log_joint
+
+
+# --- batches and previews -------------------------------------------------------------------------------------
+
+
+def test_a_batch_gives_what_its_images_give_alone(digits, digits_engine):
+    images = digits.test.pixels(slice(0, 12))
+    together = digits_engine.posteriors(images)
+    for k, result in enumerate(together):
+        alone = digits_engine.posterior(images[k])
+        assert abs(result.log_evidence - alone.log_evidence) < result.log_evidence_error + alone.log_evidence_error
+        np.testing.assert_allclose(result.mean, alone.mean, atol=1e-4)
+
+
+def test_images_that_need_float64_share_a_batch_with_those_that_do_not(digits, digits_2d):
+    """Noise is 2,000 nats away from anything the decoder makes: float32 loses more there."""
+    engine = PosteriorEngine(digits_2d.model.generative, tolerance=2e-4, nodes=91)
+    images = torch.cat([digits.test.pixels(slice(0, 3)), torch.ones(1, 1, 28, 28)])
+    results = engine.posteriors(images)
+    assert any(result.yardstick is None for result in results)
+    assert any(result.yardstick is not None for result in results)
+    for k, result in enumerate(results):
+        alone = engine.posterior(images[k])
+        assert abs(result.log_evidence - alone.log_evidence) < result.log_evidence_error + alone.log_evidence_error
+
+
+def test_a_preview_costs_no_decode_and_says_what_it_is(digits, digits_2d, digits_engine, monkeypatch):
+    exact = [digits_engine.posterior(x) for x in digits.test.pixels(slice(0, 8))]
+    monkeypatch.setattr(GenerativeModel, "decode", lambda *_: pytest.fail("a preview decodes nothing"))
+    previews = [digits_engine.preview(x) for x in digits.test.pixels(slice(0, 8))]
+    assert all(p.preview for p in previews) and not any(e.preview for e in exact)
+    inside = [one.mass_outside(4.4) < 1e-3 for one in exact]
+    assert [np.isfinite(p.log_evidence_error) for p in previews] == inside
+    pairs = [pair for pair, known in zip(zip(previews, exact, strict=True), inside, strict=True) if known]
+    assert len(pairs) >= 6
+    assert np.median([abs(preview.log_evidence - one.log_evidence) for preview, one in pairs]) < 0.1
+    for preview, one in pairs:
+        assert (np.abs(preview.mean - one.mean) < 0.5 * np.sqrt(np.diag(one.covariance))).all()
+
+
+def test_a_preview_outside_the_box_says_that_it_is_worthless(image):
+    decoder = Linear(scale=0.2)
+    x = decoder(torch.tensor([[20.0, -15.0]]).double()).detach()
+    engine = PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(STD).double()))
+    preview = engine.preview(x)
+    assert abs(preview.log_evidence - engine.posterior(x).log_evidence) > 1
+    assert preview.log_evidence_error == np.inf
+
+
+def test_interpolation_is_exact_for_polynomials_of_degree_six_and_fills_smoothly(generator):
+    i, k = np.meshgrid(np.arange(12.0), np.arange(15.0), indexing="ij")
+    field = 1e-4 * (i - 5) ** 6 + (k - 7) ** 2 * (i - 3) - 2 * k
+    t = np.random.default_rng(0).uniform([3, 3], [8, 11], (50, 2))
+    wanted = 1e-4 * (t[:, 0] - 5) ** 6 + (t[:, 1] - 7) ** 2 * (t[:, 0] - 3) - 2 * t[:, 1]
+    np.testing.assert_allclose(at(field, t), wanted, atol=1e-9)
+    quadratic = i * k - i**2
+    known = (i - 6) ** 2 + (k - 7) ** 2 < 20
+    np.testing.assert_allclose(filled(np.where(known, quadratic, 99.0), known), quadratic, atol=1e-9)
+
+
+# --- samples and regions --------------------------------------------------------------------------------------
+
+
+def test_samples_follow_the_posterior_and_leave_the_global_stream_alone(posterior, truth):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    z = posterior.sample(4000, generator=np.random.default_rng(0))
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    whitened = torch.linalg.solve_triangular(truth.scale_tril, (torch.as_tensor(z) - truth.mean).T, upper=False)
+    for axis in whitened:
+        assert kstest(axis.numpy(), "norm").pvalue > 0.001
+    assert kstest((whitened**2).sum(0).numpy(), "chi2", args=(2,)).pvalue > 0.001
+
+
+def test_samples_visit_both_modes_at_their_rate():
+    posterior, _ = two_modes(std=0.1)
+    z = posterior.sample(2000, generator=np.random.default_rng(1))
+    assert binom(2000, 0.5).cdf((z[:, 0] > 0).sum()) == pytest.approx(0.5, abs=0.4999)
+
+
+@pytest.mark.parametrize("mass", [0.5, 0.8, 0.95, 0.99])
+def test_regions_of_a_bimodal_posterior_hold_their_mass(mass):
+    posterior, log_joint = two_modes()
+    z = reference.lattice(reference.square(np.zeros(2), 4.0), (1200, 1200))
+    log_density = log_joint(z)
+    held = np.exp(log_density - log_density.max())
+    level = float(posterior.hdr_levels((mass,))[0]) + posterior.log_evidence
+    assert abs(held[log_density > level].sum() / held.sum() - mass) < 1e-3
+
+
+def test_regions_hold_the_true_latent_of_simulated_images_at_their_rate(digits_2d):
+    """200 images drawn from the model itself, floats and unclipped: nothing is estimated but the rate."""
+    model = digits_2d.model.generative
+    simulation = model.simulate(200, generator=torch.Generator().manual_seed(0))
+    posteriors = PosteriorEngine(model).posteriors(simulation.images)
+    masses = (0.5, 0.8, 0.95)
+    inside = np.zeros(3)
+    for posterior, z in zip(posteriors, simulation.latents.double().numpy(), strict=True):
+        inside += posterior.log_prob(z[None])[0] > posterior.hdr_levels(masses)
+    for hits, mass in zip(inside, masses, strict=True):
+        assert 0.001 < binom(200, mass).cdf(hits) < 0.999
+
+
+# --- divergences ----------------------------------------------------------------------------------------------
+
+
+def test_kl_of_a_mixture_matches_brute_force():
+    posterior, log_joint = two_modes()
+    means = torch.tensor([[-1.0, 0.2], [0.8, 0.0]]).double()
+    parts = MultivariateNormal(means, 0.04 * torch.eye(2).double().expand(2, 2, 2))
+    q = MixtureSameFamily(Categorical(torch.tensor([0.3, 0.7]).double()), parts)
+    z = reference.lattice(reference.square(np.zeros(2), 4.0), (1500, 1500))
+    log_q = q.log_prob(torch.as_tensor(z)).numpy()
+    log_p = log_joint(z)
+    cell = (8 / 1500) ** 2
+    log_p = log_p - np.log(np.exp(log_p).sum() * cell)
+    for estimate, wanted in (
+        (posterior.kl_from(q), (np.exp(log_q) * (log_q - log_p)).sum() * cell),
+        (posterior.kl_to(q), (np.exp(log_p) * (log_p - log_q)).sum() * cell),
+    ):
+        assert abs(estimate.value - wanted) <= min(2e-3, estimate.error)
+
+
+def test_kl_of_a_q_where_the_posterior_has_no_mass(posterior, truth):
+    q_mean, q_std = truth.mean + 30 * truth.covariance_matrix.diagonal().sqrt(), torch.tensor([0.3, 0.1]).double()
+    wanted = torch.distributions.kl_divergence(MultivariateNormal(q_mean, torch.diag(q_std**2)), truth)
+    estimate = posterior.kl_from(DiagonalGaussian(q_mean, q_std))
+    assert estimate.value == pytest.approx(float(wanted), abs=1e-6 * float(wanted))
+    assert float(wanted) > 100
+
+
+def test_an_unnormalised_density_and_a_batch_are_refused(posterior):
+    class Doubled:
+        def log_prob(self, z):
+            return MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double()).log_prob(z) + np.log(2)
+
+    with pytest.raises(InputError, match="could not be integrated"):
+        posterior.kl_from(Doubled())
+    with pytest.raises(InputError, match=r"mean of shape \(2,\), not \(3, 2\)"):
+        posterior.kl_from(DiagonalGaussian(torch.zeros(3, 2), torch.ones(3, 2)))
+
+
+# --- best Gaussians -------------------------------------------------------------------------------------------
+
+
+def test_best_gaussians_of_a_gaussian_posterior_are_the_closed_forms(posterior, truth):
+    """Full: the posterior itself. Diagonal: its mean, variances 1 / diag(precision)."""
+    start = DiagonalGaussian(torch.tensor([2.0, -2.0]).double(), torch.tensor([0.5, 0.5]).double())
+    (full,) = best_gaussians([posterior], [[start]], diagonal=False)
+    (diagonal,) = best_gaussians([posterior], [[start]], diagonal=True)
+    torch.testing.assert_close(full.q.scale_tril @ full.q.scale_tril.T, truth.covariance_matrix, rtol=1e-4, atol=1e-9)
+    assert abs(posterior.log_evidence - full.elbo.value) < 1e-6
+    precision = truth.precision_matrix
+    torch.testing.assert_close(diagonal.q.mean, truth.mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(diagonal.q.scale_tril.diagonal() ** -2, precision.diagonal(), rtol=1e-4, atol=0)
+    gap = 0.5 * float(torch.log(precision.diagonal()).sum() - torch.logdet(precision))
+    assert gap > 0.1
+    assert posterior.log_evidence - diagonal.elbo.value == pytest.approx(gap, abs=1e-5)
+
+
+def test_the_path_starts_at_the_encoder_and_always_rises(digits, digits_2d, digits_engine):
+    x = digits.test.pixels(slice(0, 6))
+    encoding, posteriors = encode(digits_2d.model, x), digits_engine.posteriors(x)
+    fits = best_gaussians(posteriors, [[encoding.base[k]] for k in range(6)], diagonal=True)
+    for k, (fit, posterior) in enumerate(zip(fits, posteriors, strict=True)):
+        np.testing.assert_allclose(fit.path[0].mean, encoding.base.mean[k].numpy(), rtol=1e-6)
+        np.testing.assert_allclose(np.sqrt(np.diag(fit.path[0].covariance)), encoding.base.std[k].numpy(), rtol=1e-6)
+        assert fit.path[0].elbo == pytest.approx(posterior.elbo(encoding.base[k]).value, abs=1e-2)
+        assert (np.diff([step.elbo for step in fit.path]) > 0).all()
+        assert fit.path[-1].elbo <= fit.elbo.value + 1e-2
+        assert fit.elbo.value <= posterior.log_evidence + fit.elbo.error
+
+
+@pytest.mark.parametrize("target", [(1.0, 0.2), (0.02, 0.1)])
+def test_no_other_search_finds_a_better_diagonal_gaussian(target):
+    """Against Nelder-Mead on an independent ELBO from five starts; two modes, or one flat top."""
+    posterior, log_joint = two_modes(target)
+    (fit,) = best_gaussians([posterior], [[DiagonalGaussian(torch.zeros(2), torch.ones(2))]], diagonal=True)
+
+    def neg_elbo(p):
+        return -reference.elbo(log_joint, p[:2], np.exp(p[2:]), most=33)[0]
+
+    starts = np.random.default_rng(0).normal(size=(5, 4)) * [1, 1, 0.5, 0.5] - [0, 0, 1, 1]
+    best = max(-minimize(neg_elbo, s, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-7}).fun for s in starts)
+    assert fit.elbo.value >= best - 1e-4
+
+
+# --- the grid's cache -----------------------------------------------------------------------------------------
+
+
+def test_the_base_grid_is_read_from_disk_the_second_time(digits, digits_2d, tmp_path, monkeypatch):
+    options = {"nodes": 61, "cache": tmp_path}
+    first = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerativeModel, "decode", lambda *_: pytest.fail("the grid is on disk"))
+        second = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
+    assert torch.equal(first.grid.eta, second.grid.eta) and torch.equal(first.grid.constant, second.grid.constant)
+    (path,) = tmp_path.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    again = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
+    assert torch.equal(first.grid.eta, again.grid.eta)
+    PosteriorEngine(digits_2d.model.generative, digest="b", **options)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+# --- extremes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("std", [1e-3, 1.0, 3.0])
+def test_any_pixel_noise_has_an_exact_answer(digits, digits_2d, std):
+    """From posteriors of a ten-thousandth of the box to such as fill it, against plain quadrature in float64."""
+    model = GenerativeModel(digits_2d.model.generative.decoder, GaussianLikelihood(std))
+    x = digits.test.pixels(slice(3, 4))
+    posterior = PosteriorEngine(model).posterior(x)
+    decoder = PosteriorEngine(model, nodes=7).double_model.decoder
+    pixel = reference.gaussian_pixel(float(np.exp(float(model.likelihood.log_std))))
+    log_joint = reference.log_joint_of(decoder, pixel, x.double().numpy())
+    narrow = 8 * float(np.sqrt(np.diag(posterior.covariance)).max())
+    box = reference.square(posterior.mean, narrow) if std < 1 else reference.square(np.zeros(2), 8.0)
+    wanted = reference.log_integral(log_joint, [box], narrow / 30 if std < 1 else 0.08)
+    assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
+
+
+def test_a_posterior_far_outside_the_box_is_found(digits, digits_2d, digits_engine):
+    """Test image 179: the whole mass lies around (0.87, 6.3); value by `python -m benchmarks.reference digits-2d`."""
+    posterior = digits_engine.posterior(digits.test.pixels(slice(179, 180)))
+    assert posterior.mass_outside(4.5) > 0.999
+    assert abs(posterior.log_evidence - 814.70185) <= min(1e-3, posterior.log_evidence_error)
+
+
+def test_a_tolerance_of_zero_is_refused(digits_2d):
+    with pytest.raises(InputError, match="tolerance must be positive, but it is 0"):
+        PosteriorEngine(digits_2d.model.generative, tolerance=0.0)
