@@ -53,6 +53,7 @@ def record(checkpoint: Checkpoint, x: torch.Tensor, field: np.ndarray, axis: np.
     for name, q in encoders.items():
         elbo, elbo_change = reference.elbo(log_joint, q.mean.double().numpy(), q.std.double().numpy())
         values |= {f"elbo_{name}": elbo, f"elbo_{name}_change": elbo_change}
+        values[f"q_{name}"] = [*q.mean.tolist(), *q.std.tolist()]  # float32's encoder differs from run to run
     modes = [(*z.tolist(), share) for z, share in reference.modes_on_grid(field, axis) if share > 1e-3]
     return values | {"modes": modes}
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpvae_core.gaussian import FullGaussian
 from gpvae_core.posterior.divergences import Estimate, Gaussian, centre_and_frame, elbos, hermite, shared
@@ -66,7 +68,7 @@ def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:
     return [*laplace, (posterior.mean, _cholesky(posterior.covariance))]
 
 
-def _climb(mean: Array, frame: Array, diagonal: bool, order: int) -> Task[list[Step]]:
+def _climb(mean: NDArray[Any], frame: Array, diagonal: bool, order: int) -> Task[list[Step]]:
     """Variational Newton ascent of the ELBO; every step of the path is higher than the one before.
 
     With H = E_q[Hessian of log p(x, z)] and g = E_q[gradient], both from values alone by Stein's identities:
@@ -81,7 +83,7 @@ def _climb(mean: Array, frame: Array, diagonal: bool, order: int) -> Task[list[S
     path = [Step(mean, covariance, _elbo(values, w, frame))]
     for _ in range(STEPS):
         gradient, curvature = _stein(values, u, w, frame)
-        step: Array = np.linalg.solve(curvature, gradient)
+        step = np.linalg.solve(curvature, gradient)
         target = np.diag(np.diag(curvature)) if diagonal else curvature
         promise = 0.5 * gradient @ step + _scale_promise(target, covariance)
         length = 1.0
@@ -124,6 +126,6 @@ def _scale_promise(target: Array, covariance: Array) -> float:
     return float(0.5 * (ratio - 1 - np.log(np.maximum(ratio, 1e-300))).sum())
 
 
-def _cholesky(covariance: Array) -> Array:
+def _cholesky(covariance: NDArray[Any]) -> Array:
     factor: Array = np.linalg.cholesky(covariance)
     return factor

@@ -1,7 +1,7 @@
 """ELBO, KL(q || p(z|x)) and KL(p(z|x) || q), each with the estimate of its numerical error."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from gpvae_core.posterior.exact import ExactPosterior
 
 Gaussian = DiagonalGaussian | FullGaussian
-HERMITE_ORDERS = (5, 7, 9)
+Placed = tuple[Array, Array]  # centre (2,) and frame (2, 2) of a Gaussian
+HERMITE_ORDERS = (4, 6, 8)
 SPACING = 0.7  # of the first lattice under a Gaussian, in its standard deviations
 RADIUS = 6.5  # where it ends: what lies beyond holds 7e-10 of q, and log p(x, z) falls like a square
+INNER, OUTER = 3.0, 4.5  # between these radii refinement fades out
 LATTICE_NODES = 30_000
 ARITHMETIC_POINTS = 8  # decoded in float64 for each q
 
@@ -60,13 +62,20 @@ def elbos(posteriors: Sequence["ExactPosterior"], qs: Sequence[Gaussian], tolera
     not settle (a decoder with kinks), a lattice over q refined until its error estimate is within half the tolerance.
     The error includes the decoder's arithmetic, measured where q holds most.
     """
-    placed = [centre_and_frame(q) for q in qs]
     results: dict[int, Estimate] = {}
-    for rows, joint, yardstick in shared(posteriors):
-        found = run([_under_gaussian(*placed[k], 0.5 * tolerance) for k in rows], joint)
-        for k, one, rounding in zip(rows, found, _rounding(found, yardstick), strict=True):
-            entropy = np.log(2 * np.pi * np.e) + float(np.linalg.slogdet(placed[k][1])[1])
-            results[k] = Estimate(one.value + entropy, one.error + rounding)
+    asked: dict[int, list[int]] = {}
+    for k, posterior in enumerate(posteriors):
+        asked.setdefault(id(posterior), []).append(k)
+    images = [posteriors[ks[0]] for ks in asked.values()]
+    placed = {ks[0]: [centre_and_frame(qs[k]) for k in ks] for ks in asked.values()}
+    for rows, joint, yardstick in shared(images):
+        groups = [list(asked.values())[row] for row in rows]
+        tasks = [_under_gaussians(placed[ks[0]], 0.5 * tolerance, posteriors[ks[0]].smooth) for ks in groups]
+        for i, (ks, found) in enumerate(zip(groups, run(tasks, joint), strict=True)):
+            one = None if yardstick is None else yardstick.take([i])
+            for k, (_, frame), part in zip(ks, placed[ks[0]], found, strict=True):
+                entropy = np.log(2 * np.pi * np.e) + float(np.linalg.slogdet(frame)[1])
+                results[k] = Estimate(part.value + entropy, part.error + _rounding(part, one))
     return [results[k] for k in range(len(qs))]
 
 
@@ -93,7 +102,7 @@ def elbo(posterior: "ExactPosterior", q: Gaussian | Density, tolerance: float = 
     heaviest = np.argsort(-weights)[:ARITHMETIC_POINTS]
     found = Expectation(value, error, points[heaviest], log_p[heaviest])
     ((_, _, yardstick),) = shared([posterior])
-    return Estimate(value, error + _rounding([found], yardstick)[0])
+    return Estimate(value, error + _rounding(found, yardstick))
 
 
 def gap(posterior: "ExactPosterior", bound: Estimate) -> Estimate:
@@ -166,60 +175,114 @@ def shared(posteriors: Sequence["ExactPosterior"]) -> Iterable[tuple[list[int], 
             yield rows, first.log_joint, None
 
 
-def _rounding(found: Sequence[Expectation], yardstick: Decoded | None) -> list[float]:
-    """The largest difference of the values used from float64 decodes, for each expectation."""
+def _rounding(found: Expectation, yardstick: Decoded | None) -> float:
+    """The largest difference of the values used from float64 decodes."""
     if yardstick is None:
-        return [0.0] * len(found)
-    owner = np.repeat(np.arange(len(found)), [len(one.used) for one in found])
-    truth = yardstick(owner, np.concatenate([one.places for one in found]))
-    difference = np.abs(truth - np.concatenate([one.used for one in found]))
-    return [float(difference[owner == k].max()) for k in range(len(found))]
+        return 0.0
+    truth = yardstick(np.zeros(len(found.used), np.intp), found.places)
+    return float(np.abs(truth - found.used).max())
 
 
-def _under_gaussian(centre: Array, frame: Array, tolerance: float) -> Task[Expectation]:
-    """E log p(x, z) under N(centre, frame frame')."""
+def _under_gaussians(placed: list[Placed], tolerance: float, smooth: bool) -> Task[list[Expectation]]:
+    """E log p(x, z) under each N(centre, frame frame') of one image.
+
+    Gauss-Hermite first; not where the posterior itself was not smooth: there its orders can agree by chance.
+    """
     rules = [hermite(order) for order in HERMITE_ORDERS]
-    nodes = np.concatenate([u for u, _ in rules])
-    values = yield centre + nodes @ frame.T
-    parts = np.split(values, np.cumsum([len(u) for u, _ in rules])[:-1])
-    low, middle, high = (float(w @ part) for (_, w), part in zip(rules, parts, strict=True))
+    nodes = np.concatenate([u for u, _ in rules] if smooth else [rules[-1][0]])
+    values = yield np.concatenate([centre + nodes @ frame.T for centre, frame in placed])
     heaviest = np.argsort(-rules[-1][1])[:ARITHMETIC_POINTS]
-    places, used = centre + rules[-1][0][heaviest] @ frame.T, parts[-1][heaviest]
-    error = max(abs(high - middle), abs(middle - low) / COSETS)  # two agreements: kinks could feign one
-    if error > tolerance:
-        high, error = yield from _on_lattice(centre, frame, tolerance)
-    return Expectation(high, error, places, used)
+    results: list[Expectation] = []
+    for (centre, frame), own in zip(placed, np.split(values, len(placed)), strict=True):
+        places, used = centre + rules[-1][0][heaviest] @ frame.T, own[-len(rules[-1][0]) :][heaviest]
+        low, middle, high = (float(w @ part) for (_, w), part in zip(rules, _parts(own, rules, smooth), strict=True))
+        # two agreements: one could be chance
+        error = max(abs(high - middle), abs(middle - low) / COSETS) if smooth else np.inf
+        results.append(Expectation(high, error, places, used))
+    rest = [k for k, result in enumerate(results) if result.error > tolerance]
+    while rest:
+        first = max(rest, key=lambda k: float(np.linalg.slogdet(placed[k][1])[1]))
+        together = [k for k in rest if _close(placed[first], placed[k])]
+        found = yield from _on_lattice([placed[k] for k in (first, *(k for k in together if k != first))], tolerance)
+        for k, (value, error) in zip((first, *(k for k in together if k != first)), found, strict=True):
+            results[k] = replace(results[k], value=value, error=error)
+        rest = [k for k in rest if k not in together]
+    return results
 
 
-def _on_lattice(centre: Array, frame: Array, tolerance: float) -> Task[tuple[float, float]]:
-    """E log p(x, z) under N(centre, frame frame') by nested lattices: each adds the centres of the former's squares."""
+def _parts(own: Array, rules: list[tuple[Array, Array]], smooth: bool) -> list[Array]:
+    """One Gaussian's values, rule by rule; without the lower rules, zeros in their place."""
+    if smooth:
+        return np.split(own, np.cumsum([len(w) for _, w in rules])[:-1])
+    return [*(np.zeros(len(w)) for _, w in rules[:-1]), own]
+
+
+def _close(wide: Placed, other: Placed) -> bool:
+    """Whether a lattice over the one serves the other as well."""
+    inverse = np.linalg.inv(wide[1])
+    widths = np.linalg.svd(inverse @ other[1], compute_uv=False)
+    return bool(np.linalg.norm(inverse @ (other[0] - wide[0])) < 0.5 and 0.8 < widths[-1] <= widths[0] < 1.1)
+
+
+def _on_lattice(placed: list[Placed], tolerance: float) -> Task[list[tuple[float, float]]]:
+    """E log p(x, z) and its error under Gaussians close to the first, by nested lattices over that one.
+
+    Each refinement adds the centres of the squares. After the first one only the part within OUTER standard
+    deviations goes on, cut out by a smooth window: what lies beyond holds less than 1e-4 and has settled.
+    """
+    centre, frame = placed[0]
+    inverse = np.linalg.inv(frame)
+    shapes = [(inverse @ (m - centre), np.linalg.inv(inverse @ a)) for m, a in placed]
     basis = SPACING * np.eye(2)
-    u = _disc(basis, fresh_only=False)
-    value, change, error = np.nan, np.inf, np.inf
-    count = 0
+    total = inner = outer = origin = np.zeros(0)
+    changes: list[Array] = []
+    nodes, level = 0, 0
     while True:
-        weights = np.exp(-0.5 * (u**2).sum(1))
-        fresh = float(weights @ (yield centre + u @ frame.T)) / float(weights.sum())
-        count += len(u)
-        previous, value = value, fresh if count == len(u) else 0.5 * (value + fresh)
-        if count > len(u):
-            former, change = change, abs(value - previous)
-            error = max(change, former / COSETS)
-        if error <= tolerance or 2 * count > LATTICE_NODES:
-            return value, error
-        basis = basis @ HALVE
-        u = _disc(basis, fresh_only=True)
+        u = _disc(basis, RADIUS + 0.5 if level < 2 else OUTER, fresh_only=level > 0)
+        values = yield centre + u @ frame.T
+        nodes += len(u)
+        weights = np.stack([_standard_normal((u - d) @ t.T) * abs(np.linalg.det(t)) for d, t in shapes])
+        weights *= abs(np.linalg.det(basis)) * (1 if level == 0 else 2)
+        if level == 0:
+            origin = weights @ values / weights.sum(1)  # integrate what is left after a constant: small numbers
+        window = _window(np.linalg.norm(u, axis=1))
+        left = weights * (values - origin[:, None])
+        fresh_inner, fresh_outer = left @ window, left @ (1 - window)
+        previous = total
+        inner = fresh_inner if level == 0 else 0.5 * (inner + fresh_inner)
+        outer = fresh_outer if level == 0 else 0.5 * (outer + fresh_outer) if level == 1 else outer
+        total = origin + inner + outer
+        if level > 0:
+            changes.append(np.abs(total - previous))
+        # a kink's error halves with each refinement; three changes in a row are not small by chance
+        if level > 1:
+            error = np.max([change / 2**k for k, change in enumerate(reversed(changes[-3:]))], axis=0)
+            if (error <= tolerance).all() or 2 * nodes > LATTICE_NODES:
+                return list(zip(total.tolist(), error.tolist(), strict=True))
+        basis, level = basis @ HALVE, level + 1
 
 
-def _disc(basis: Array, fresh_only: bool) -> Array:
+def _standard_normal(u: Array) -> Array:
+    density: Array = np.exp(-0.5 * (u**2).sum(1)) / (2 * np.pi)
+    return density
+
+
+def _window(radius: Array) -> Array:
+    """1 within INNER, 0 beyond OUTER, three times differentiable between."""
+    t = np.clip((OUTER - radius) / (OUTER - INNER), 0, 1)
+    window: Array = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
+    return window
+
+
+def _disc(basis: Array, radius: float, *, fresh_only: bool) -> Array:
     """Lattice points of the disc, (n, 2): all of them, or only those that the last refinement added."""
-    n = int(np.ceil(RADIUS / np.sqrt(abs(np.linalg.det(basis))))) + 1
+    n = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(basis))))) + 1
     axis = np.arange(-n, n + 1.0)
     c = grid_points(axis, axis)
     if fresh_only:
         c = c[c.sum(1) % 2 == 1]
     u = c @ basis.T
-    inside: Array = u[(u**2).sum(1) <= RADIUS**2]
+    inside: Array = u[(u**2).sum(1) <= radius**2]
     return inside
 
 

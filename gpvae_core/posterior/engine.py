@@ -19,7 +19,7 @@ from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
 from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.modes import Mode, distinct, find_modes, summits
+from gpvae_core.posterior.modes import MARGIN, Mode, climbed, distinct, find_modes, summits
 
 HALF_WIDTH, NODES = 4.5, 181
 WINDOW = 7.0  # standard deviations around a mode that cells cover before growing: the rest holds 1e-11
@@ -123,9 +123,10 @@ class PosteriorEngine:
         if not all(np.isfinite(found[0].log_joint) for found in modes):
             raise InputError("log p(x, z) is not finite at the posterior's mode; the decoder's weights are damaged")
         tasks = [self._pieces(found, field) for found, field in zip(modes, fields, strict=True)]
+        covers = run(tasks, joint)
+        modes = _completed(joint, modes, covers)
         return [
-            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces)
-            for k, pieces in enumerate(run(tasks, joint))
+            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces) for k, pieces in enumerate(covers)
         ]
 
     def _pieces(self, modes: list[Mode], field: Array) -> Task[Sequence[Lattice | Cubature]]:
@@ -220,6 +221,23 @@ class Interpolated:
         # beyond the box nothing is known: fall off quickly
         values: Array = interpolation.at(self.field, inside) - 1e3 * ((places - inside) ** 2).sum(1)
         return values
+
+
+def _completed(joint: Decoded, modes: list[list[Mode]], covers: list[Sequence[Lattice | Cubature]]) -> list[list[Mode]]:
+    """The modes with those added that only the quadrature shows: between kinks Gauss-Newton can stop short."""
+    starts = [_unaccounted(found, pieces) for found, pieces in zip(modes, covers, strict=True)]
+    if not any(len(z) for z in starts):
+        return modes
+    reaches = [np.full(len(z), np.inf) for z in starts]
+    return [distinct([*old, *new]) for old, new in zip(modes, climbed(joint, starts, reaches), strict=True)]
+
+
+def _unaccounted(modes: list[Mode], pieces: Sequence[Lattice | Cubature]) -> Array:
+    """Summits of the lattices that are half a standard deviation or more from every mode, (k, 2)."""
+    summits_of = [piece.summits(MARGIN) for piece in pieces if isinstance(piece, Lattice)]
+    places = np.concatenate([np.empty((0, 2)), *summits_of])
+    new: Array = places[np.all([mode.distance(places) > 0.5 for mode in modes], 0)]
+    return new
 
 
 def _at_even_shares(weights: Array) -> Index:

@@ -65,7 +65,7 @@ class ExactPosterior:
     @property
     def smooth(self) -> bool:
         """Whether coarse lattices settled: log p(x, z) is close to a polynomial over the mass."""
-        return all(isinstance(piece, Lattice) and piece.refinements <= 1 for piece in self.pieces)
+        return all(isinstance(piece, Lattice) and piece.refinements <= 2 for piece in self.pieces)
 
     @cached_property
     def quadrature_error(self) -> float:

@@ -90,14 +90,8 @@ def open_grid(model: GenerativeModel, half_width: float, nodes: int, folder: Pat
                 tensors["eta"].to(parameter),
                 tensors["constant"].to(parameter),
             )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            RuntimeError,
-            SafetensorError,
-        ):  # truncated or foreign: a cache may be rebuilt
-            path.unlink(missing_ok=True)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
+            path.unlink(missing_ok=True)  # truncated or foreign: a cache may be rebuilt
     grid = build_grid(model, half_width, nodes)
     write_tensors(path, {"eta": grid.eta, "constant": grid.constant})
     return grid

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, maximum_filter
 
 from gpvae_core.posterior import interpolation
 from gpvae_core.posterior.joint import Array, Index, Task
 from gpvae_core.posterior.modes import Mode
 
-SPACING = 0.75  # of the first lattice, in the mode's standard deviations
+SPACING = 0.65  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
 MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
-COSETS = 5.0  # the four sublattices of twice the spacing err this much more than their mean, at the least
+COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
 
@@ -35,6 +35,7 @@ class Lattice:
     values: Array = field(default_factory=lambda: np.empty(0))
     refinements: int = 0
     given: int = 0  # nodes whose values cost no decode
+    former_error: float = np.inf  # before the last refinement
 
     # --- growing ----------------------------------------------------------------------------------------------
 
@@ -93,6 +94,7 @@ class Lattice:
 
     def refine(self, drop: float) -> Task[None]:
         """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass."""
+        self.former_error = self.sum_error(self._held())
         self.refinements += 1
         self.basis = self.basis @ HALVE
         self.coords = self.coords @ np.array([[1, 1], [1, -1]])
@@ -114,6 +116,15 @@ class Lattice:
     def evaluations(self) -> int:
         return len(self.coords) - self.given
 
+    def summits(self, drop: float) -> Array:
+        """Nodes within ``drop`` nats of the highest that no neighbour exceeds, (k, 2)."""
+        raster = self._raster(np.ones(len(self.coords), bool))[0].astype(float)
+        values, low = self._raster(self.values - self.values.max())
+        raster[:] = np.where(raster > 0, values, -np.inf)
+        peaks = (raster == maximum_filter(raster, size=3)) & (raster > -drop)
+        places: Array = self.origin + (np.argwhere(peaks) + low) @ self.basis.T
+        return places
+
     # --- integrals --------------------------------------------------------------------------------------------
 
     @property
@@ -134,14 +145,24 @@ class Lattice:
 
     @property
     def relative_error(self) -> float:
-        """What coarser sublattices say otherwise, plus the mass at the rim.
+        """What coarser sublattices say otherwise, plus what may lie beyond the rim.
 
         The even nodes are the lattice one refinement ago. The four cosets of twice the spacing guard against a chance
-        agreement: where the integrand has kinks, their mean is about four times better than each.
+        agreement: where the integrand has kinks, their mean is about four times better than each. There the error
+        only halves with a refinement, so it counts as no less than a part of what it was; a smooth integrand's squares.
         """
+        held = self._held()
+        error = self.sum_error(held)
+        if error > self.former_error**2:
+            error = max(error, self.former_error / COSETS)
+        rim = held[self._rim()]
+        return error + float(rim.sum() + rim.max(initial=0.0) / held.max())  # a Gaussian's share beyond such a level
+
+    def _held(self) -> Array:
+        """Each node's share of the mass."""
         held = np.exp(self.values - self.values.max())
-        held /= held.sum()
-        return self.sum_error(held) + float(held[self._rim()].sum())
+        shares: Array = held / held.sum()
+        return shares
 
     def sum_error(self, terms: Array) -> float:
         """Error of a sum of ``terms`` (n,) over the nodes, from the sublattices."""

@@ -13,7 +13,8 @@ from gpvae_core.posterior.joint import Array, Decoded, Index
 
 STARTS = 12  # a posterior of digits has one to four modes
 STEPS = 40
-SETTLED = 1e-3  # nats that the last step may still promise: it is taken on trust
+SETTLED = 1e-2  # nats that the last step may still promise: it is taken on trust
+STALLED = 1e3  # the damping at which a start has met a kink and stays
 STRIDE = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MARGIN = 12.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-5
 FINE = np.linspace(-1, 1, 17)  # where the field is interpolated around a node, in grid spacings
@@ -51,13 +52,19 @@ def find_modes(joint: Decoded, grid: BaseGrid, fields: Array) -> list[list[Mode]
     if not len(fields):
         return []
     starts = [summits(grid.axis, field)[0][:STARTS] for field in fields]
-    owner = np.repeat(np.arange(len(fields)), [len(s) for s in starts])
-    z = np.concatenate(starts)
-    inside = np.abs(z).max(1) < grid.axis[-2] - 1e-9
-    reach = np.where(inside, STRIDE * grid.spacing, np.inf)  # beyond the grid's edge a mode can be anywhere
-    z, value, precision = _climb(joint, owner, z, reach)
+    inside = [np.abs(z).max(1) < grid.axis[-2] - 1e-9 for z in starts]
+    # beyond the grid's edge a mode can be anywhere
+    reaches = [np.where(known, STRIDE * grid.spacing, np.inf) for known in inside]
+    return [distinct(found) for found in climbed(joint, starts, reaches)]
+
+
+def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[list[Mode]]:
+    """The mode above each start: starts[i] (k_i, 2) under image i, no step longer than reaches[i] (k_i,)."""
+    counts = [len(z) for z in starts]
+    owner = np.repeat(np.arange(len(starts)), counts)
+    z, value, precision = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
     found = [Mode(*parts) for parts in zip(z, value.tolist(), precision, strict=True)]
-    return [distinct([found[k] for k in np.flatnonzero(owner == image)]) for image in range(len(fields))]
+    return [[found[k] for k in np.flatnonzero(owner == image)] for image in range(len(starts))]
 
 
 def distinct(found: list[Mode]) -> list[Mode]:
@@ -122,7 +129,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
         np.maximum.at(best, owner, value)
         decrement = 0.5 * (np.linalg.solve(precision, gradient[..., None])[..., 0] * gradient).sum(1)
         hopeless = value + 4 * decrement + 1 < best[owner] - MARGIN
-        active = np.flatnonzero((promise > SETTLED) & ~hopeless)
+        active = np.flatnonzero((promise > SETTLED) & ~hopeless & (damping < STALLED))
         if not len(active):
             settled = promise <= SETTLED
             return z + settled[:, None] * step, value + settled * promise, precision

@@ -1,0 +1,333 @@
+"""The exact engine measured: accuracy, speed, throughput, calibration, best Gaussians. One section at a time.
+
+    python -m benchmarks.posterior SECTION CHECKPOINT [--data-dir DIR] [--images N]
+
+Sections: accuracy (needs benchmarks.reference first), speed, calibration, gaussians, throughput (a whole test set).
+Each one's figures go with command and hardware into benchmarks/results/posterior-NAME.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from scipy.integrate import cubature
+from scipy.optimize import minimize
+from scipy.stats import binom
+from tqdm import tqdm
+
+from benchmarks.common import RESULTS, hardware, test_images
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.posterior import ExactPosterior, PosteriorEngine
+from gpvae_core.posterior.best_gaussian import best_gaussians
+from gpvae_core.posterior.divergences import elbos
+from gpvae_core.posterior.joint import Decoded
+from gpvae_core.report import encode
+from gpvae_core.tables import read_table
+from tests import reference
+
+Figures = dict[str, object]
+MASSES = (0.5, 0.8, 0.95)
+
+
+def in_batches(engine: PosteriorEngine, images: torch.Tensor, size: int = 64) -> list[ExactPosterior]:
+    parts = tqdm(images.split(size), desc="posteriors", mininterval=10)
+    return [posterior for part in parts for posterior in engine.posteriors(part)]
+
+
+def log_joint_of(checkpoint: Checkpoint, x: torch.Tensor) -> reference.LogJoint:
+    """The reference's own float64 log joint."""
+    pixel = reference.gaussian_pixel(float(np.exp(float(checkpoint.model.generative.likelihood.log_std))))
+    decoder = deepcopy(checkpoint.model.generative.decoder).double()
+    return reference.log_joint_of(decoder, pixel, x.double().numpy())
+
+
+# --- accuracy -------------------------------------------------------------------------------------------------
+
+
+def accuracy(source: str, data_dir: Path | None, count: int) -> Figures:
+    """Log evidence, both KLs, HDR and modes against benchmarks.reference, on the images that it holds."""
+    checkpoint = load_checkpoint(source)
+    rows = json.loads((RESULTS / f"reference-{checkpoint.name}.json").read_text())["rows"]
+    _, images = test_images(checkpoint, data_dir, 200)
+    images = images[: len(rows)]
+    posteriors = in_batches(PosteriorEngine.of(checkpoint), images)
+    pairs = {name: [_gaussian(row[f"q_{name}"]) for row in rows] for name in ("base", "marginal")}
+    figures: Figures = {"images": len(rows)}
+    truth = np.array([row["log_evidence"] for row in rows])
+    found = np.array([p.log_evidence for p in posteriors])
+    own = np.array([p.log_evidence_error for p in posteriors])
+    figures["log_evidence"] = _compare(found - truth, own, [row["log_evidence_change"] for row in rows])
+    for name, qs in pairs.items():
+        bounds = elbos(posteriors, qs)
+        error = found - [b.value for b in bounds] - (truth - [row[f"elbo_{name}"] for row in rows])
+        change = [row["log_evidence_change"] + row[f"elbo_{name}_change"] for row in rows]
+        figures[f"kl_{name}"] = _compare(error, own + [b.error for b in bounds], change)
+    figures["modes_above_0.1_percent"] = sum(len(_inner(row)) for row in rows)
+    figures["modes_missed"] = sum(
+        _missed(checkpoint, images[k : k + 1], row, posteriors[k]) for k, row in enumerate(rows)
+    )
+    return figures
+
+
+def _gaussian(numbers: list[float]) -> DiagonalGaussian:
+    return DiagonalGaussian(torch.tensor(numbers[:2]).double(), torch.tensor(numbers[2:]).double())
+
+
+def _compare(error: np.ndarray, reported: np.ndarray, reference_change: list[float]) -> Figures:
+    """Largest and median error, and how often the reported error covers it, the reference's own uncertainty added."""
+    size = np.abs(error)
+    return {
+        "max_error": float(size.max()),
+        "median_error": float(np.median(size)),
+        "max_reported": float(reported.max()),
+        "covered": float((size <= reported + reference_change).mean()),
+        "covered_without_reference_change": float((size <= reported).mean()),
+    }
+
+
+def _inner(row: dict[str, list[list[float]]]) -> list[list[float]]:
+    """The reference's modes that its grid's edge did not make."""
+    return [mode for mode in row["modes"] if max(abs(mode[0]), abs(mode[1])) < 4.49]
+
+
+def _missed(
+    checkpoint: Checkpoint, x: torch.Tensor, row: dict[str, list[list[float]]], posterior: ExactPosterior
+) -> int:
+    """Reference modes farther than a standard deviation from every mode found; a ridge's aliases climb first."""
+    missed = 0
+    for mode in _inner(row):
+        z = np.array(mode[:2])
+        if min(m.distance(z) for m in posterior.modes) > 1:
+            log_joint = log_joint_of(checkpoint, x)
+            z = minimize(lambda p: -log_joint(p[None])[0], z, method="Nelder-Mead", options={"xatol": 1e-6}).x  # noqa: B023
+            missed += int(min(m.distance(z) for m in posterior.modes) > 1)
+    return missed
+
+
+# --- speed ----------------------------------------------------------------------------------------------------
+
+
+def speed(source: str, data_dir: Path | None, count: int) -> Figures:
+    """One image at a time, warm, and beside it the naive ways; milliseconds."""
+    checkpoint = load_checkpoint(source)
+    _, images = test_images(checkpoint, data_dir, count)
+    engine = PosteriorEngine.of(checkpoint)
+    for x in images[:5]:
+        _exact(engine, checkpoint, x[None])
+    preview = [_milliseconds(lambda x=x: engine.preview(x)) for x in images]
+    exact = [_milliseconds(lambda x=x: _exact(engine, checkpoint, x[None])) for x in images]
+    alone = [_milliseconds(lambda x=x: engine.posterior(x)) for x in images]
+    figures: Figures = {"images": len(images), **_opening(source)}
+    for name, times in (("preview", preview), ("exact_with_kls_and_contours", exact), ("posterior_alone", alone)):
+        figures[f"{name}_ms"] = {"p50": float(np.median(times)), "p95": float(np.percentile(times, 95))}
+    return figures | _naive(checkpoint, engine, images[:3])
+
+
+def _exact(engine: PosteriorEngine, checkpoint: Checkpoint, x: torch.Tensor) -> tuple[object, ...]:
+    """Everything the page shows: evidence, moments, contours, both KLs."""
+    posterior, encoding = engine.posterior(x), encode(checkpoint.model, x)
+    bounds = elbos([posterior, posterior], [encoding.base[0], encoding.marginal[0]])
+    return bounds, posterior.mean, posterior.covariance, posterior.hdr_levels(), posterior.log_evidence_error
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+OPENING = """
+import resource, sys, time
+from pathlib import Path
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.posterior import PosteriorEngine
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+PosteriorEngine.of(load_checkpoint(sys.argv[1]), cache=Path(sys.argv[2]))
+print(time.perf_counter() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def _opening(source: str) -> Figures:
+    """Opening a checkpoint in a process of its own: first without, then with the grid on disk."""
+    with TemporaryDirectory() as folder:
+        runs = [
+            subprocess.run([sys.executable, "-c", OPENING, source, folder], capture_output=True, text=True, check=True)
+            for _ in range(2)
+        ]
+    (cold, cold_memory), (cached, memory) = ([float(n) for n in run.stdout.split()] for run in runs)
+    return {"open_cold_s": cold, "open_cached_s": cached, "memory_mib": memory, "peak_memory_cold_mib": cold_memory}
+
+
+def _naive(checkpoint: Checkpoint, engine: PosteriorEngine, images: torch.Tensor) -> Figures:
+    """The ways of others on the same images: a fixed grid decoded anew, a fine one, and SciPy's cubature."""
+    rows: dict[str, list[tuple[float, float]]] = {"grid_101": [], "grid_1000": [], "scipy_cubature": []}
+    for x in images:
+        joint, exact = Decoded(checkpoint.model.generative, x[None]), engine.posterior(x).log_evidence
+        for n in (101, 1000):
+            box = reference.square(np.zeros(2), 4.0)
+            start = time.perf_counter()
+            value = reference.log_integral(lambda z, j=joint: j(np.zeros(len(z), int), z), [box], 8 / n)
+            rows[f"grid_{n}"].append((1e3 * (time.perf_counter() - start), abs(value - exact)))
+        start = time.perf_counter()
+        top = exact + 5
+
+        def density(z: np.ndarray, j: Decoded = joint, top: float = top) -> np.ndarray:
+            return np.exp(j(np.zeros(len(z), int), z) - top)
+
+        result = cubature(density, [-4, -4], [4, 4], rule="gk15", rtol=1e-3, atol=0, max_subdivisions=300)
+        value = top + float(np.log(max(float(result.estimate), 1e-300)))
+        rows["scipy_cubature"].append((1e3 * (time.perf_counter() - start), abs(value - exact)))
+    return {
+        name: {"ms": float(np.median([t for t, _ in pairs])), "errors_nats": [e for _, e in pairs]}
+        for name, pairs in rows.items()
+    }
+
+
+# --- calibration ----------------------------------------------------------------------------------------------
+
+
+def calibration(source: str, data_dir: Path | None, count: int) -> Figures:
+    """How often the exact regions hold the true z of images drawn from the model itself, floats and unclipped."""
+    checkpoint = load_checkpoint(source)
+    model = checkpoint.model.generative
+    simulation = model.simulate(count, generator=torch.Generator().manual_seed(0))
+    posteriors = in_batches(PosteriorEngine.of(checkpoint), simulation.images)
+    inside = np.zeros(len(MASSES))
+    for posterior, z in zip(posteriors, simulation.latents.double().numpy(), strict=True):
+        inside += posterior.log_prob(z[None])[0] > posterior.hdr_levels(MASSES)
+    return {
+        "images": count,
+        "seed": 0,
+        "max_log_evidence_error": max(p.log_evidence_error for p in posteriors),
+        "regions": [
+            {
+                "mass": m,
+                "held": n / count,
+                "binomial_p": float(2 * min(binom(count, m).cdf(n), binom(count, m).sf(n - 1))),
+            }
+            for m, n in zip(MASSES, inside, strict=True)
+        ],
+    }
+
+
+# --- best Gaussians -------------------------------------------------------------------------------------------
+
+
+def gaussians(source: str, data_dir: Path | None, count: int) -> Figures:
+    """The search for the best diagonal Gaussian against 1,000 Adam steps from five starts, ELBOs by the engine."""
+    checkpoint = load_checkpoint(source)
+    _, images = test_images(checkpoint, data_dir, count)
+    posteriors, encoding = in_batches(PosteriorEngine.of(checkpoint), images), encode(checkpoint.model, images)
+    starts = [[encoding.base[k], encoding.marginal[k]] for k in range(count)]
+    start = time.perf_counter()
+    fits = best_gaussians(posteriors, starts, diagonal=True)
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    others = adam(checkpoint, images, encoding.base)
+    adam_seconds = time.perf_counter() - start
+    found = np.array([fit.elbo.value for fit in fits])
+    rivals = np.array([[b.value for b in elbos(posteriors, [q[k] for k in range(count)])] for q in others]).max(0)
+    tolerance = np.array([fit.elbo.error for fit in fits])
+    return {
+        "images": count,
+        "seconds": seconds,
+        "adam_seconds": adam_seconds,
+        "at_least_adam": float((found >= rivals - tolerance).mean()),
+        "worst_deficit_nats": float((rivals - found).max()),
+        "median_advantage_nats": float(np.median(found - rivals)),
+        "steps_from_the_encoder": float(np.median([len(fit.path) - 1 for fit in fits])),
+        "median_approximation_gap": float(np.median([p.log_evidence for p in posteriors] - found)),
+    }
+
+
+def adam(checkpoint: Checkpoint, images: torch.Tensor, base: DiagonalGaussian) -> list[DiagonalGaussian]:
+    """Mean and log std by Adam on one reparametrised sample a step, 0.02 falling to 0: encoder, 0 and prior draws."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(base.mean.shape, generator=generator) for _ in range(3)]
+    narrow = torch.full_like(base.std, 0.05)
+    starts = [(base.mean, base.std), (torch.zeros_like(base.mean), narrow), *((z, narrow) for z in drawn)]
+    mean = torch.stack([m for m, _ in starts]).float().requires_grad_()
+    log_std = torch.stack([s.log() for _, s in starts]).float().requires_grad_()
+    optimiser = torch.optim.Adam([mean, log_std], lr=0.02)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1e-3, 1000)
+    for _ in tqdm(range(1000), desc="Adam", mininterval=10):
+        z = mean + log_std.exp() * torch.randn(mean.shape, generator=generator)
+        value = sum(
+            checkpoint.model.generative.log_joint(x, part).sum()
+            for x, part in zip(images.split(50), z.split(50, dim=1), strict=True)
+        )
+        optimiser.zero_grad()
+        (-(value + log_std.sum())).backward()
+        optimiser.step()
+        schedule.step()
+    return [DiagonalGaussian(m, s) for m, s in zip(mean.detach(), log_std.detach().exp(), strict=True)]
+
+
+# --- throughput -----------------------------------------------------------------------------------------------
+
+
+def throughput(source: str, data_dir: Path | None, count: int) -> Figures:
+    """`gaps` over ``count`` test images as a user runs it, in a process of its own, opening included."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "gaps.parquet"
+        options = ["--checkpoint", source, "--limit", str(count), "--out", str(out)]
+        data = [] if data_dir is None else ["--data-dir", str(data_dir)]
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "gpvae_core", "gaps", *options, *data], check=True)
+        seconds = time.perf_counter() - start
+        rows = read_table(out)
+    errors = np.array([row["log_evidence_error"] for row in rows])
+    return {
+        "images": len(rows),
+        "seconds": seconds,
+        "ms_per_image": 1e3 * seconds / len(rows),
+        "max_log_evidence_error": float(errors.max()),
+        "beyond_1e-3": int((errors > 1e-3).sum()),
+        "mean_kl_base": float(np.mean([row["kl_base"] for row in rows])),
+        "median_kl_base": float(np.median([row["kl_base"] for row in rows])),
+        "mean_kl_marginal": float(np.mean([row["kl_marginal"] for row in rows])),
+        "median_kl_marginal": float(np.median([row["kl_marginal"] for row in rows])),
+        "mass_outside_box_above_half": int(sum(row["mass_outside_box"] > 0.5 for row in rows)),
+    }
+
+
+SECTIONS = {
+    "accuracy": (accuracy, 200),
+    "speed": (speed, 100),
+    "calibration": (calibration, 5000),
+    "gaussians": (gaussians, 500),
+    "throughput": (throughput, 10_000),
+}
+
+
+def main() -> None:
+    """Run one section and store its figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--images", type=int)
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    section, count = SECTIONS[arguments.section]
+    figures = section(arguments.checkpoint, arguments.data_dir, arguments.images or count)
+    out = RESULTS / f"posterior-{checkpoint.name}.json"
+    report = json.loads(out.read_text()) if out.exists() else {}
+    command = f"python -m benchmarks.posterior {arguments.section} {arguments.checkpoint}"
+    report[arguments.section] = {"command": command, "hardware": hardware(), "digest": checkpoint.digest, **figures}
+    write_atomically(out, (json.dumps(report, indent=2) + "\n").encode())
+    print(json.dumps(report[arguments.section], indent=2))
+
+
+if __name__ == "__main__":
+    main()
