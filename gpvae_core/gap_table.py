@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from gpvae_core.data import ImageSet
+from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import gap
-from gpvae_core.report import Encoding, encode, gap_rows
+from gpvae_core.report import encode, gap_rows
 from gpvae_core.tables import Row
 
 

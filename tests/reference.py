@@ -123,6 +123,7 @@ def log_evidence(
 ) -> tuple[float, float]:
     """log p(x) and its last change: refined, and widened, until doubling either changes it by less than tolerance."""
     boxes = grown(log_joint, boxes, spacing)
+    spacing = max(spacing, max(float((high - low).max()) for low, high in boxes) / 150)  # a broad one needs no finer
     wider = merged([(low - (high - low) / 2, high + (high - low) / 2) for low, high in boxes])
 
     def outside(z: Array) -> Array:
@@ -162,9 +163,9 @@ def grown(log_joint: LogJoint, boxes: list[Box], spacing: float, drop: float = 2
     result = []
     for start in boxes:
         low, high = (corner.copy() for corner in start)
-        side, moved = 0.2 * (high - low), True
+        moved = True
         while moved:
-            moved = False
+            side, moved = 0.2 * (high - low), False
             for axis, corner, sign in ((0, low, -1), (0, high, 1), (1, low, -1), (1, high, 1)):
                 edge = [low.copy(), high.copy()]
                 edge[0][axis] = edge[1][axis] = corner[axis]

@@ -24,16 +24,29 @@ class Objective:
         return torch.stack(list(self.parts.values())).sum()
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """What an encoder says of a batch: its base Gaussian, the method's own, and U(x) (B,) where there is a GP."""
+
+    base: DiagonalGaussian
+    marginal: DiagonalGaussian
+    uncertainty: Tensor | None
+
+
 class Encoder(nn.Module, ABC):
     """Amortised inference: images (B, C, H, W) -> q(z|x)."""
 
     @abstractmethod
+    def encode(self, x: Tensor) -> Encoding:
+        """All that the encoder says of x, in one pass."""
+
     def forward(self, x: Tensor) -> DiagonalGaussian:
         """The q(z|x) that the method stands for, mean and std (B, d)."""
+        return self.encode(x).marginal
 
-    @abstractmethod
     def base(self, x: Tensor) -> DiagonalGaussian:
         """The network's own one-pass Gaussian, before any correction: N(b(x), Diag(c(x))^2)."""
+        return self.encode(x).base
 
     @abstractmethod
     def objective(
@@ -52,7 +65,7 @@ class Encoder(nn.Module, ABC):
 
     def uncertainty(self, x: Tensor) -> Tensor | None:
         """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
-        return None
+        return self.encode(x).uncertainty
 
     def health(self, x: Tensor) -> dict[str, float]:
         """Figures by which a dying part shows in training; empty where nothing can die."""

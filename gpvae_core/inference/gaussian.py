@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoder, Objective
+from gpvae_core.inference.base import Encoder, Encoding, Objective
 
 
 class GaussianEncoder(Encoder):
@@ -18,12 +18,10 @@ class GaussianEncoder(Encoder):
         self.trunk = trunk()
         self.head = nn.Linear(features, 2 * latent_dim)
 
-    def forward(self, x: Tensor) -> DiagonalGaussian:
+    def encode(self, x: Tensor) -> Encoding:
         mean, log_std = self.head(self.trunk(x)).chunk(2, dim=-1)
-        return DiagonalGaussian(mean, torch.exp(log_std))
-
-    def base(self, x: Tensor) -> DiagonalGaussian:
-        return self(x)  # type: ignore[no-any-return]
+        q = DiagonalGaussian(mean, torch.exp(log_std))
+        return Encoding(q, q, None)
 
     def objective(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gpvae_core.gaussian import DiagonalGaussian, kl_cholesky_to_prior
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoder, Objective
+from gpvae_core.inference.base import Encoder, Encoding, Objective
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.special import expected_log_square
 
@@ -97,14 +97,11 @@ class GPEncoder(Encoder):
     def correction(self, x: Tensor) -> Correction:
         mean_f, var_f = self.weights_mean.project(self.psi_mean(x))
         mean_h, var_h = self.weights_std.project(self.psi_std(x))
-        return Correction(self.base(x), mean_f, var_f, mean_h, var_h)
+        return Correction(self.base_encoder(x), mean_f, var_f, mean_h, var_h)
 
-    def forward(self, x: Tensor) -> DiagonalGaussian:
-        return self.correction(x).marginal()
-
-    def base(self, x: Tensor) -> DiagonalGaussian:
-        q: DiagonalGaussian = self.base_encoder(x)
-        return q
+    def encode(self, x: Tensor) -> Encoding:
+        correction = self.correction(x)
+        return Encoding(correction.base, correction.marginal(), correction.uncertainty())
 
     def kl_weights(self) -> Tensor:
         """KL(q(W,U) || N(0, I)) in nats, a scalar."""
@@ -135,9 +132,6 @@ class GPEncoder(Encoder):
         self.base_encoder.load_state_dict(trained.state_dict())
         self.psi_mean.load_state_dict(deepcopy(trained.trunk.state_dict()))
         self.psi_std.load_state_dict(deepcopy(trained.trunk.state_dict()))
-
-    def uncertainty(self, x: Tensor) -> Tensor:
-        return self.correction(x).uncertainty()
 
     def health(self, x: Tensor) -> dict[str, float]:
         """Live features (share varying over the batch), KL of the weights, V(f), V(h) and the mean shift."""

@@ -186,35 +186,29 @@ def _rounding(found: Expectation, yardstick: Decoded | None) -> float:
 def _under_gaussians(placed: list[Placed], tolerance: float, smooth: bool) -> Task[list[Expectation]]:
     """E log p(x, z) under each N(centre, frame frame') of one image.
 
-    Gauss-Hermite first; not where the posterior itself was not smooth: there its orders can agree by chance.
+    Gauss-Hermite where it settles; not where the posterior itself was not smooth: there orders agree by chance.
     """
     rules = [hermite(order) for order in HERMITE_ORDERS]
-    nodes = np.concatenate([u for u, _ in rules] if smooth else [rules[-1][0]])
+    nodes = np.concatenate([u for u, _ in rules])
+    ends = np.cumsum([len(u) for u, _ in rules])[:-1]
     values = yield np.concatenate([centre + nodes @ frame.T for centre, frame in placed])
     heaviest = np.argsort(-rules[-1][1])[:ARITHMETIC_POINTS]
     results: list[Expectation] = []
     for (centre, frame), own in zip(placed, np.split(values, len(placed)), strict=True):
-        places, used = centre + rules[-1][0][heaviest] @ frame.T, own[-len(rules[-1][0]) :][heaviest]
-        low, middle, high = (float(w @ part) for (_, w), part in zip(rules, _parts(own, rules, smooth), strict=True))
+        parts = np.split(own, ends)
+        low, middle, high = (float(w @ part) for (_, w), part in zip(rules, parts, strict=True))
         # two agreements: one could be chance
         error = max(abs(high - middle), abs(middle - low) / COSETS) if smooth else np.inf
-        results.append(Expectation(high, error, places, used))
+        results.append(Expectation(high, error, centre + rules[-1][0][heaviest] @ frame.T, parts[-1][heaviest]))
     rest = [k for k, result in enumerate(results) if result.error > tolerance]
     while rest:
         first = max(rest, key=lambda k: float(np.linalg.slogdet(placed[k][1])[1]))
-        together = [k for k in rest if _close(placed[first], placed[k])]
-        found = yield from _on_lattice([placed[k] for k in (first, *(k for k in together if k != first))], tolerance)
-        for k, (value, error) in zip((first, *(k for k in together if k != first)), found, strict=True):
+        together = [first, *(k for k in rest if k != first and _close(placed[first], placed[k]))]
+        found = yield from _on_lattice([placed[k] for k in together], tolerance)
+        for k, (value, error) in zip(together, found, strict=True):
             results[k] = replace(results[k], value=value, error=error)
         rest = [k for k in rest if k not in together]
     return results
-
-
-def _parts(own: Array, rules: list[tuple[Array, Array]], smooth: bool) -> list[Array]:
-    """One Gaussian's values, rule by rule; without the lower rules, zeros in their place."""
-    if smooth:
-        return np.split(own, np.cumsum([len(w) for _, w in rules])[:-1])
-    return [*(np.zeros(len(w)) for _, w in rules[:-1]), own]
 
 
 def _close(wide: Placed, other: Placed) -> bool:

@@ -1,0 +1,84 @@
+"""The gaps of a data set as a table: what it holds, its formats, and going on after a stop."""
+
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from gpvae_core.cli import cli
+from gpvae_core.errors import InputError
+from gpvae_core.report import posterior_report
+from gpvae_core.tables import read_table, write_table
+
+COMMAND = ["gaps", "--checkpoint", "digits-2d", "--batch-size", "4"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    out = tmp_path_factory.mktemp("gaps") / "gaps.csv"
+    result = CliRunner().invoke(
+        cli, [*COMMAND, "--limit", "6", "--gaussians", "--out", str(out)], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert "6 images" in result.output
+    return read_table(out)
+
+
+def test_a_row_says_what_the_library_says_of_that_image(table, digits, digits_2d, digits_engine):
+    for index in (0, 5):
+        report = posterior_report(digits_engine, digits_2d.model, digits.test.pixels(slice(index, index + 1)))
+        row = table[index]
+        assert row["index"] == index and row["label"] == digits.test.labels[index]
+        for name in ("log_evidence", "kl_base", "kl_marginal", "negentropy"):
+            assert row[name] == pytest.approx(report[name], abs=1e-3)
+        assert row["log_evidence_error"] < 1e-3 and row["kl_base_error"] < 2e-3
+
+
+def test_the_gap_is_the_sum_of_its_parts(table):
+    """KL of the encoder = approximation + amortization; the full family leaves less than the diagonal one."""
+    for row in table:
+        for q, suffix in (("marginal", ""), ("base", "_base")):
+            parts = row["approximation_gap"] + row[f"amortization_gap{suffix}"]
+            assert parts == pytest.approx(row[f"kl_{q}"], abs=1e-9)
+            assert row[f"amortization_gap{suffix}"] > -row[f"amortization_gap{suffix}_error"]
+        assert -row["approximation_gap_full_error"] < row["approximation_gap_full"]
+        assert row["approximation_gap_full"] < row["approximation_gap"] + row["approximation_gap_error"]
+
+
+def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "gaps.parquet"
+    for limit in ("3", "5"):
+        resume = ["--resume"] if limit == "5" else []
+        result = CliRunner().invoke(
+            cli, [*COMMAND, "--limit", limit, "--out", str(out), *resume], catch_exceptions=False
+        )
+        assert result.exit_code == 0
+    rows = read_table(out)
+    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
+    from gpvae_core.cli import main
+
+    for options, message in (
+        ([], "exists already; go on with it by --resume"),
+        (["--resume", "--split", "train"], "was computed with split = test, not train"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["gpvae_core", *COMMAND, "--out", str(out), *options])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables_come_back_as_they_were(tmp_path, suffix):
+    rows = [{"index": k, "label": None, "value": 0.1 + k, "error": float(np.float64(1e-300))} for k in range(3)]
+    write_table(tmp_path / f"t{suffix}", rows)
+    assert read_table(tmp_path / f"t{suffix}") == rows
+
+
+def test_damaged_tables_and_other_formats_are_named(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"t\.parquet is not a whole table"):
+        read_table(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.xlsx names no table format; let it end in \.csv or \.parquet"):
+        write_table(tmp_path / "t.xlsx", [])
