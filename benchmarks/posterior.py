@@ -230,7 +230,7 @@ def gaussians(source: str, data_dir: Path | None, count: int) -> Figures:
     checkpoint = load_checkpoint(source)
     _, images = test_images(checkpoint, data_dir, count)
     posteriors, encoding = in_batches(PosteriorEngine.of(checkpoint), images), encode(checkpoint.model, images)
-    starts = [[encoding.base[k], encoding.marginal[k]] for k in range(count)]
+    starts = [[encoding.base[k]] for k in range(count)]
     start = time.perf_counter()
     fits = best_gaussians(posteriors, starts, diagonal=True)
     seconds = time.perf_counter() - start

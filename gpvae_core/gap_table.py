@@ -58,7 +58,7 @@ def _splits(posteriors: list[ExactPosterior], encoding: Encoding, rows: list[Row
     The first is log p(x) less the ELBO of the best diagonal Gaussian, the second that ELBO less the marginalised
     encoder's (``amortization_gap``) or its base's; ``approximation_gap_full``: the first with a full covariance.
     """
-    starts = [[encoding.base[k], encoding.marginal[k]] for k in range(len(posteriors))]
+    starts = [[encoding.base[k]] for k in range(len(posteriors))]
     fits = {diagonal: best_gaussians(posteriors, starts, diagonal=diagonal) for diagonal in (True, False)}
     splits: list[Row] = []
     for k, exact in enumerate(posteriors):

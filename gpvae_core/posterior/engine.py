@@ -19,7 +19,7 @@ from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
 from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.modes import MARGIN, Mode, climbed, distinct, find_modes, summits
+from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, find_modes, summits
 
 HALF_WIDTH, NODES = 4.5, 181
 WINDOW = 7.0  # standard deviations around a mode that cells cover before growing: the rest holds 1e-11
@@ -237,7 +237,7 @@ def _unaccounted(modes: list[Mode], pieces: Sequence[Lattice | Cubature]) -> Arr
     summits_of = [piece.summits(MARGIN) for piece in pieces if isinstance(piece, Lattice)]
     places = np.concatenate([np.empty((0, 2)), *summits_of])
     new: Array = places[np.all([mode.distance(places) > 0.5 for mode in modes], 0)]
-    return new
+    return new[:STARTS]  # between many kinks there are many, none of which holds much
 
 
 def _at_even_shares(weights: Array) -> Index:

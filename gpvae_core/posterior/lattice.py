@@ -117,12 +117,13 @@ class Lattice:
         return len(self.coords) - self.given
 
     def summits(self, drop: float) -> Array:
-        """Nodes within ``drop`` nats of the highest that no neighbour exceeds, (k, 2)."""
-        raster = self._raster(np.ones(len(self.coords), bool))[0].astype(float)
-        values, low = self._raster(self.values - self.values.max())
-        raster[:] = np.where(raster > 0, values, -np.inf)
-        peaks = (raster == maximum_filter(raster, size=3)) & (raster > -drop)
-        places: Array = self.origin + (np.argwhere(peaks) + low) @ self.basis.T
+        """Nodes within ``drop`` nats of the highest that no neighbour exceeds, (k, 2), highest first."""
+        known, low = self._raster(np.ones(len(self.coords), bool))
+        values, _ = self._raster(self.values - self.values.max())
+        raster = np.where(known, values, -np.inf)
+        peaks = np.argwhere((raster == maximum_filter(raster, size=3)) & (raster > -drop))
+        highest = peaks[np.argsort(-raster[tuple(peaks.T)])]
+        places: Array = self.origin + (highest + low) @ self.basis.T
         return places
 
     # --- integrals --------------------------------------------------------------------------------------------
