@@ -42,8 +42,8 @@ def best_gaussians(
 ) -> list[GaussianFit]:
     """argmax_q ELBO[q] over diagonal or full Gaussians for each posterior.
 
-    Climbed from each of ``starts[k]`` (the first one's path is recorded), from the heaviest modes and from the
-    posterior's own moments, by variational Newton steps on Gauss-Hermite nodes; the highest is returned.
+    Climbed from each of ``starts[k]`` (the first one's path is recorded), from the posterior's own moments and from
+    its heaviest modes where there are several, by variational Newton steps on Gauss-Hermite nodes; the highest wins.
     """
     results: list[GaussianFit | None] = [None] * len(posteriors)
     for rows, joint, _ in shared(posteriors):
@@ -63,8 +63,9 @@ def best_gaussians(
 
 
 def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:
-    """The Laplace approximations of the heaviest modes, and the Gaussian of the posterior's own moments."""
-    laplace = [(mode.location, _cholesky(np.linalg.inv(mode.precision))) for mode in posterior.modes[:MODES]]
+    """The Gaussian of the posterior's own moments, and, where there are several modes, Laplace's at the heaviest."""
+    several = posterior.modes[:MODES] if len(posterior.modes) > 1 else []
+    laplace = [(mode.location, _cholesky(np.linalg.inv(mode.precision))) for mode in several]
     return [*laplace, (posterior.mean, _cholesky(posterior.covariance))]
 
 
