@@ -12,9 +12,9 @@ from app.figures import Array
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import uncertainty
 from gpvae_core.images import SIDE
 from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.scores import score_images
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
 
@@ -58,7 +58,7 @@ def engine(name: str, digest: str) -> PosteriorEngine:
 def scores(name: str, digest: str, spec: str, seed: int) -> Array | None:
     """U(x) of every test image, or None for a plain VAE."""
     try:
-        return uncertainty(checkpoint(name).model, source(spec, seed).data.test)
+        return score_images(checkpoint(name).model, source(spec, seed).data.test, ["uncertainty"])["uncertainty"]
     except InputError:
         return None
 

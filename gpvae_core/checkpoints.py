@@ -26,9 +26,10 @@ MANIFEST = PRETRAINED / "manifest.json"
 class Checkpoint:
     """A trained model, how it was trained (``training``: data set, seed, epochs, ...) and its identity.
 
-    ``digest`` is the SHA-256 of the weights file.
+    ``digest`` is the SHA-256 of the weights file, ``folder`` where it lies.
     """
 
+    folder: Path
     name: str
     model: VariationalAutoencoder
     config: ModelConfig
@@ -60,7 +61,7 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     model = build(config, seed=0)
     load_weights(model, parse_tensors(data, folder / WEIGHTS), folder / WEIGHTS)
     model.requires_grad_(False).eval().to(device)
-    return Checkpoint(folder.name, model, config, record.get("training", {}), sha256(data).hexdigest())
+    return Checkpoint(folder, folder.name, model, config, record.get("training", {}), sha256(data).hexdigest())
 
 
 def _locate(reference: str | Path) -> Path:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gpvae_core.checkpoints import CONFIG, WEIGHTS, Checkpoint, load_checkpoint, read_json, write_atomically
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae, uncertainty
+from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
 from gpvae_core.gap_table import gap_table
 from gpvae_core.images import read_image, to_model_input
 from gpvae_core.inference import METHODS
@@ -26,6 +26,7 @@ from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.networks import ACTIVATIONS
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
+from gpvae_core.scores import SCORES, score_images
 from gpvae_core.tables import Row, check_suffix, read_table, write_table
 from gpvae_core.training import STATE, Progress, TrainingConfig, fit, start_from
 
@@ -278,6 +279,7 @@ def posterior(
 @_checkpoint
 @_dataset
 @_split
+@click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score to rank by.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first images.")
 @click.option("--out", type=FilePath, required=True, help="CSV file to write.")
 @_data_dir
@@ -286,23 +288,24 @@ def rank(
     checkpoint: str,
     dataset: str | None,
     split: str,
+    by: str,
     limit: int | None,
     out: Path,
     data_dir: Path | None,
     device: str,
 ) -> None:
-    """Images by ascending uncertainty U(x), as CSV: rank, index, uncertainty, label."""
+    """Images by an ascending difficulty score, as CSV: rank, index, the score, label."""
     opened = load_checkpoint(checkpoint, device=_resolve_device(device))
     images = _limited(_data_of(opened, dataset, data_dir).split(split), limit)
-    scores = uncertainty(opened.model, images)
+    scores = score_images(opened.model, images, [by])[by]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["rank", "index", "uncertainty", "label"])
+    writer.writerow(["rank", "index", by, "label"])
     for position, row in enumerate(np.argsort(scores, kind="stable")):
         label = "" if images.labels is None else int(images.labels[row])
         writer.writerow([position, int(row), repr(float(scores[row])), label])
     write_atomically(out, table.getvalue().encode())
-    click.echo(f"{len(images)} images ranked by U in {out}")
+    click.echo(f"{len(images)} images ranked by {SCORES[by].label} in {out}")
 
 
 @cli.command()

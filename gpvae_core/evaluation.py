@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,17 +63,3 @@ def evaluate_iwae(
         return torch.cat(parts)
 
     return _per_image(images, model, bound)
-
-
-def uncertainty(model: VariationalAutoencoder, images: ImageSet) -> np.ndarray:
-    """U(x) per image, (N,). Raises InputError for a method without one."""
-
-    def score(x: Tensor) -> Tensor:
-        value = model.encoder.uncertainty(x)
-        if value is None:
-            raise InputError(
-                "the plain VAE has no uncertainty U(x) to rank by; use a checkpoint trained with --method gpvae"
-            )
-        return value
-
-    return _per_image(images, model, score).double().numpy()

@@ -10,7 +10,7 @@ from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import gap
-from gpvae_core.report import encode, gap_rows
+from gpvae_core.report import encode, gap_rows, gap_split
 from gpvae_core.tables import Row
 
 
@@ -53,22 +53,16 @@ def image_rows(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor
 
 
 def _splits(posteriors: list[ExactPosterior], encoding: Encoding, rows: list[Row]) -> list[Row]:
-    """Approximation and amortization gaps.
-
-    The first is log p(x) less the ELBO of the best diagonal Gaussian, the second that ELBO less the marginalised
-    encoder's (``amortization_gap``) or its base's; ``approximation_gap_full``: the first with a full covariance.
-    """
+    """``gap_split`` of each image, and ``approximation_gap_full``: what the best Gaussian of full covariance leaves."""
     starts = [[encoding.base[k]] for k in range(len(posteriors))]
     fits = {diagonal: best_gaussians(posteriors, starts, diagonal=diagonal) for diagonal in (True, False)}
     splits: list[Row] = []
     for k, exact in enumerate(posteriors):
-        best = fits[True][k].elbo
-        split: Row = {"elbo_best_diagonal": best.value, "elbo_best_full": fits[False][k].elbo.value}
-        for name, estimate in (("", gap(exact, best)), ("_full", gap(exact, fits[False][k].elbo))):
-            split |= {f"approximation_gap{name}": estimate.value, f"approximation_gap{name}_error": estimate.error}
-        for name, suffix in (("marginal", ""), ("base", "_base")):
-            split[f"amortization_gap{suffix}"] = best.value - rows[k][f"elbo_{name}"]
-            elbo_error = rows[k][f"kl_{name}_error"] - exact.log_evidence_error
-            split[f"amortization_gap{suffix}_error"] = best.error + elbo_error
-        splits.append(split)
+        diagonal, full = fits[True][k], fits[False][k]
+        left = gap(exact, full.elbo)
+        splits.append(
+            {"elbo_best_diagonal": diagonal.elbo.value, "elbo_best_full": full.elbo.value}
+            | gap_split(exact, diagonal, rows[k])
+            | {"approximation_gap_full": left.value, "approximation_gap_full_error": left.error}
+        )
     return splits

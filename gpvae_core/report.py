@@ -1,37 +1,47 @@
 """What is said of one image: the numbers that the CLI prints and the app shows, from one place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
-from gpvae_core.posterior.divergences import elbos, gap
+from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.posterior.divergences import Gaussian, centre_and_frame, elbos, gap
 
 
 def posterior_report(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor) -> dict[str, Any]:
     """Exact posterior of x (1, C, H, W) against the base and the marginalised encoder, in nats; JSON-ready."""
-    return describe(engine.posterior(x), model, x)
-
-
-def describe(exact: ExactPosterior, model: VariationalAutoencoder, x: Tensor) -> dict[str, Any]:
-    """``posterior_report`` for a posterior that is already there."""
+    (exact,) = posteriors = engine.posteriors(x)
     encoding = encode(model, x)
+    (fit,) = best_gaussians(posteriors, [[encoding.base[0]]], diagonal=True)
+    return describe(exact, encoding, fit, half_width=float(engine.grid.axis[-1]))
+
+
+def describe(exact: ExactPosterior, encoding: Encoding, fit: GaussianFit, *, half_width: float) -> dict[str, Any]:
+    """``posterior_report`` of what is already there: ``encoding`` of this one image, its best diagonal Gaussian."""
     (numbers,) = gap_rows([exact], encoding)
-    return numbers | {
+    gaussians: dict[str, Gaussian] = {"base": encoding.base[0], "marginal": encoding.marginal[0], "best": fit.q}
+    kl_best = gap(exact, fit.elbo)
+    report = numbers | {"elbo_best": fit.elbo.value, "kl_best": kl_best.value, "kl_best_error": kl_best.error}
+    report |= gap_split(exact, fit, numbers)
+    for name, q in gaussians.items():
+        backward = exact.kl_to(q)
+        report |= {f"kl_to_{name}": backward.value, f"kl_to_{name}_error": backward.error}
+        mean, frame = centre_and_frame(q)
+        report |= {f"{name}_mean": mean.tolist(), f"{name}_std": np.sqrt(np.diag(frame @ frame.T)).tolist()}
+    return report | {
         "mean": exact.mean.tolist(),
         "covariance": exact.covariance.tolist(),
         "entropy": exact.entropy,
         "negentropy": exact.negentropy,
         "modes": [mode.location.tolist() for mode in exact.modes],
-        "base_mean": encoding.base.mean[0].tolist(),
-        "base_std": encoding.base.std[0].tolist(),
-        "marginal_mean": encoding.marginal.mean[0].tolist(),
-        "marginal_std": encoding.marginal.std[0].tolist(),
+        "mass_outside_box": exact.mass_outside(half_width),
     }
 
 
@@ -61,3 +71,22 @@ def gap_rows(posteriors: Sequence[ExactPosterior], encoding: Encoding) -> list[d
         score = encoding.uncertainty
         rows.append(row | {"uncertainty": None if score is None else float(score[k])})
     return rows
+
+
+def gap_split(exact: ExactPosterior, best: GaussianFit, row: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The KL of both encoders taken apart, ``row`` being theirs of ``gap_rows`` (Cremer, Li & Duvenaud 2018).
+
+    Approximation gap: log p(x) less the ELBO of the best diagonal Gaussian. Amortization gap: that ELBO less the
+    marginalised encoder's (``amortization_gap``) or its base's.
+    """
+    approximation = gap(exact, best.elbo)
+    split: dict[str, float | None] = {
+        "approximation_gap": approximation.value,
+        "approximation_gap_error": approximation.error,
+    }
+    for name, suffix in (("marginal", ""), ("base", "_base")):
+        elbo, kl_error = row[f"elbo_{name}"], row[f"kl_{name}_error"]
+        assert elbo is not None and kl_error is not None
+        split[f"amortization_gap{suffix}"] = best.elbo.value - elbo
+        split[f"amortization_gap{suffix}_error"] = best.elbo.error + kl_error - exact.log_evidence_error
+    return split

@@ -26,11 +26,19 @@ class Objective:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder says of a batch: its base Gaussian, the method's own, and U(x) (B,) where there is a GP."""
+    """What an encoder says of a batch: its base Gaussian, the method's own, and, where there is a GP, its variance.
+
+    ``gp_variance`` (B, d) is V(f_j(x)|D) + V(h_j(x)|D) in squared latent units.
+    """
 
     base: DiagonalGaussian
     marginal: DiagonalGaussian
-    uncertainty: Tensor | None
+    gp_variance: Tensor | None
+
+    @property
+    def uncertainty(self) -> Tensor | None:
+        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
+        return None if self.gp_variance is None else self.gp_variance.sum(-1)
 
 
 class Encoder(nn.Module, ABC):

@@ -76,9 +76,9 @@ class Correction:
         log_square = expected_log_square(self.base.std + self.mean_h, torch.sqrt(self.var_h))
         return 0.5 * (q.std**2 + q.mean**2 - 1 - log_square).sum(-1)
 
-    def uncertainty(self) -> Tensor:
-        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,)."""
-        return (self.var_f + self.var_h).sum(-1)
+    def variance(self) -> Tensor:
+        """V(f_j(x)|D) + V(h_j(x)|D), (B, d): its sum over j is U(x)."""
+        return self.var_f + self.var_h
 
 
 class GPEncoder(Encoder):
@@ -101,7 +101,7 @@ class GPEncoder(Encoder):
 
     def encode(self, x: Tensor) -> Encoding:
         correction = self.correction(x)
-        return Encoding(correction.base, correction.marginal(), correction.uncertainty())
+        return Encoding(correction.base, correction.marginal(), correction.variance())
 
     def kl_weights(self) -> Tensor:
         """KL(q(W,U) || N(0, I)) in nats, a scalar."""

@@ -1,0 +1,152 @@
+"""SCORES is the only list of difficulty scores: what each says of an image before its exact posterior is known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gpvae_core.data import ImageSet
+from gpvae_core.errors import InputError
+from gpvae_core.gaussian import DiagonalGaussian, standard_normal_log_prob
+from gpvae_core.inference.base import Encoding
+from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.posterior.divergences import hermite
+from gpvae_core.report import encode
+
+BATCH = 250
+RESIDUAL_ORDER = 4  # Gauss-Hermite: 16 decoded points for each image
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number for each image, larger for harder ones.
+
+    ``needs_gp``: undefined for a plain VAE; ``planar``: defined here for two latent dimensions.
+    """
+
+    label: str
+    unit: str
+    meaning: str
+    value: Callable[[VariationalAutoencoder, Tensor, Encoding], Tensor]
+    needs_gp: bool = False
+    planar: bool = False
+
+
+def _gp_variance(encoding: Encoding) -> Tensor:
+    if encoding.gp_variance is None:
+        raise InputError(
+            "the plain VAE has no uncertainty U(x) to rank by; use a checkpoint trained with --method gpvae"
+        )
+    return encoding.gp_variance
+
+
+def _uncertainty(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """U(x) = sum_j V(f_j) + V(h_j)."""
+    return _gp_variance(encoding).sum(-1)
+
+
+def _relative_uncertainty(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """sum_j (V(f_j) + V(h_j)) / v_j."""
+    return (_gp_variance(encoding) / encoding.marginal.std**2).sum(-1)
+
+
+def _log_width(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """log det Diag(v) = 2 sum_j log s_j."""
+    return 2 * torch.log(encoding.marginal.std).sum(-1)
+
+
+def _reconstruction_error(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """|x - g(m)|^2, summed over the pixels."""
+    mean = model.generative.decode(encoding.marginal.mean.to(x))
+    return ((x - mean) ** 2).flatten(1).sum(1)
+
+
+def _residual(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    if model.generative.latent_dim != 2:
+        raise InputError(
+            f"the residual is taken on a rule for two latent dimensions, but this model has "
+            f"{model.generative.latent_dim}; call natural_gradient_residual with draws of your own"
+        )
+    nodes, weights = hermite(RESIDUAL_ORDER)
+    return natural_gradient_residual(model, x, encoding.marginal, torch.tensor(nodes), torch.tensor(weights))
+
+
+def natural_gradient_residual(
+    model: VariationalAutoencoder, x: Tensor, q: DiagonalGaussian, noise: Tensor, weights: Tensor
+) -> Tensor:
+    """How far q is from where the ELBO L would take it: (B,), in nats.
+
+    r = sum_j [s_j^2 (dL/dm_j)^2 / 2 + (dL/dlog s_j)^2 / 4], the squared length of the natural gradient, for q =
+    N(m, Diag(s)^2) with mean and std (B, d). The expectation over q is taken at m + s * ``noise`` (S, d) with
+    ``weights`` (S,): one backward pass through S decodes.
+    """
+    model_device, samples = model.device, len(noise)
+    mean, std, noise = (t.detach().to(model_device, torch.float32) for t in (q.mean, q.std, noise))
+    with torch.enable_grad():
+        z = (mean + std * noise[:, None]).requires_grad_()  # (S, B, d)
+        flat = x.repeat(samples, *([1] * (x.dim() - 1)))
+        log_joint = model.generative.log_likelihood(flat, z.reshape(-1, z.shape[-1])).reshape(samples, -1)
+        (slope,) = torch.autograd.grad((log_joint + standard_normal_log_prob(z)).sum(), z)
+    weighted = slope * weights.to(slope)[:, None, None]
+    by_mean = weighted.sum(0)
+    by_log_std = (weighted * noise[:, None] * std).sum(0) + 1  # the entropy's share is 1
+    return (std**2 * by_mean**2 / 2 + by_log_std**2 / 4).sum(-1).double()
+
+
+SCORES: dict[str, Score] = {
+    "uncertainty": Score(
+        "U(x)",
+        "squared latent units",
+        "the paper's score: what the Gaussian process leaves open in the encoder's mean and scale",
+        _uncertainty,
+        needs_gp=True,
+    ),
+    "relative_uncertainty": Score(
+        "U(x) relative to q's width",
+        "share",
+        "the same, each dimension divided by q's own variance",
+        _relative_uncertainty,
+        needs_gp=True,
+    ),
+    "log_width": Score("q's width", "nats", "log det of q's covariance: a wide q counts as unsure", _log_width),
+    "reconstruction_error": Score(
+        "reconstruction error", "squared pixels", "|x - g(m)|² at q's mean m", _reconstruction_error
+    ),
+    "residual": Score(
+        "natural-gradient residual",
+        "nats",
+        "how strongly the ELBO still pulls at q's mean and scale, over 16 decoded points",
+        _residual,
+        planar=True,
+    ),
+}
+
+
+def _available(encoding: Encoding) -> list[str]:
+    """The scores that are defined for this encoder."""
+    gp, planar = encoding.gp_variance is not None, encoding.base.mean.shape[-1] == 2
+    return [name for name, score in SCORES.items() if gp >= score.needs_gp and planar >= score.planar]
+
+
+@torch.no_grad()
+def score_images(
+    model: VariationalAutoencoder, images: ImageSet, names: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Each score of each image, (N,): those of ``names``, or all that the encoder defines.
+
+    Raises InputError for an unknown name, and for one that needs a Gaussian process where there is none.
+    """
+    for name in names or []:
+        if name not in SCORES:
+            raise InputError(f"there is no score '{name}'; choose among {', '.join(SCORES)}")
+    parts: dict[str, list[Tensor]] = {}
+    for start in range(0, len(images), BATCH):
+        x = images.pixels(slice(start, start + BATCH))
+        encoding = encode(model, x)
+        for name in names or _available(encoding):
+            value = SCORES[name].value(model, x.to(model.device), encoding)
+            parts.setdefault(name, []).append(value.double().cpu())
+    return {name: torch.cat(values).numpy() for name, values in parts.items()}
