@@ -1,64 +1,151 @@
-"""From one image to everything the page draws: plain arrays, so that results can be cached and tested."""
+"""From one image to everything that is drawn of it: plain arrays, so that results can be cached, stored and tested."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from app.figures import Array, Gaussian, base_gaussian, marginal_gaussian, zoom_window
 from app.theme import MASSES
 from gpvae_core.checkpoints import Checkpoint
-from gpvae_core.data import as_pixels
-from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import describe
+from gpvae_core.data import ImageSet
+from gpvae_core.posterior import ExactPosterior, PosteriorEngine
+from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.posterior.grid import grid_points
+from gpvae_core.report import describe, encode
+from gpvae_core.scores import score_encoded
 
+Array = NDArray[np.floating]
 ZOOM_NODES = 121
+ATLAS_NODES = 7
+REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
+WIDEST = 12.0  # times the posterior's own window: an encoder farther away is left out and named
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A diagonal Gaussian over z: ``key`` is base, marginal or best; mean and std (2,)."""
+
+    key: str
+    name: str
+    mean: Array
+    std: Array
 
 
 @dataclass(frozen=True)
 class View:
-    """One image under one checkpoint. ``report`` holds the numbers, the rest what the figures need."""
+    """One image under one checkpoint.
 
+    ``report`` and ``scores`` hold the numbers, the rest what figures need: log p(x, z) on the base grid (n, n), the log
+    density on the zoomed lattice (-inf where there is no mass), the levels of the mass contours, tiles decoded over
+    the zoomed window, pictures by name, and the way of the Gaussian search as (mean, std, ELBO).
+    """
+
+    pixels: Array
+    truth: Array | None
+    truth_mass: float | None
     report: dict[str, Any]
+    scores: dict[str, float]
     gaussians: list[Gaussian]
-    reconstructions: dict[str, Array]
+    left_out: list[str]
     box_axis: Array
     box_log_joint: Array
     zoom_first: Array
     zoom_second: Array
     zoom_log_density: Array
     levels: Array
-    left_out: list[str]
+    tiles: Array
+    pictures: dict[str, Array]
+    path: list[tuple[Array, Array, float]]
+
+    @property
+    def has_gp(self) -> bool:
+        """Whether the checkpoint marginalises anything: a plain VAE's base encoder is all there is."""
+        return self.report["uncertainty"] is not None
+
+
+NAMES = {"base": "base encoder", "marginal": "marginalised q(z|x)", "best": "best Gaussian"}
 
 
 @torch.no_grad()
-def compute_view(checkpoint: Checkpoint, engine: PosteriorEngine, image: Array) -> View:
-    """The exact posterior of ``image`` (28, 28) and both encoders on it. Raises InputError as the engine does."""
-    x = as_pixels(torch.tensor(image)[None])
-    exact = engine.posterior(x)
-    report = describe(exact, checkpoint.model, x)
-    gaussians = [base_gaussian(np.array(report["base_mean"]), np.array(report["base_std"]))]
-    if report["uncertainty"] is not None:
-        gaussians.append(marginal_gaussian(np.array(report["marginal_mean"]), np.array(report["marginal_std"])))
-    reach = 4 * np.sqrt(np.diag(exact.covariance))
-    low, high, left_out = zoom_window(exact.mean - reach, exact.mean + reach, gaussians)
-    first, second = (np.linspace(low[j], high[j], ZOOM_NODES) for j in (0, 1))
-    latents = {q.name: q.mean for q in gaussians} | {"exact posterior mean": exact.mean}
+def compute_view(
+    checkpoint: Checkpoint, engine: PosteriorEngine, pixels: Array, truth: tuple[float, float] | None = None
+) -> View:
+    """The exact posterior of ``pixels`` (28, 28) and every q on it; ``truth``: the z that made the image, if known.
+
+    Raises InputError as the engine does.
+    """
+    image = ImageSet(np.array(pixels, dtype=np.float32)[None])
+    x = image.pixels()
+    (exact,) = posteriors = engine.posteriors(x)
+    encoding = encode(checkpoint.model, x)
+    (fit,) = best_gaussians(posteriors, [[encoding.base[0]]], diagonal=True)
+    report = describe(exact, encoding, fit, half_width=float(engine.grid.axis[-1]))
+    keys = [key for key in NAMES if key != "marginal" or encoding.gp_variance is not None]
+    gaussians = [Gaussian(k, NAMES[k], np.array(report[f"{k}_mean"]), np.array(report[f"{k}_std"])) for k in keys]
+    first, second, left_out = _window(exact, gaussians)
+    latents = {q.name: q.mean for q in gaussians if q.key != "best"} | {"exact posterior mean": exact.mean}
+    known = None if truth is None else np.array(truth)
     return View(
+        pixels=image.images[0],
+        truth=known,
+        truth_mass=None if known is None else exact.hdr_mass(known),
         report=report,
+        scores={name: float(value[0]) for name, value in score_encoded(checkpoint.model, x, encoding).items()},
         gaussians=gaussians,
-        reconstructions={name: _decode(checkpoint, z) for name, z in latents.items()},
+        left_out=left_out,
         box_axis=exact.grid_axis,
         box_log_joint=exact.grid_log_joint,
         zoom_first=first,
         zoom_second=second,
         zoom_log_density=exact.log_density(first, second),
         levels=exact.hdr_levels(MASSES),
-        left_out=left_out,
+        tiles=decode_tiles(checkpoint, first[[0, -1]], second[[0, -1]], ATLAS_NODES),
+        pictures={name: decode(checkpoint, z[None])[0] for name, z in latents.items()},
+        path=_path(fit),
     )
 
 
-def _decode(checkpoint: Checkpoint, z: Array) -> Array:
-    mean = checkpoint.model.generative.decode(torch.as_tensor(z, dtype=torch.float32)[None])
-    return mean[0, 0].clamp(0, 1).numpy()
+def _window(exact: ExactPosterior, gaussians: list[Gaussian]) -> tuple[Array, Array, list[str]]:
+    """Axes of a square lattice over the posterior's mass, and the names of the q's that do not fit."""
+    reach = REACH * np.sqrt(np.diag(exact.covariance))
+    low, high, left_out = zoom_window(exact.mean - reach, exact.mean + reach, gaussians)
+    first, second = (np.linspace(low[j], high[j], ZOOM_NODES) for j in (0, 1))
+    return first, second, left_out
+
+
+def zoom_window(low: Array, high: Array, gaussians: list[Gaussian]) -> tuple[Array, Array, list[str]]:
+    """A square around [low, high], widened to hold each q's 95 % region where that costs less than WIDEST sides."""
+    side = float((high - low).max())
+    left_out = []
+    for q in gaussians:
+        reach = 2.6 * q.std
+        wide_low, wide_high = np.minimum(low, q.mean - reach), np.maximum(high, q.mean + reach)
+        if (wide_high - wide_low).max() > WIDEST * side:
+            left_out.append(q.name)
+        else:
+            low, high = wide_low, wide_high
+    centre, half = (low + high) / 2, 0.54 * float((high - low).max())
+    return centre - half, centre + half, left_out
+
+
+def _path(fit: GaussianFit) -> list[tuple[Array, Array, float]]:
+    """Each step of the search that starts at the encoder: mean, std, ELBO."""
+    return [(step.mean, np.sqrt(np.diag(step.covariance)), step.elbo) for step in fit.path]
+
+
+@torch.no_grad()
+def decode(checkpoint: Checkpoint, z: Array) -> Array:
+    """Pixel means g(z) of z (n, 2), cut to [0, 1], (n, 28, 28)."""
+    means = checkpoint.model.generative.decode(torch.as_tensor(z, dtype=torch.float32))
+    pixels: Array = means[:, 0].clamp(0, 1).numpy()
+    return pixels
+
+
+def decode_tiles(checkpoint: Checkpoint, first: Array, second: Array, nodes: int) -> Array:
+    """Means decoded on nodes x nodes points between the ends of two axes, 0..255, (nodes, nodes, 28, 28)."""
+    axes = [np.linspace(ends[0], ends[-1], nodes) for ends in (first, second)]
+    means = decode(checkpoint, grid_points(*axes))
+    tiles: Array = np.rint(255 * means).astype(np.uint8).reshape(nodes, nodes, *means.shape[1:])
+    return tiles

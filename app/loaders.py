@@ -1,22 +1,29 @@
 """Every cache of the app. Keys are identities: checkpoint name and digest, data set, the image's own bytes."""
 
+import base64
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any
 
 import numpy as np
+import platformdirs
 import streamlit as st
+from PIL import Image
 
-from app.compute import View, compute_view
-from app.figures import Array
+from app.compute import Array, View, compute_view, decode_tiles
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.images import SIDE
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.scores import score_images
+from gpvae_core.stored import Columns, stored_columns
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
+ATLAS_NODES = 33
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,17 @@ def data_dir() -> Path | None:
     return Path(folder) if folder else None
 
 
+def cache_dir() -> Path:
+    """Where base grids are kept between starts."""
+    return Path(platformdirs.user_cache_dir("gpvae")) / "grids"
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _one_at_a_time() -> BoundedSemaphore:
+    """Torch uses every core for one posterior; two at once would slow each other down by more than they gain."""
+    return BoundedSemaphore(1)
+
+
 @st.cache_resource(show_spinner="Looking for the data set …", max_entries=8)
 def source(spec: str, seed: int) -> Source:
     """Data set ``spec``, tried once per server; the offline digits where it cannot be had."""
@@ -42,7 +60,7 @@ def source(spec: str, seed: int) -> Source:
         return Source(load_dataset("digits"), str(error))
 
 
-@st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=4)
+@st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=6)
 def checkpoint(name: str) -> Checkpoint:
     """A shipped checkpoint, shared by all sessions and read only."""
     return load_checkpoint(name)
@@ -51,30 +69,53 @@ def checkpoint(name: str) -> Checkpoint:
 @st.cache_resource(show_spinner="Decoding the base grid, once …", max_entries=4)
 def engine(name: str, digest: str) -> PosteriorEngine:
     """The exact-posterior engine of a checkpoint."""
-    return PosteriorEngine(checkpoint(name).model.generative)
+    return PosteriorEngine.of(checkpoint(name), cache=cache_dir())
 
 
-@st.cache_data(show_spinner="Scoring the test images, once …", max_entries=8)
-def scores(name: str, digest: str, spec: str, seed: int) -> Array | None:
-    """U(x) of every test image, or None for a plain VAE."""
-    try:
-        return score_images(checkpoint(name).model, source(spec, seed).data.test, ["uncertainty"])["uncertainty"]
-    except InputError:
-        return None
+@st.cache_data(show_spinner=False, max_entries=6)
+def box_atlas(name: str, digest: str) -> dict[str, Any]:
+    """The whole box decoded on ATLAS_NODES points a side, as one WebP picture, for the planes' cursor."""
+    half = float(engine(name, digest).grid.axis[-1])
+    ends = np.array([-half, half])
+    tiles = decode_tiles(checkpoint(name), ends, ends, ATLAS_NODES)
+    side = ATLAS_NODES * SIDE
+    buffer = io.BytesIO()
+    Image.fromarray(tiles.swapaxes(1, 2).reshape(side, side)).save(buffer, "WEBP", quality=80)
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    return {"digest": digest, "half": half, "nodes": ATLAS_NODES, "picture": picture}
+
+
+@st.cache_resource(show_spinner="Scoring the test images, once …", max_entries=8)
+def scores(name: str, digest: str, spec: str, seed: int) -> Columns:
+    """Every score of every test image, and the exact KLs where they are stored."""
+    opened, test = checkpoint(name), source(spec, seed).data.test
+    columns = stored_columns(opened, source(spec, seed).data.name, len(test))
+    return columns or score_images(opened.model, test)
 
 
 @st.cache_data(show_spinner="Computing the exact posterior …", max_entries=256)
-def view(name: str, digest: str, index: int, pixels: bytes) -> View:
-    """Everything the page draws of test image ``index``, shared by all sessions."""
-    return _compute(name, digest, pixels)
+def view(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+    """Everything the page draws of a test image, shared by all sessions."""
+    return _compute(name, digest, pixels, truth)
 
 
-@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=4, scope="session")
-def private_view(name: str, digest: str, pixels: bytes) -> View:
-    """The same of an uploaded image: kept in the memory of its own session, and gone with it."""
-    return _compute(name, digest, pixels)
+@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session")
+def private_view(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+    """The same of anybody's own image: kept in the memory of its own session, and gone with it."""
+    return _compute(name, digest, pixels, truth)
 
 
-def _compute(name: str, digest: str, pixels: bytes) -> View:
-    image = np.frombuffer(pixels, dtype=np.uint8).reshape(SIDE, SIDE)
-    return compute_view(checkpoint(name), engine(name, digest), image)
+def _compute(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None) -> View:
+    opened, ready = checkpoint(name), engine(name, digest)
+    with _one_at_a_time():
+        return compute_view(opened, ready, from_bytes(pixels), truth)
+
+
+def to_bytes(pixels: Array) -> bytes:
+    """The identity of an image: its float32 pixels."""
+    return np.ascontiguousarray(pixels, dtype=np.float32).tobytes()
+
+
+def from_bytes(pixels: bytes) -> Array:
+    """The image of ``to_bytes``."""
+    return np.frombuffer(pixels, dtype=np.float32).reshape(SIDE, SIDE)

@@ -5,29 +5,38 @@ LEAD = (
     "A VAE guesses, in one pass of its encoder, where in the latent plane an image came from. With two latent "
     "dimensions the true answer p(z|x) can be computed, so the guess can be judged, in nats."
 )
+PROJECTOR_HELP = "Large type and thick lines, for the back row."
 DENSITY = (
     "log p(x) is the log of a density over 784 pixels, not of a probability. The pixel noise s_x of this model is "
     "{std:.3f}, so densities well above 1 are normal, and log p(x) is positive wherever the decoder fits well."
 )
-UNCERTAINTY = (
-    "U(x) is the variance that the Gaussian process leaves in the encoder's mean and scale, summed over the latent "
-    "dimensions: the paper's score of how hard an image is."
+NUMBERS = (
+    "KL(q ‖ p) = log p(x) - ELBO(q): what the encoder pays. Approximation gap: what the best diagonal Gaussian still "
+    "pays. Amortization gap: what the encoder pays beyond that one. U(x) is the variance that the Gaussian process "
+    "leaves in the encoder's mean and scale, summed over the latent dimensions: the paper's score of how hard an "
+    "image is."
 )
-NO_UNCERTAINTY = "This checkpoint is a plain VAE, without a Gaussian process: it has no U, and the order is by number."
 UPLOAD_HELP = (
-    "A photo or drawing of one digit. It stays in the memory of your session, is never written to disk or logged, "
-    "and is gone when you leave."
+    "A photo or drawing of one digit. It stays in the memory of your session, is never written to disk or logged, and "
+    "is gone when you leave. The 28x28 picture that the model sees is also in your address bar, so that a link "
+    "shows it."
 )
+UPLOAD_BEFORE = "Below is the image before this file."
 PREPROCESSING = (
     "As MNIST was made: inverted if the ground is light, cropped to the ink, scaled into 20x20 pixels, centred by mass."
 )
-BOX_CAPTION = (
-    "The whole prior box. Colour: nats of log p(z|x) below its maximum, on a log scale, from the decoded base grid. "
-    "The square marks the window of the other plane."
+DRAW = (
+    "Draw a digit on the sheet: with the mouse, a finger, a pen, or with the arrow keys and space. Its posterior "
+    "appears when you lift the pen. The drawing is in the address bar: copy the link to share it."
 )
-ZOOM_CAPTION = (
-    "The mass, from exact quadrature. Lines enclose 50, 80 and 95 % of the probability of each density: "
-    "grey filled p(z|x), red dashed base encoder, blue solid marginalised encoder."
+SIMULATE = (
+    "z is drawn from the prior, and the decoder makes an image of it, pixel noise included. So the truth is known, and "
+    "no data set is needed. Tap a plane to choose another z."
+)
+DIAL = "Clean on the left; what the model saw on the right. Everything below is of the changed image."
+APART = (
+    "The two masses lie too far apart for one zoomed window, or in different latent spaces: each has its own to start "
+    "with. Zooming and dragging one moves the other."
 )
 OFFLINE_TITLE = "Why the digits, not MNIST?"
 OFFLINE = "The page shows the handwritten digits that come with scikit-learn, which need no download:"

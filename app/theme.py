@@ -1,13 +1,14 @@
-"""Colours (Okabe-Ito) and line styles: the methods differ in both."""
+"""What the figures share: the masses of the regions, Okabe-Ito colours and line styles, and the page's own CSS."""
 
-BASE_COLOUR = "#D55E00"
-MARGINAL_COLOUR = "#0072B2"
-POSTERIOR_COLOUR = "#444444"
-BASE_DASH = "dash"
-MARGINAL_DASH = "solid"
-FONT_SIZE = 15
+from pathlib import Path
+
 MASSES = (0.5, 0.8, 0.95)
-COMPACT = """<style>
-.stMainBlockContainer {padding-top: 1.5rem; padding-bottom: 2rem}
-h1 {padding: 0; font-size: 1.9rem}
-</style>"""
+COLOURS = {"exact": "#555555", "base": "#D55E00", "marginal": "#0072B2", "best": "#A3397C", "truth": "#007A59"}
+PROJECTOR = "html {font-size: 21px}"
+DASHES = {"exact": "-", "base": "--", "marginal": "-", "best": ":"}
+
+
+def page_style(projector: bool) -> str:
+    """The page's CSS; in projector mode everything that Streamlit sets in rem grows with it."""
+    css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    return f"<style>{css}{PROJECTOR if projector else ''}</style>"

@@ -23,12 +23,12 @@ class Amount:
 
 
 AMOUNTS = {
-    "rotate": Amount("Rotate", -180, 180, 5, "degrees, counterclockwise"),
-    "right": Amount("Shift right", -14, 14, 1, "pixels"),
-    "down": Amount("Shift down", -14, 14, 1, "pixels"),
-    "thicken": Amount("Thicken", -3, 3, 0.25, "pixels; negative thins"),
-    "occlude": Amount("Occlude", 0, 28, 1, "pixels: the side of a square of ground over the middle"),
-    "noise": Amount("Noise", 0, 1, 0.05, "pixel standard deviation"),
+    "rotate": Amount("Rotate", -180.0, 180.0, 5.0, "degrees, counterclockwise"),
+    "right": Amount("Shift right", -14.0, 14.0, 1.0, "pixels"),
+    "down": Amount("Shift down", -14.0, 14.0, 1.0, "pixels"),
+    "thicken": Amount("Thicken", -3.0, 3.0, 0.25, "pixels; negative thins"),
+    "occlude": Amount("Occlude", 0.0, 28.0, 1.0, "pixels: the side of a square of ground over the middle"),
+    "noise": Amount("Noise", 0.0, 1.0, 0.05, "pixel standard deviation"),
 }
 
 

@@ -142,11 +142,17 @@ def score_images(
     for name in names or []:
         if name not in SCORES:
             raise InputError(f"there is no score '{name}'; choose among {', '.join(SCORES)}")
-    parts: dict[str, list[Tensor]] = {}
+    parts: dict[str, list[NDArray[np.float64]]] = {}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH))
-        encoding = encode(model, x)
-        for name in names or _available(encoding):
-            value = SCORES[name].value(model, x.to(model.device), encoding)
-            parts.setdefault(name, []).append(value.double().cpu())
-    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+        for name, values in score_encoded(model, x, encode(model, x), names).items():
+            parts.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def score_encoded(
+    model: VariationalAutoencoder, x: Tensor, encoding: Encoding, names: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """``score_images`` of x (B, C, H, W) whose encoding is there already."""
+    x = x.to(model.device)
+    return {n: SCORES[n].value(model, x, encoding).double().cpu().numpy() for n in names or _available(encoding)}

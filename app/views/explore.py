@@ -3,216 +3,211 @@
 import numpy as np
 import streamlit as st
 
-from app import loaders, text, theme
-from app.compute import View
-from app.figures import Array, box_figure, strip_figure, zoom_figure
+from app import components, loaders, meter, session, text, theme
+from app.compute import Array, View
+from app.payload import plane_data
+from app.views.sources import Subject, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint, pretrained_names
-from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
-from gpvae_core.images import FORMATS, read_image, to_model_input
+from gpvae_core.stored import Columns
 
-STRIP = 10
-BY_U, BY_NUMBER, AT_RANDOM, UPLOAD = "By uncertainty", "By number", "At random", "Upload"
-CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"], "scrollZoom": True}
+LINK = "side-by-side"
 
 
 def page() -> None:
     """Draw the page; whatever the user can mend is a sentence on it."""
-    st.html(theme.COMPACT)
-    st.title(text.TITLE, anchor=False)
-    st.write(text.LEAD)
+    st.html(theme.page_style(session.current().projector))
+    left, right = st.columns([6, 1], vertical_alignment="center")
+    left.title(text.TITLE, anchor=False, help=text.LEAD)
+    right.toggle("Projector", help=text.PROJECTOR_HELP, **session.bound("projector"))
     try:
         _explore()
     except InputError as error:
         st.error(str(error), icon=":material/error:")
+    session.write_address()
 
 
 def _explore() -> None:
-    model, source, digit = st.columns([2, 3, 4], gap="medium")
-    with model:
+    problems = st.container()
+    controls, shown = st.columns([1, 3], gap="medium")
+    with controls:
         checkpoint = _choose_checkpoint()
-    where = loaders.source(checkpoint.training["dataset"], checkpoint.training["seed"])
-    with source:
-        ways = [BY_U, BY_NUMBER, AT_RANDOM, UPLOAD]
-        way = st.segmented_control("Where x comes from", ways, default=BY_U, required=True, wrap=True)
-    with digit:
-        test = where.data.test
-        rows = _filtered(test) if way in (BY_U, AT_RANDOM) else np.arange(len(test))
-    identity = (checkpoint.name, checkpoint.digest)
-    if way == UPLOAD:
-        image = _upload()
-        view = None if image is None else loaders.private_view(*identity, image.tobytes())
-    else:
-        index = _choose_test_image(way, checkpoint, where, rows)
-        image = where.data.test.images[index]
-        view = loaders.view(*identity, index, image.tobytes())
+        where, columns = _source_of(checkpoint), _columns_of(checkpoint)
+        subject = choose(way_control(), checkpoint, where, columns)
+        if subject is not None:
+            subject = turn_dial(subject)
+            other = _compare_with(checkpoint, subject, where)
+    with shown:
+        if subject is not None:
+            st.write(f"{subject.sentence}.")
+            _show(checkpoint, subject, columns, other)
     _say_what_is_shown(checkpoint, where)
-    if view is not None:
-        _show(checkpoint, image, view)
-    _say_why_offline(where)
-
-
-def _show(checkpoint: Checkpoint, image: Array, view: View) -> None:
-    pictures, planes = st.columns([1, 4], gap="medium")
-    with pictures:
-        _show_pictures(image, view)
-    with planes:
-        _show_planes(view)
-    _show_numbers(checkpoint, view)
+    with problems:  # last: they are found on the way
+        session.show_problems()
 
 
 def _choose_checkpoint() -> Checkpoint:
-    names = pretrained_names()
-    offline = loaders.source("mnist", 0).fallback is not None
-    preferred = "digits-2d" if offline or "mnist-2d" not in names else "mnist-2d"
-    return loaders.checkpoint(st.selectbox("Checkpoint", names, index=names.index(preferred)))
+    names, state = pretrained_names(), session.current()
+    if state.checkpoint not in names:
+        if state.checkpoint:
+            session.complain(
+                f"There is no checkpoint '{state.checkpoint[:40]}' here; choose one of {', '.join(names)}."
+            )
+        offline = loaders.source("mnist", 0).fallback is not None
+        preferred = "digits-2d" if offline or "mnist-2d" not in names else "mnist-2d"
+        session.update(checkpoint=preferred, weights="")
+    # test images of another data set are other images: each checkpoint starts at its own
+    resets = {"weights": "", "index": -1, "dataset": "", "digit": "all"}
+    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, **session.bound("checkpoint", **resets)))
+    weights = session.current().weights
+    if weights and not checkpoint.digest.startswith(weights):
+        session.complain(
+            f"The link was made with other weights of {checkpoint.name} ({weights[:8]}) than those here "
+            f"({checkpoint.digest[:8]}): its numbers will differ."
+        )
+    session.update(weights=checkpoint.digest[:8])
+    return checkpoint
+
+
+def _source_of(checkpoint: Checkpoint) -> loaders.Source:
+    return loaders.source(checkpoint.training["dataset"], checkpoint.training["seed"])
+
+
+def _columns_of(checkpoint: Checkpoint) -> Columns:
+    training = checkpoint.training
+    return loaders.scores(checkpoint.name, checkpoint.digest, training["dataset"], training["seed"])
+
+
+def _view_of(checkpoint: Checkpoint, subject: Subject) -> View:
+    load = loaders.private_view if subject.private else loaders.view
+    return load(checkpoint.name, checkpoint.digest, loaders.to_bytes(subject.pixels), subject.truth)
+
+
+def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tuple[Checkpoint, Subject] | None) -> None:
+    view = _view_of(checkpoint, subject)
+    if other is None:
+        _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
+        _numbers(checkpoint, view, columns)
+        return
+    against, beside = other
+    second = _view_of(against, beside)
+    window = _common_window(view, second) if against.digest == checkpoint.digest else None
+    if window is None:
+        st.caption(text.APART)
+    panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
+    for place, (column, (opened, what, seen)) in enumerate(panes):
+        with column:
+            st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
+            _plane(opened, what, seen, f"plane-{place}", link=LINK, window=window)
+            _numbers(opened, seen, _columns_of(opened), narrow=True)
+
+
+def _plane(
+    checkpoint: Checkpoint,
+    subject: Subject,
+    view: View,
+    key: str,
+    *,
+    pick: bool = False,
+    link: str = "",
+    window: tuple[Array, Array] | None = None,
+) -> None:
+    data = plane_data(
+        view,
+        checkpoint.digest,
+        subject.name,
+        pick=pick,
+        projector=session.current().projector,
+        link=link,
+        window=window,
+    )
+    components.plane(data, key, lambda: _take_point(key))
+    components.atlas(loaders.box_atlas(checkpoint.name, checkpoint.digest), f"atlas-{key}")
+    for name in view.left_out:
+        st.warning(f"The {name} lies far outside the zoomed window; the whole box shows its centre.")
+    if view.truth is not None:
+        st.write(
+            f"The true z lies on the edge of the region that holds **{view.truth_mass:.1%}** of the posterior's mass. "
+            "Over many simulated images that number is uniform: 80 % of them fall below 80 %."
+        )
+
+
+def _take_point(key: str) -> None:
+    picked = st.session_state[key].picked
+    if picked is not None:
+        first, second = (float(np.clip(float(f"{value:.6g}"), -8, 8)) for value in picked)
+        session.update(z=(first, second))
+
+
+def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False) -> None:
+    left, right = (st.container(), st.container()) if narrow else st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("The gap, in nats", anchor=False)
+        st.html(meter.gap_meter(view))
+    with right:
+        st.subheader("What the scores say", anchor=False)
+        st.markdown(meter.scores_table(view, columns))
+    with st.expander("Every number, with its numerical error", icon=":material/table:"):
+        st.markdown(meter.numbers_table(view))
+        st.markdown(meter.places_table(view))
+        if checkpoint.config.likelihood == "gaussian":
+            st.caption(text.DENSITY.format(std=float(checkpoint.model.generative.likelihood.std)))
+        st.caption(text.NUMBERS)
+
+
+# --- side by side -----------------------------------------------------------------------------------------------
+
+
+def _compare_with(checkpoint: Checkpoint, subject: Subject, where: loaders.Source) -> tuple[Checkpoint, Subject] | None:
+    """Another image under the same checkpoint, or the same image under another one."""
+    state = session.current()
+    kind, _, rest = state.versus.partition(":")
+    options = {"": "Nothing", "image": "Another image", "checkpoint": "Another checkpoint"}
+    names = [name for name in pretrained_names() if name != checkpoint.name]
+    if kind == "checkpoint" and rest not in names:
+        session.complain(f"There is no other checkpoint '{rest[:40]}' to compare with here.")
+        kind, rest = "", ""
+        session.update(versus="")
+    if kind == "image" and int(rest) >= len(where.data.test):
+        session.complain(
+            f"There is no test image {rest} to compare with: {where.data.name} ends at {len(where.data.test) - 1}."
+        )
+        kind, rest = "", ""
+        session.update(versus="")
+    starts = {"": "", "image": "image:0", "checkpoint": f"checkpoint:{names[0]}" if names else ""}
+    bound = session.controlled("versus-kind", kind, lambda value: session.update(versus=starts[value or ""]))
+    st.segmented_control("Compare with", list(options), format_func=options.get, required=True, wrap=True, **bound)
+    if kind == "image":
+        bound = session.controlled("versus-image", int(rest), lambda i: session.update(versus=f"image:{i}"))
+        index = int(st.number_input("Its number", 0, len(where.data.test) - 1, **bound))
+        return checkpoint, test_subject(where, index)
+    if kind == "checkpoint":
+        bound = session.controlled("versus-name", rest, lambda name: session.update(versus=f"checkpoint:{name}"))
+        return loaders.checkpoint(st.selectbox("Which one", names, **bound)), subject
+    return None
+
+
+def _common_window(one: View, two: View, most: float = 6.0) -> tuple[Array, Array] | None:
+    """The square that holds both zoomed windows, unless it would be ``most`` times the larger one."""
+    ends = [np.array([[view.zoom_first[e], view.zoom_second[e]] for e in (0, -1)]) for view in (one, two)]
+    low, high = np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
+    if (high - low).max() > most * max((e[1] - e[0]).max() for e in ends):
+        return None
+    centre, half = (low + high) / 2, (high - low).max() / 2
+    return centre - half, centre + half
+
+
+# --- what this is -----------------------------------------------------------------------------------------------
 
 
 def _say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
-    """Which data and weights the page shows."""
-    trained = checkpoint.training["dataset"]
+    """Which data and weights the page shows, and why the digits where MNIST is missing."""
     method = {"gpvae": "GPVAE", "vae": "plain VAE"}[checkpoint.config.method]
     st.caption(
         f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}**, a {method} trained on "
-        f"{trained} (weights {checkpoint.digest[:8]})."
+        f"{checkpoint.training['dataset']} (weights {checkpoint.digest[:8]})."
     )
-
-
-def _say_why_offline(where: loaders.Source) -> None:
     missing = where.fallback or loaders.source("mnist", 0).fallback
     if missing:
         with st.expander(text.OFFLINE_TITLE, icon=":material/cloud_off:"):
             st.write(f"{text.OFFLINE} {missing}.")
-
-
-def _choose_test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, rows: Array) -> int:
-    test = where.data.test
-    scores = loaders.scores(checkpoint.name, checkpoint.digest, where.data.name, checkpoint.training["seed"])
-    if way == BY_NUMBER:
-        key = f"number-{where.data.name}"
-        index = int(st.number_input("Number of the test image", 0, len(test) - 1, key=key, width=260))
-    else:
-        index = _at_random(rows) if way == AT_RANDOM else _by_uncertainty(test, rows, scores)
-    label = "" if test.labels is None else f", a {int(test.labels[index])}"
-    score = (
-        "" if scores is None else f", U = {scores[index]:.3g}, above {_percentile(scores, index):.0f} % of the test set"
-    )
-    st.write(f"**Test image {index}**{label}{score}")
-    return index
-
-
-def _percentile(scores: Array, index: int) -> float:
-    return 100 * float((scores < scores[index]).mean())
-
-
-def _filtered(test: ImageSet) -> Array:
-    """Rows of the digit class asked for."""
-    if test.labels is None:
-        return np.arange(len(test))
-    classes = ["all", *np.unique(test.labels).tolist()]
-    chosen = st.pills("Digit class", classes, default="all", required=True, wrap=True)
-    return np.arange(len(test)) if chosen == "all" else np.flatnonzero(test.labels == chosen)
-
-
-def _at_random(rows: Array) -> int:
-    if st.button("Another one", icon=":material/casino:") or "draw" not in st.session_state:
-        st.session_state["draw"] = int(np.random.default_rng().integers(2**31))
-    return int(rows[st.session_state["draw"] % len(rows)])
-
-
-def _by_uncertainty(test: ImageSet, rows: Array, scores: Array | None) -> int:
-    if scores is None:
-        st.caption(text.NO_UNCERTAINTY)
-    order = rows if scores is None else rows[np.argsort(scores[rows], kind="stable")]
-    ranks = np.unique(np.linspace(0, len(order) - 1, STRIP).round().astype(int))
-    key = f"rank-{rows[0]}-{len(order)}"  # a digit class is known by its first image: each keeps its own position
-    clicked = _clicked(f"strip-{key}")
-    if clicked is not None and st.session_state.get(f"clicked-{key}") != clicked:
-        st.session_state[key] = int(ranks[clicked])
-    st.session_state[f"clicked-{key}"] = clicked
-    strip = st.container()
-    label = "Position in ascending U" if scores is not None else "Position by number"
-    rank = st.slider(label, 0, len(order) - 1, key=key)
-    names = [f"#{row}" for row in order[ranks]]
-    hover = names if scores is None else [f"#{row}: U = {scores[row]:.3g}" for row in order[ranks]]
-    chosen = int(np.flatnonzero(ranks == rank)[0]) if rank in ranks else None
-    strip.plotly_chart(
-        strip_figure(test.images[order[ranks]], names, hover, chosen),
-        key=f"strip-{key}",
-        on_select="rerun",
-        selection_mode="points",
-        config={"displayModeBar": False},
-    )
-    return int(order[rank])
-
-
-def _clicked(key: str) -> int | None:
-    """Position of the thumbnail that was clicked last, from the chart's selection."""
-    points = st.session_state.get(key, {}).get("selection", {}).get("points", [])
-    return int(points[0]["point_index"]) if points else None
-
-
-def _upload() -> Array | None:
-    file = st.file_uploader(
-        "A photo or drawing of one digit", type=[f.lower() for f in (*FORMATS, "jpg", "tif")], help=text.UPLOAD_HELP
-    )
-    if file is None:
-        st.caption(text.UPLOAD_HELP)
-        return None
-    grey = read_image(file.getvalue(), file.name)
-    image = to_model_input(grey, file.name)
-    given, seen, note = st.columns([1, 1, 4], vertical_alignment="center")
-    given.image(grey, caption="what you gave", width=120)
-    seen.image(np.kron(image, np.ones((5, 5), dtype=np.uint8)), caption="what the model sees", width=140)
-    note.caption(text.PREPROCESSING)
-    return image
-
-
-def _show_pictures(image: Array, view: View) -> None:
-    with st.container(horizontal=True, horizontal_alignment="left"):
-        st.image(_enlarged(image / 255), caption="x", width=112)
-        for name, mean in view.reconstructions.items():
-            st.image(_enlarged(mean), caption=f"decoded from the {name}", width=112)
-
-
-def _enlarged(pixels: Array) -> Array:
-    """Nearest-neighbour, so that a browser does not blur the pixels."""
-    return np.kron((pixels * 255).astype(np.uint8), np.ones((8, 8), dtype=np.uint8))
-
-
-def _show_planes(view: View) -> None:
-    box, zoom = st.columns(2)
-    window = [np.array([axis[end] for axis in (view.zoom_first, view.zoom_second)]) for end in (0, -1)]
-    with box:
-        st.plotly_chart(box_figure(view.box_axis, view.box_log_joint, view.gaussians, *window), key="box", config=CHART)
-        st.caption(text.BOX_CAPTION)
-    with zoom:
-        figure = zoom_figure(view.zoom_first, view.zoom_second, view.zoom_log_density, view.levels, view.gaussians)
-        st.plotly_chart(figure, key="zoom", config=CHART)
-        st.caption(text.ZOOM_CAPTION)
-        for name in view.left_out:
-            st.warning(f"The {name} lies far outside this window; the whole box shows its centre.")
-
-
-def _show_numbers(checkpoint: Checkpoint, view: View) -> None:
-    r = view.report
-    own = r["log_evidence_error"]
-    rows = [
-        ("exact log p(x)", r["log_evidence"], own),
-        ("ELBO of the base encoder", r["elbo_base"], r["kl_base_error"] - own),
-        ("KL(base ‖ p(z\\|x))", r["kl_base"], r["kl_base_error"]),
-    ]
-    if r["uncertainty"] is not None:
-        rows += [
-            ("ELBO of the marginalised encoder", r["elbo_marginal"], r["kl_marginal_error"] - own),
-            ("KL(marginalised ‖ p(z\\|x))", r["kl_marginal"], r["kl_marginal_error"]),
-        ]
-    lines = ["| | nats | numerical error |", "|:--|--:|--:|"]
-    lines += [f"| {name} | {value:.3f} | {error:.0e} |" for name, value, error in rows]
-    st.markdown("\n".join(lines))
-    if r["uncertainty"] is not None:
-        st.markdown(f"Uncertainty **U(x) = {r['uncertainty']:.3g}** squared latent units.")
-    if checkpoint.config.likelihood == "gaussian":
-        st.caption(text.DENSITY.format(std=float(checkpoint.model.generative.likelihood.std)))
-    if r["uncertainty"] is not None:
-        st.caption(text.UNCERTAINTY)

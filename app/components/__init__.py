@@ -1,0 +1,41 @@
+"""Our own components: the latent plane, the drawing sheet, the gallery, the decoded box. One JavaScript file each."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+FOLDER = Path(__file__).parent
+
+
+def source(name: str) -> str:
+    """The text of one of the components' files."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+@cache
+def _registered(name: str) -> Any:
+    parts = {kind: source(f"{name}.{kind}") for kind in ("js", "css", "html") if (FOLDER / f"{name}.{kind}").exists()}
+    return st.components.v2.component(f"gpvae_{name}", **parts)
+
+
+def plane(data: dict[str, Any], key: str, on_picked: Any) -> None:
+    """The latent plane of ``payload.plane_data``; a tapped z comes as ``st.session_state[key].picked``."""
+    _registered("plane")(data=data, key=key, on_picked_change=on_picked)
+
+
+def sheet(strokes: list[Any], version: int, key: str, on_drawn: Any) -> None:
+    """A sheet to draw on; a drawing comes as ``st.session_state[key].drawn``: its version and strokes."""
+    data = {"strokes": strokes, "version": version}
+    _registered("canvas")(data=data, key=key, on_drawn_change=on_drawn, width="content")
+
+
+def gallery(data: dict[str, Any], key: str, on_chosen: Any) -> None:
+    """Thumbnails; the one chosen comes as ``st.session_state[key].chosen``: its index."""
+    _registered("gallery")(data=data, key=key, on_chosen_change=on_chosen)
+
+
+def atlas(data: dict[str, Any], key: str) -> None:
+    """Hand the decoded box to every plane of that checkpoint; shows nothing."""
+    _registered("atlas")(data=data, key=key)

@@ -1,0 +1,685 @@
+// The latent plane: exact posterior, encoders and best Gaussian over one another, decoded under the cursor.
+//
+// One ES module without imports. Streamlit mounts it as a component; an exported page mounts it by itself. Everything
+// after mounting happens here, so hovering, toggling, zooming and playing go on when the server is gone.
+
+const MASSES = [0.5, 0.8, 0.95];
+const SIDE = 28;
+const ATLASES = "gpvaeAtlases"; // window[ATLASES]: checkpoint digest -> atlas of the whole box
+const LAYERS = [
+  ["exact", "exact p(z|x)"],
+  ["logs", "log-density contours"],
+  ["base", "base encoder"],
+  ["marginal", "marginalised q(z|x)"],
+  ["best", "best Gaussian"],
+  ["truth", "true z"],
+];
+const VIRIDIS = [
+  [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
+  [31, 158, 137], [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37],
+];
+const SVG = "http://www.w3.org/2000/svg";
+
+export default function mount({ data, parentElement, setTriggerValue }) {
+  let root = parentElement.querySelector(".plane-root");
+  if (!root) {
+    root = document.createElement("div");
+    root.className = "plane-root";
+    parentElement.append(root);
+    root.plane = new Plane(root);
+  }
+  root.plane.pick = (z) => setTriggerValue("picked", z);
+  root.plane.show(data);
+}
+
+// --- small helpers ---------------------------------------------------------------------------------------------
+
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+function vector(tag, attributes = {}) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+// The page's theme may change at any time; what the lines stand on decides.
+function isDark(node) {
+  const [r, g, b] = getComputedStyle(node).getPropertyValue("background-color").match(/[\d.]+/g).map(Number);
+  return 0.3 * r + 0.6 * g + 0.1 * b < 128;
+}
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+// Contour lines come as uint16 pairs within their window, to keep a change of image small.
+function unpackLines(packed) {
+  const raw = bytes(packed.points);
+  const pairs = new Uint16Array(raw.buffer);
+  const [low, high] = [packed.low, packed.high];
+  const lines = [];
+  let start = 0;
+  for (const length of packed.runs) {
+    const line = [];
+    for (let k = start; k < start + length; k++) {
+      line.push([0, 1].map((axis) => low[axis] + (pairs[2 * k + axis] / 65535) * (high[axis] - low[axis])));
+    }
+    lines.push(line);
+    start += length;
+  }
+  return lines;
+}
+
+function ellipse(q, mass) {
+  const radius = Math.sqrt(-2 * Math.log(1 - mass));
+  return Array.from({ length: 91 }, (_, k) => {
+    const angle = (2 * Math.PI * k) / 90;
+    return [q.mean[0] + radius * q.std[0] * Math.cos(angle), q.mean[1] + radius * q.std[1] * Math.sin(angle)];
+  });
+}
+
+function niceTicks(low, high, count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= 0.8 * rough);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const ticks = [];
+  for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([k * step, (k * step).toFixed(digits)]);
+  return ticks;
+}
+
+// Decoded means on a lattice; between the nodes the four around are mixed.
+class Atlas {
+  constructor(tiles, nodes, low, high) {
+    Object.assign(this, { tiles, nodes, low, high });
+  }
+
+  holds(z) {
+    return [0, 1].every((axis) => z[axis] >= this.low[axis] && z[axis] <= this.high[axis]);
+  }
+
+  decode(z) {
+    const place = [0, 1].map((axis) =>
+      clamp(((z[axis] - this.low[axis]) / (this.high[axis] - this.low[axis])) * (this.nodes - 1), 0, this.nodes - 1));
+    const node = place.map((p) => Math.min(Math.floor(p), this.nodes - 2));
+    const share = place.map((p, axis) => p - node[axis]);
+    const mixed = new Float32Array(SIDE * SIDE);
+    for (const [i, j] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
+      const weight = (i ? share[0] : 1 - share[0]) * (j ? share[1] : 1 - share[1]);
+      const start = ((node[0] + i) * this.nodes + node[1] + j) * SIDE * SIDE;
+      for (let k = 0; k < SIDE * SIDE; k++) mixed[k] += weight * this.tiles[start + k];
+    }
+    return mixed;
+  }
+}
+
+// White ink on black, as the model sees it.
+function paint(canvas, pixels) {
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(SIDE, SIDE);
+  for (let k = 0; k < SIDE * SIDE; k++) image.data.set([pixels[k], pixels[k], pixels[k], 255], 4 * k);
+  context.putImageData(image, 0, 0);
+}
+
+function heatImage(nodes, colour) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = nodes;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(nodes, nodes);
+  for (let i = 0; i < nodes; i++) {
+    for (let j = 0; j < nodes; j++) image.data.set(colour(i * nodes + j), 4 * ((nodes - 1 - j) * nodes + i));
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+function viridis(share) {
+  const place = clamp(share, 0, 1) * (VIRIDIS.length - 1);
+  const k = Math.min(Math.floor(place), VIRIDIS.length - 2);
+  return VIRIDIS[k].map((c, channel) => c + (place - k) * (VIRIDIS[k + 1][channel] - c));
+}
+
+// --- one panel: a square window on the plane ------------------------------------------------------------------------
+
+class Panel {
+  constructor(plane, name, heading) {
+    this.plane = plane;
+    this.name = name;
+    this.canvas = element("canvas", { "aria-hidden": "true" });
+    this.svg = vector("svg", { "aria-hidden": "true" });
+    this.stage = element("div", {
+      class: "stage", tabindex: "0", role: "application", "aria-roledescription": "latent plane",
+    }, this.canvas, this.svg);
+    this.heading = element("h3", {}, heading);
+    const buttons = element("div", { class: "zoom-buttons" });
+    for (const [sign, label, act] of [
+      ["−", "zoom out", () => this.scale(1.5)],
+      ["+", "zoom in", () => this.scale(1 / 1.5)],
+      ["⟲", "whole window again", () => this.reset()],
+    ]) {
+      const button = element("button", { type: "button", "aria-label": `${heading}: ${label}`, title: label }, sign);
+      button.addEventListener("click", act);
+      buttons.append(button);
+    }
+    this.root = element("section", { class: `panel panel-${name}` },
+      element("header", {}, this.heading, buttons), this.stage);
+    this.pointers = new Map();
+    this.listen();
+    new ResizeObserver(() => this.draw()).observe(this.stage);
+  }
+
+  show(home, alt) {
+    if (!this.home || JSON.stringify(home) !== JSON.stringify(this.home)) this.view = { ...home };
+    this.home = home;
+    this.stage.setAttribute("aria-label", `${alt} Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.`);
+  }
+
+  reset() {
+    this.look({ ...this.home });
+  }
+
+  scale(factor, about = null) {
+    const { centre, half } = this.view;
+    const wide = clamp(half * factor, this.home.half * 1e-3, 6);
+    const fixed = about ?? centre;
+    this.look({ half: wide, centre: [0, 1].map((axis) => fixed[axis] + ((centre[axis] - fixed[axis]) * wide) / half) });
+  }
+
+  look(view, announce = true) {
+    this.view = view;
+    this.draw();
+    if (announce) this.plane.tellLinked(this);
+  }
+
+  // --- geometry
+
+  measure() {
+    const size = this.stage.clientWidth;
+    const unit = parseFloat(getComputedStyle(this.stage).fontSize);
+    this.frame = { left: 3.4 * unit, bottom: 2.9 * unit, side: size - 4.2 * unit, top: 0.5 * unit, unit, size };
+    return this.frame.side > 20;
+  }
+
+  x(value) {
+    return this.frame.left + ((value - this.view.centre[0]) / this.view.half + 1) * 0.5 * this.frame.side;
+  }
+
+  y(value) {
+    return this.frame.top + (1 - (value - this.view.centre[1]) / this.view.half) * 0.5 * this.frame.side;
+  }
+
+  at(event) {
+    const box = this.stage.getBoundingClientRect();
+    const place = [event.clientX - box.left - this.frame.left, event.clientY - box.top - this.frame.top];
+    return [
+      this.view.centre[0] + (2 * place[0] / this.frame.side - 1) * this.view.half,
+      this.view.centre[1] - (2 * place[1] / this.frame.side - 1) * this.view.half,
+    ];
+  }
+
+  inside(z) {
+    return [0, 1].every((axis) => Math.abs(z[axis] - this.view.centre[axis]) <= this.view.half);
+  }
+
+  // --- drawing
+
+  draw() {
+    if (!this.view || !this.measure()) return;
+    this.plane.root.classList.toggle("dark", isDark(this.plane.root));
+    const { left, top, side, size, bottom, unit } = this.frame;
+    const ratio = window.devicePixelRatio || 1;
+    const height = top + side + bottom;
+    this.stage.style.height = `${height}px`;
+    this.canvas.width = Math.round(side * ratio);
+    this.canvas.height = Math.round(side * ratio);
+    Object.assign(this.canvas.style, { left: `${left}px`, top: `${top}px`, width: `${side}px`, height: `${side}px` });
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    for (const heat of this.plane.heats(this.name)) {
+      const [x0, y0] = [this.x(heat.low[0]) - left, this.y(heat.high[1]) - top];
+      const step = (this.x(heat.high[0]) - this.x(heat.low[0])) / (heat.image.width - 1);
+      // a node is the middle of its pixel
+      context.drawImage(heat.image, x0 - step / 2, y0 - step / 2, step * heat.image.width, step * heat.image.width);
+    }
+    this.svg.setAttribute("viewBox", `0 0 ${size} ${height}`);
+    const clip = `clip-${this.plane.id}-${this.name}`;
+    const clipPath = vector("clipPath", { id: clip });
+    clipPath.append(vector("rect", { x: left, y: top, width: side, height: side }));
+    this.marks = vector("g", { "clip-path": `url(#${clip})` });
+    this.cursor = vector("g", { "clip-path": `url(#${clip})`, class: "cursor" });
+    this.svg.replaceChildren(clipPath, this.axes(unit), this.marks, this.cursor);
+    for (const mark of this.plane.marks(this)) this.marks.append(mark);
+    this.drawCursor();
+  }
+
+  axes(unit) {
+    const { left, top, side } = this.frame;
+    const group = vector("g", { class: "axes" });
+    group.append(vector("rect", { x: left, y: top, width: side, height: side, class: "frame" }));
+    const span = (axis) => [this.view.centre[axis] - this.view.half, this.view.centre[axis] + this.view.half];
+    const count = clamp(Math.floor(side / (5 * unit)), 2, 6);
+    const text = (x, y, content, anchor) => {
+      const node = vector("text", { x, y, "text-anchor": anchor });
+      node.textContent = content;
+      group.append(node);
+    };
+    for (const [value, label] of niceTicks(...span(0), count)) {
+      group.append(vector("line", { x1: this.x(value), x2: this.x(value), y1: top + side, y2: top + side + 4 }));
+      text(this.x(value), top + side + 1.2 * unit, label, "middle");
+    }
+    for (const [value, label] of niceTicks(...span(1), count)) {
+      group.append(vector("line", { x1: left - 4, x2: left, y1: this.y(value), y2: this.y(value) }));
+      text(left - 7, this.y(value) + 0.33 * unit, label, "end");
+    }
+    text(left + side / 2, top + side + 2.5 * unit, "z₁", "middle");
+    const vertical = vector("text", { x: 0.9 * unit, y: top + side / 2, "text-anchor": "middle" });
+    vertical.textContent = "z₂";
+    group.append(vertical);
+    return group;
+  }
+
+  path(points, attributes) {
+    const d = points.map((z, k) => `${k ? "L" : "M"}${this.x(z[0]).toFixed(1)} ${this.y(z[1]).toFixed(1)}`).join("");
+    return vector("path", { d, fill: "none", ...attributes });
+  }
+
+  label(z, content, dx, dy) {
+    const node = vector("text", {
+      x: this.x(z[0]) + dx * this.frame.unit, y: this.y(z[1]) + dy * this.frame.unit, class: "mass", "text-anchor": "middle",
+    });
+    node.textContent = content;
+    return node;
+  }
+
+  marker(z, layer, shape) {
+    const [x, y, r] = [this.x(z[0]), this.y(z[1]), 0.42 * this.frame.unit];
+    const d = {
+      cross: `M${x - r} ${y}H${x + r}M${x} ${y - r}V${y + r}`,
+      saltire: `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}`,
+      diamond: `M${x} ${y - r}L${x + r} ${y}L${x} ${y + r}L${x - r} ${y}Z`,
+      star: Array.from({ length: 10 }, (_, k) => {
+        const [length, angle] = [k % 2 ? 0.6 * r : 1.7 * r, (Math.PI * k) / 5];
+        return `${k ? "L" : "M"}${x + length * Math.sin(angle)} ${y - length * Math.cos(angle)}`;
+      }).join("") + "Z",
+    }[shape];
+    return vector("path", { d, class: `marker ${layer}`, "data-layer": layer });
+  }
+
+  drawCursor() {
+    if (!this.cursor) return;
+    const z = this.plane.cursor;
+    if (!z || !this.inside(z)) return this.cursor.replaceChildren();
+    const { left, top, side, unit } = this.frame;
+    const [x, y] = [this.x(z[0]), this.y(z[1])];
+    this.cursor.replaceChildren(
+      vector("line", { x1: left, x2: left + side, y1: y, y2: y }),
+      vector("line", { x1: x, x2: x, y1: top, y2: top + side }),
+      vector("circle", { cx: x, cy: y, r: 0.35 * unit }),
+    );
+  }
+
+  // --- pointer and keys
+
+  listen() {
+    const stage = this.stage;
+    stage.addEventListener("pointerdown", (event) => {
+      this.pointers.set(event.pointerId, event);
+      this.start = { event, view: this.view, moved: false };
+      stage.setPointerCapture(event.pointerId);
+      if (event.pointerType !== "mouse") this.plane.point(this.at(event));
+    });
+    stage.addEventListener("pointermove", (event) => this.move(event));
+    stage.addEventListener("pointerup", (event) => {
+      const tap = this.start && !this.start.moved && this.pointers.size === 1;
+      this.pointers.delete(event.pointerId);
+      if (tap && this.plane.data.pick) this.plane.pick(this.at(event));
+      this.start = null;
+    });
+    stage.addEventListener("pointercancel", (event) => {
+      this.pointers.delete(event.pointerId);
+      this.start = null;
+    });
+    stage.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse") this.plane.point(null);
+    });
+    stage.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey && this.plane.focused() !== stage) return; // the page scrolls unless the plane was chosen
+      event.preventDefault();
+      this.scale(Math.exp(event.deltaY / 400), this.at(event));
+    }, { passive: false });
+    stage.addEventListener("keydown", (event) => this.key(event));
+    stage.addEventListener("blur", () => this.plane.point(null));
+  }
+
+  move(event) {
+    if (!this.frame) return;
+    const held = this.pointers.has(event.pointerId);
+    if (held) this.pointers.set(event.pointerId, event);
+    if (this.pointers.size === 2) return this.pinch();
+    if (this.start && Math.hypot(event.clientX - this.start.event.clientX, event.clientY - this.start.event.clientY) > 5) {
+      this.start.moved = true;
+    }
+    if (held && event.pointerType === "mouse" && this.start?.moved) {
+      const scale = (2 * this.start.view.half) / this.frame.side;
+      this.look({
+        half: this.start.view.half,
+        centre: [
+          this.start.view.centre[0] - (event.clientX - this.start.event.clientX) * scale,
+          this.start.view.centre[1] + (event.clientY - this.start.event.clientY) * scale,
+        ],
+      });
+    } else if (event.pointerType === "mouse" || held) {
+      this.plane.point(this.at(event));
+    }
+  }
+
+  pinch() {
+    const [a, b] = [...this.pointers.values()];
+    const distance = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+    if (this.spread) this.scale(this.spread / distance);
+    this.spread = distance;
+    clearTimeout(this.pinched);
+    this.pinched = setTimeout(() => { this.spread = null; }, 200);
+    if (this.start) this.start.moved = true;
+  }
+
+  key(event) {
+    const step = this.view.half / 20;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
+    if (event.key in moves) {
+      const from = this.plane.cursor ?? this.plane.data.mean;
+      const next = from.map((value, axis) => value + moves[event.key][axis]);
+      this.plane.point(next);
+      if (!this.inside(next)) this.look({ half: this.view.half, centre: next });
+    } else if (event.key === "+" || event.key === "=") this.scale(1 / 1.5);
+    else if (event.key === "-") this.scale(1.5);
+    else if (event.key === "0") this.reset();
+    else if (event.key === "Escape") this.plane.point(null);
+    else if (event.key === "Enter" && this.plane.data.pick && this.plane.cursor) this.plane.pick(this.plane.cursor);
+    else return;
+    event.preventDefault();
+  }
+}
+
+// --- the whole: pictures, two panels, toggles, the walk ------------------------------------------------------------
+
+let created = 0;
+
+class Plane {
+  constructor(root) {
+    this.root = root;
+    this.id = created++;
+    this.hidden = new Set();
+    this.cursor = null;
+    this.pictures = element("div", { class: "pictures" });
+    this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole prior box") };
+    this.scaleBar = element("div", { class: "colours", "aria-hidden": "true" });
+    this.panels.box.root.append(this.scaleBar);
+    this.toggles = element("fieldset", { class: "toggles" }, element("legend", {}, "Show"));
+    this.readout = element("output", { class: "readout" });
+    this.walk = new Walk(this);
+    root.append(element("div", { class: "plane-grid" }, this.pictures, this.panels.zoom.root, this.panels.box.root,
+      element("div", { class: "below" }, this.toggles, this.walk.root, this.readout)));
+    window.addEventListener("gpvae-view", (event) => this.follow(event.detail));
+    window.addEventListener("gpvae-atlas", () => this.data && this.takeBoxAtlas());
+  }
+
+  focused() {
+    return this.root.getRootNode().activeElement;
+  }
+
+  show(data) {
+    this.data = data;
+    this.root.classList.toggle("projector", data.projector);
+    this.lines = data.lines.map((packed) => ({ ...packed, lines: unpackLines(packed) }));
+    this.prepareHeats();
+    const { low, high } = data.zoom;
+    this.zoomAtlas = new Atlas(bytes(data.atlas.tiles), data.atlas.nodes, low, high);
+    this.takeBoxAtlas();
+    this.showPictures();
+    this.showToggles();
+    this.walk.show(data.path);
+    const [from, to] = data.home ?? [low, high];
+    this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
+    this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
+    this.cursor = null;
+    this.say();
+    for (const panel of Object.values(this.panels)) panel.draw();
+  }
+
+  takeBoxAtlas() {
+    const found = window[ATLASES]?.[this.data.digest];
+    this.boxAtlas = found ? new Atlas(found.tiles, found.nodes, found.low, found.high) : null;
+  }
+
+  prepareHeats() {
+    const { box, zoom } = this.data;
+    const [boxHeat, zoomHeat] = [bytes(box.heat), bytes(zoom.heat)];
+    this.nats = zoomHeat;
+    const boxImage = heatImage(box.nodes, (k) => [...viridis(1 - boxHeat[k] / 255), 255]);
+    const zoomImage = heatImage(zoom.nodes, (k) => [128, 128, 128, zoomHeat[k] === 255 ? 0 : 190 * Math.exp(-zoomHeat[k] / 10)]);
+    this.heatsOf = {
+      box: [{ image: boxImage, low: [-box.half, -box.half], high: [box.half, box.half] }],
+      zoom: [{ image: zoomImage, low: zoom.low, high: zoom.high }],
+    };
+    const ticks = [0, 1, 10, 100, 1000, 10000].map((n) => [n, Math.log10(1 + n) / box.top]).filter(([, share]) => share <= 1);
+    const stops = VIRIDIS.map((c) => `rgb(${c})`).reverse().join(",");
+    this.scaleBar.replaceChildren(
+      element("span", {}, "nats below the maximum"),
+      element("div", { class: "gradient", style: `background:linear-gradient(to right,${stops})` }),
+      ...ticks.map(([n, share]) => element("i", { style: `left:${100 * share}%` }, n.toLocaleString("en"))),
+    );
+  }
+
+  heats(name) {
+    return this.hidden.has("exact") && name === "zoom" ? [] : this.heatsOf[name];
+  }
+
+  present(layer) {
+    if (layer === "truth") return Boolean(this.data.truth);
+    if (layer === "exact" || layer === "logs") return true;
+    return this.data.gaussians.some((q) => q.key === layer);
+  }
+
+  shown(layer) {
+    return this.present(layer) && !this.hidden.has(layer);
+  }
+
+  marks(panel) {
+    const zoom = panel.name === "zoom";
+    const marks = [];
+    const labels = [];
+    for (const { layer, panel: where, label, mass, lines } of this.lines) {
+      if (where !== panel.name || !this.shown(layer)) continue;
+      for (const line of lines) {
+        marks.push(panel.path(line, { class: `line ${layer}`, "data-layer": layer, "data-mass": mass ?? "", "data-label": label }));
+      }
+      const at = zoom && layer === "exact" && lines.length ? this.labelPlace(panel, lines.flat(), mass) : null;
+      if (at) labels.push(panel.label(at.z, label, ...at.shift));
+    }
+    for (const q of [...this.data.gaussians].reverse()) { // the dashed base on top: where both agree, both show
+      if (!this.shown(q.key)) continue;
+      if (zoom) {
+        for (const mass of MASSES) {
+          marks.push(panel.path(ellipse(q, mass), { class: `line ${q.key}`, "data-layer": q.key, "data-mass": mass }));
+        }
+      }
+      marks.push(panel.marker(q.mean, q.key, { base: "saltire", marginal: "cross", best: "diamond" }[q.key]));
+    }
+    if (!zoom) {
+      const { low, high } = this.data.zoom;
+      const least = 0.012 * this.data.box.half; // a window smaller than the line would be invisible
+      const [pad0, pad1] = [0, 1].map((axis) => Math.max(0, least - (high[axis] - low[axis]) / 2));
+      const corners = [[low[0] - pad0, low[1] - pad1], [high[0] + pad0, low[1] - pad1], [high[0] + pad0, high[1] + pad1], [low[0] - pad0, high[1] + pad1]];
+      marks.push(panel.path([...corners, corners[0]], { class: "window" }));
+    }
+    marks.push(...this.walk.marks(panel));
+    if (this.shown("truth")) marks.push(panel.marker(this.data.truth, "truth", "star"));
+    return [...marks, ...labels];
+  }
+
+  // Each mass at another side of its region, so that narrow regions do not stack their labels.
+  labelPlace(panel, points, mass) {
+    const visible = points.filter((z) => panel.inside(z));
+    if (!visible.length) return null;
+    const far = (value) => visible.reduce((best, z) => (value(z) > value(best) ? z : best));
+    if (mass === 0.5) return { z: far((z) => z[0]), shift: [1.3, 0.3] };
+    if (mass === 0.8) return { z: far((z) => -z[1]), shift: [0, 1.2] };
+    return { z: far((z) => z[1]), shift: [0, -0.35] };
+  }
+
+  showPictures() {
+    this.pictures.replaceChildren();
+    for (const { name, pixels } of this.data.pictures) {
+      const canvas = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": name });
+      paint(canvas, bytes(pixels));
+      this.pictures.append(element("figure", {}, canvas, element("figcaption", {}, name)));
+    }
+    const { pixels, name } = this.data.centre;
+    this.atCursor = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": "decoded at the cursor" });
+    this.cursorName = element("figcaption", {}, name);
+    this.centrePixels = bytes(pixels);
+    paint(this.atCursor, this.centrePixels);
+    this.pictures.append(element("figure", { class: "at-cursor" }, this.atCursor, this.cursorName));
+  }
+
+  showToggles() {
+    const rows = LAYERS.filter(([layer]) => this.present(layer)).map(([layer, name]) => {
+      const box = element("input", { type: "checkbox" });
+      box.checked = !this.hidden.has(layer);
+      box.addEventListener("change", () => {
+        this.hidden[box.checked ? "delete" : "add"](layer);
+        for (const panel of Object.values(this.panels)) panel.draw();
+      });
+      const sample = vector("svg", { viewBox: "0 0 34 12", class: "sample", "aria-hidden": "true" });
+      if (layer === "truth") sample.append(vector("path", { d: "M17 0l2 4 5 .5-4 3 1.5 4.5-4.5-2.5-4.5 2.500 1.500-4.500-4-3 5-.5z", class: "marker truth" }));
+      else sample.append(vector("path", { d: "M1 6H33", class: `line ${layer}`, fill: "none" }));
+      return element("label", { "data-toggle": layer }, box, sample, name);
+    });
+    this.toggles.replaceChildren(this.toggles.firstChild, ...rows);
+  }
+
+  // --- the point under the cursor
+
+  point(z) {
+    this.cursor = z;
+    for (const panel of Object.values(this.panels)) panel.drawCursor();
+    const atlas = z === null ? null : this.zoomAtlas.holds(z) ? this.zoomAtlas : this.boxAtlas;
+    if (z !== null && atlas) paint(this.atCursor, atlas.decode(z));
+    else paint(this.atCursor, this.centrePixels);
+    this.cursorName.textContent = z === null ? this.data.centre.name : atlas ? "decoded at the cursor" : "not decoded here";
+    this.say();
+  }
+
+  say() {
+    const z = this.cursor;
+    if (z === null) {
+      this.readout.textContent = this.data.hint;
+      return;
+    }
+    const place = `z = (${z.map((value) => value.toFixed(4)).join(", ")})`;
+    const below = this.natsBelow(z);
+    if (below === null) {
+      this.readout.textContent = `${place}: far outside the mass of p(z|x)`;
+      return;
+    }
+    const region = MASSES.findIndex((_, k) => below <= this.data.edges[k]);
+    const where = region < 0 ? "outside the 95 % region" : `inside the ${Math.round(100 * MASSES[region])} % region`;
+    this.readout.textContent = `${place}: ${below.toFixed(1)} nats below the peak of p(z|x), ${where}`;
+  }
+
+  natsBelow(z) {
+    const { low, high, nodes } = this.data.zoom;
+    const place = [0, 1].map((axis) => Math.round(((z[axis] - low[axis]) / (high[axis] - low[axis])) * (nodes - 1)));
+    if (place.some((p) => p < 0 || p >= nodes)) return null;
+    const value = this.nats[place[0] * nodes + place[1]];
+    return value === 255 ? null : value / 10;
+  }
+
+  // --- planes side by side look at the same window
+
+  tellLinked(panel) {
+    if (!this.data.link) return;
+    const detail = { group: this.data.link, name: panel.name, view: panel.view, from: this };
+    window.dispatchEvent(new CustomEvent("gpvae-view", { detail }));
+  }
+
+  follow({ group, name, view, from }) {
+    if (from !== this && this.data?.link === group) this.panels[name].look({ ...view }, false);
+  }
+}
+
+// --- variational optimisation, step by step ---------------------------------------------------------------------------
+
+class Walk {
+  constructor(plane) {
+    this.plane = plane;
+    this.play = element("button", { type: "button" });
+    this.step = element("button", { type: "button" }, "Step");
+    this.text = element("output", { class: "walk-text" });
+    this.root = element("div", { class: "walk" }, this.play, this.step, this.text);
+    this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
+    this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
+  }
+
+  show(path) {
+    this.pause();
+    this.path = path;
+    this.place = -1; // not on the plane yet
+    this.root.hidden = path.length < 2;
+    this.say();
+  }
+
+  start() {
+    if (this.place >= this.path.length - 1) this.place = -1;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return this.go(Math.floor(this.place) + 1);
+    let last = performance.now();
+    const frame = (now) => {
+      this.go(this.place < 0 ? 0 : this.place + (now - last) / 700);
+      last = now;
+      this.timer = this.place < this.path.length - 1 ? requestAnimationFrame(frame) : null;
+      this.say();
+    };
+    this.timer = requestAnimationFrame(frame);
+  }
+
+  pause() {
+    cancelAnimationFrame(this.timer);
+    this.timer = null;
+    this.say();
+  }
+
+  go(place) {
+    this.place = place > this.path.length - 1 ? (Number.isInteger(place) ? 0 : this.path.length - 1) : place;
+    this.say();
+    for (const panel of Object.values(this.plane.panels)) panel.draw();
+  }
+
+  say() {
+    this.play.textContent = this.timer ? "❚❚ Pause" : "▶ Walk from the encoder to the best";
+    if (!this.path || this.place < 0) {
+      this.text.textContent = "";
+      return;
+    }
+    const step = this.path[Math.floor(this.place)];
+    this.text.textContent = `step ${Math.floor(this.place)} of ${this.path.length - 1}: ELBO ${step.elbo.toFixed(3)} nats`;
+  }
+
+  marks(panel) {
+    if (!this.path || this.place < 0) return [];
+    const k = Math.min(Math.floor(this.place), this.path.length - 1);
+    const [a, b, share] = [this.path[k], this.path[Math.min(k + 1, this.path.length - 1)], this.place - k];
+    const mix = (from, to) => from.map((value, axis) => value + share * (to[axis] - value));
+    const q = { mean: mix(a.mean, b.mean), std: mix(a.std, b.std) };
+    const marks = [panel.marker(q.mean, "walk", "diamond")];
+    if (panel.name === "zoom") {
+      for (const mass of MASSES) marks.push(panel.path(ellipse(q, mass), { class: "line walk", "data-layer": "walk", "data-mass": mass }));
+    }
+    return marks;
+  }
+}

@@ -1,0 +1,172 @@
+"""A View as the plane component wants it: small numbers, packed, JSON-ready."""
+
+import base64
+from typing import Any
+
+import numpy as np
+from contourpy import contour_generator
+from numpy.typing import NDArray
+
+from app.compute import Array, View
+from app.theme import MASSES
+
+BOX_NODES = 91
+HEAT_NODES = 81
+UNKNOWN = 255
+TENTHS = 10  # the zoomed heat is in tenths of a nat below the peak
+BOX_LEVELS = (3.0, 30.0, 300.0)
+ZOOM_LEVELS = (1.0, 3.0, 10.0)
+HINT = (
+    "Move over a plane, drag a finger along it, or use the arrow keys: the point is decoded here, without the server."
+)
+HINT_PICK = "Tap the plane, or press Enter, to make an image from that point. " + HINT
+
+
+def plane_data(
+    view: View,
+    digest: str,
+    title: str,
+    *,
+    pick: bool = False,
+    projector: bool = False,
+    link: str = "",
+    window: tuple[Array, Array] | None = None,
+) -> dict[str, Any]:
+    """Everything the component draws of ``view``, about 90 kB.
+
+    ``digest`` names the atlas of the whole box; ``pick`` lets a tap choose z; planes of one ``link`` move together;
+    ``window`` (low, high) replaces the zoomed plane's own.
+    """
+    return {
+        "digest": digest,
+        "pick": pick,
+        "projector": projector,
+        "link": link,
+        "hint": HINT_PICK if pick else HINT,
+        "mean": view.report["mean"],
+        "box": _box_heat(view),
+        "zoom": _zoom_heat(view),
+        "home": None if window is None else [end.tolist() for end in window],
+        "edges": (float(view.zoom_log_density.max()) - view.levels).tolist(),
+        "lines": [*_box_lines(view), *_mass_lines(view), *_log_lines(view)],
+        "gaussians": [
+            {"key": q.key, "name": q.name, "mean": q.mean.tolist(), "std": q.std.tolist()} for q in view.gaussians
+        ],
+        "truth": None if view.truth is None else view.truth.tolist(),
+        "atlas": {"nodes": len(view.tiles), "tiles": packed(view.tiles)},
+        "pictures": [{"name": "x", "pixels": packed(_grey(view.pixels))}]
+        + [{"name": f"from the {n}", "pixels": packed(_grey(p))} for n, p in view.pictures.items() if n != CENTRE],
+        "centre": {"name": f"from the {CENTRE}", "pixels": packed(_grey(view.pictures[CENTRE]))},
+        "path": [{"mean": m.tolist(), "std": s.tolist(), "elbo": elbo} for m, s, elbo in view.path],
+        "alt": alt_texts(view, title),
+    }
+
+
+CENTRE = "exact posterior mean"
+
+
+def packed(values: NDArray[Any]) -> str:
+    """Base64 of an array's bytes."""
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _grey(pixels: Array) -> NDArray[np.uint8]:
+    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+
+
+def _nats_below(view: View) -> Array:
+    below: Array = float(view.box_log_joint.max()) - view.box_log_joint
+    return below
+
+
+def _box_heat(view: View) -> dict[str, Any]:
+    """log10(1 + nats below the maximum), 255 the deepest."""
+    step = (len(view.box_axis) - 1) // (BOX_NODES - 1)
+    depth = np.log10(1 + _nats_below(view)[::step, ::step])
+    top = float(depth.max())
+    return {
+        "half": float(view.box_axis[-1]),
+        "nodes": len(depth),
+        "top": top,
+        "heat": packed(np.rint(255 * depth / top).astype(np.uint8)),
+    }
+
+
+def _zoom_heat(view: View) -> dict[str, Any]:
+    rows = np.linspace(0, len(view.zoom_first) - 1, HEAT_NODES).round().astype(int)
+    below = float(view.zoom_log_density.max()) - view.zoom_log_density[np.ix_(rows, rows)]
+    tenths = np.where(below * TENTHS < UNKNOWN, np.rint(below * TENTHS), UNKNOWN)
+    ends = [[float(axis[end]) for axis in (view.zoom_first, view.zoom_second)] for end in (0, -1)]
+    return {"low": ends[0], "high": ends[1], "nodes": HEAT_NODES, "heat": packed(tenths.astype(np.uint8))}
+
+
+def _box_lines(view: View) -> list[dict[str, Any]]:
+    axis = view.box_axis
+    lines = contour_generator(axis, axis, _nats_below(view).T).lines
+    return [_line("box", "logs", f"{nats:g} nats below", None, lines(nats), axis, axis) for nats in BOX_LEVELS]
+
+
+def mass_contours(view: View) -> dict[float, list[Array]]:
+    """The edges of the regions of 50, 80 and 95 % of p(z|x), as lines (n, 2)."""
+    floor = np.nan_to_num(view.zoom_log_density, neginf=-1e4)
+    lines = contour_generator(view.zoom_first, view.zoom_second, floor.T).lines
+    return {mass: lines(float(level)) for mass, level in zip(MASSES, view.levels, strict=True)}
+
+
+def log_contours(view: View) -> dict[float, list[Array]]:
+    """Lines of log p(z|x) at ZOOM_LEVELS nats below its peak; they end where the density was not computed."""
+    field = np.ma.masked_invalid(view.zoom_log_density)
+    lines = contour_generator(view.zoom_first, view.zoom_second, field.T).lines
+    return {nats: lines(float(field.max()) - nats) for nats in ZOOM_LEVELS}
+
+
+def _mass_lines(view: View) -> list[dict[str, Any]]:
+    window = view.zoom_first, view.zoom_second
+    return [_line("zoom", "exact", f"{m:.0%}", m, lines, *window) for m, lines in mass_contours(view).items()]
+
+
+def _log_lines(view: View) -> list[dict[str, Any]]:
+    window = view.zoom_first, view.zoom_second
+    return [_line("zoom", "logs", f"{n:g} nats", None, lines, *window) for n, lines in log_contours(view).items()]
+
+
+def _line(
+    panel: str, layer: str, label: str, mass: float | None, lines: list[Array], first: Array, second: Array
+) -> dict[str, Any]:
+    """Points as uint16 within the window: to 1/65535 of its side."""
+    low, high = (np.array([axis[end] for axis in (first, second)]) for end in (0, -1))
+    joined = np.concatenate([np.empty((0, 2)), *lines])
+    points = np.rint((joined - low) / (high - low) * 65535).clip(0, 65535).astype("<u2")
+    return {
+        "panel": panel,
+        "layer": layer,
+        "label": label,
+        "mass": mass,
+        "runs": [len(line) for line in lines],
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "points": packed(points),
+    }
+
+
+def alt_texts(view: View, title: str) -> dict[str, str]:
+    """What a figure shows, in words made from its numbers."""
+    r = view.report
+    std = np.sqrt(np.diag(np.array(r["covariance"])))
+    modes = "one mode" if len(r["modes"]) == 1 else f"{len(r['modes'])} modes"
+    mass = (
+        f"The true posterior of {title} has {modes}, its mean at ({r['mean'][0]:.3f}, {r['mean'][1]:.3f}) and standard "
+        f"deviations {std[0]:.4f} and {std[1]:.4f}."
+    )
+    places = " ".join(
+        f"The {q.name} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {r['kl_' + q.key]:.2f} nats away in KL."
+        for q in view.gaussians
+    )
+    truth = (
+        ""
+        if view.truth is None
+        else f" The true z lies on the edge of the region that holds {view.truth_mass:.0%} of the mass."
+    )
+    half = float(view.box_axis[-1])
+    box = f"The whole prior box, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
+    return {"zoom": f"{mass} {places}{truth}", "box": f"{box} {mass} {places}"}

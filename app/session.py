@@ -1,0 +1,62 @@
+"""One session's State: read from the address bar once, changed by widgets, written back to the address bar."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from app.state import State, from_query, to_query
+
+STATE, PROBLEMS = "state", "problems"
+
+
+def current() -> State:
+    """The session's state; at its start what the address bar says."""
+    if STATE not in st.session_state:
+        state, problems = from_query(st.query_params.to_dict())
+        st.session_state[STATE], st.session_state[PROBLEMS] = state, problems
+    state = st.session_state[STATE]
+    assert isinstance(state, State)
+    return state
+
+
+def update(**changes: Any) -> State:
+    """Change the state."""
+    st.session_state[STATE] = replace(current(), **changes)
+    return current()
+
+
+def complain(sentence: str) -> None:
+    """Name something of the link that cannot be had; shown until dismissed."""
+    if sentence not in st.session_state[PROBLEMS]:
+        st.session_state[PROBLEMS].append(sentence)
+
+
+def show_problems() -> None:
+    """What was wrong with the link, and a button that dismisses it."""
+    problems = st.session_state[PROBLEMS]
+    if problems:
+        with st.container(border=True):
+            for sentence in problems:
+                st.warning(sentence, icon=":material/link_off:")
+            st.button("Dismiss", on_click=problems.clear)
+
+
+def write_address() -> None:
+    """Put the state into the address bar, if it is not there already."""
+    query = to_query(current())
+    if st.query_params.to_dict() != query:
+        st.query_params.from_dict(query)
+
+
+def bound(name: str, **resets: Any) -> dict[str, Any]:
+    """Arguments of the widget that shows and changes the state's ``name``; ``resets`` change with it."""
+    return controlled(name, getattr(current(), name), lambda value: update(**{name: value, **resets}))
+
+
+def controlled(name: str, value: Any, changed: Callable[[Any], object]) -> dict[str, Any]:
+    """Arguments of a widget that holds ``value`` now and tells ``changed`` what the user makes of it."""
+    key = f"in-{name}"
+    st.session_state[key] = value
+    return {"key": key, "on_change": lambda: changed(st.session_state[key])}

@@ -1,0 +1,204 @@
+"""Everything that the Explore page shows, as one value, and its form in the address bar. Knows no Streamlit."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import drawing
+from gpvae_core.corruptions import AMOUNTS, Corruption
+from gpvae_core.errors import InputError
+from gpvae_core.images import SIDE
+
+WAYS = {
+    "gallery": "Gallery",
+    "number": "By number",
+    "random": "At random",
+    "draw": "Draw",
+    "upload": "Upload",
+    "simulate": "Simulate",
+}
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class State:
+    """What is on the page. ``weights`` and ``dataset`` say what a link was made with; empty: not said.
+
+    ``index`` is a test image; ``strokes`` a drawing as ``drawing.encode`` gives it; ``upload`` the model input made
+    of an uploaded file, likewise; ``z`` the latent that a simulation starts from (None: drawn from the prior by
+    ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'.
+    """
+
+    checkpoint: str = ""
+    weights: str = ""
+    way: str = "gallery"
+    dataset: str = ""
+    index: int = -1
+    sort: str = ""
+    digit: str = "all"
+    strokes: str = ""
+    upload: str = ""
+    seed: int = 0
+    z: tuple[float, float] | None = None
+    corruption: Corruption = field(default_factory=Corruption)
+    versus: str = ""
+    projector: bool = False
+
+
+def pack_image(image: NDArray[np.uint8]) -> str:
+    """A model input (28, 28) as text for the address bar."""
+    return drawing.to_text(image.tobytes())
+
+
+def unpack_image(text: str) -> NDArray[np.uint8]:
+    """The model input of ``pack_image``. Raises InputError for anything else."""
+    raw = drawing.from_text(text, "image", SIDE * SIDE)
+    if len(raw) != SIDE * SIDE:
+        raise InputError(f"the link's image has {len(raw)} pixels, not {SIDE * SIDE}; upload it anew")
+    return np.frombuffer(raw, dtype=np.uint8).reshape(SIDE, SIDE)
+
+
+# --- one entry for each key of the address bar ----------------------------------------------------------------
+
+
+def _choice(options: Mapping[str, Any]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in options:
+            raise InputError(f"which is none of {', '.join(options)}")
+        return text
+
+    return parse
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:11]) <= LARGEST):
+        raise InputError(f"which is no whole number between 0 and {LARGEST}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError("which is no number") from None
+    if not math.isfinite(value):
+        raise InputError("which is not finite")
+    return value
+
+
+def _pair(text: str) -> tuple[float, float]:
+    parts = [_number(part) for part in text.split(",")]
+    if len(parts) != 2 or max(map(abs, parts)) > 8:
+        raise InputError("which is no point z1,z2 within 8 of the origin")
+    return parts[0], parts[1]
+
+
+def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            check(text)
+        except InputError as error:
+            raise InputError(f"but {error}") from None
+        return text
+
+    return parse
+
+
+def _versus(text: str) -> str:
+    kind, _, rest = text.partition(":")
+    if kind == "image":
+        _whole(rest)
+    elif kind != "checkpoint" or not rest:
+        raise InputError("which is neither image:NUMBER nor checkpoint:NAME")
+    return text
+
+
+KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "c": ("checkpoint", str),
+    "w": ("weights", str),
+    "from": ("way", _choice(WAYS)),
+    "data": ("dataset", str),
+    "i": ("index", _whole),
+    "sort": ("sort", str),
+    "digit": ("digit", str),
+    "ink": ("strokes", _checked(drawing.decode)),
+    "x": ("upload", _checked(unpack_image)),
+    "seed": ("seed", _whole),
+    "z": ("z", _pair),
+    "vs": ("versus", _versus),
+    "big": ("projector", _choice({"1": True})),
+}
+SHOWN = 40  # characters of a bad value that a sentence repeats
+
+
+def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
+    """The state that an address bar asks for, and a sentence for each part of it that cannot be had."""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    dial: dict[str, float] = {}
+    for key, text in query.items():
+        try:
+            if key in KEYS:
+                name, parse = KEYS[key]
+                values[name] = parse(text)
+            elif key in AMOUNTS:
+                dial[key] = _number(text)
+                Corruption(**{key: dial[key]})
+            elif key == "noise-seed":
+                dial["seed"] = _whole(text)
+            else:
+                raise InputError("a key that is not known here")
+        except InputError as error:
+            dial.pop(key, None)
+            problems.append(f"The link says {_short(key)}={_short(text)}, {error}. It is left out.")
+    values["projector"] = bool(values.get("projector"))
+    return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
+
+
+def _short(text: str) -> str:
+    plain = "".join(c if c.isprintable() and c not in "\\`*_[]<>$|#~:&" else "?" for c in text)
+    return plain if len(plain) <= SHOWN else plain[:SHOWN] + "…"
+
+
+def to_query(state: State) -> dict[str, str]:
+    """The address bar of a state: only what differs from the default and what the way in use needs."""
+    wanted = _of_this_way(state)
+    query = {}
+    for key, (name, _) in KEYS.items():
+        value = getattr(wanted, name)
+        if value != _DEFAULTS[name]:
+            query[key] = _format(value)
+    for name in AMOUNTS:
+        if amount := getattr(wanted.corruption, name):
+            query[name] = f"{amount:g}"
+    if wanted.corruption.noise and wanted.corruption.seed:
+        query["noise-seed"] = str(wanted.corruption.seed)
+    return query
+
+
+_DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
+
+
+def _of_this_way(state: State) -> State:
+    """``state`` without what another way of choosing x would need."""
+    unused = {
+        "gallery": ("strokes", "upload", "seed", "z"),
+        "number": ("strokes", "upload", "seed", "z", "sort", "digit"),
+        "random": ("strokes", "upload", "seed", "z", "sort"),
+        "draw": ("upload", "seed", "z", "index", "sort", "digit", "dataset"),
+        "upload": ("strokes", "seed", "z", "index", "sort", "digit", "dataset"),
+        "simulate": ("strokes", "upload", "index", "sort", "digit", "dataset"),
+    }[state.way]
+    return replace(state, **{name: _DEFAULTS[name] for name in unused})
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1"
+    if isinstance(value, tuple):
+        return ",".join(f"{part:.6g}" for part in value)
+    return str(value)

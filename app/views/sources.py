@@ -1,0 +1,330 @@
+"""Where x comes from: one function for each way, each returning the image to show, or None while there is none."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+import torch
+
+from app import components, drawing, loaders, session, text
+from app.compute import Array
+from app.payload import packed
+from app.state import LARGEST, WAYS, State, pack_image, unpack_image
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.corruptions import AMOUNTS, Corruption
+from gpvae_core.data import ImageSet
+from gpvae_core.errors import InputError
+from gpvae_core.images import FORMATS, read_image, to_model_input
+from gpvae_core.scores import SCORES
+from gpvae_core.stored import Columns
+
+THUMBNAILS = 12
+SHEET, GALLERY = "sheet", "gallery"
+EXACT = {
+    "kl_base": "exact KL of the base encoder",
+    "kl_marginal": "exact KL of the marginalised encoder",
+    "negentropy": "negentropy of p(z|x)",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image to show: float pixels (28, 28), a name and a sentence, the z that made it if known.
+
+    ``given``: the picture before preprocessing; ``index``: the test image it is; ``private``: somebody's own.
+    """
+
+    pixels: Array
+    name: str
+    sentence: str
+    truth: tuple[float, float] | None = None
+    given: Array | None = None
+    index: int | None = None
+    private: bool = True
+
+
+def order_names(columns: Columns) -> dict[str, str]:
+    """What images can be sorted by: every score there is, and the exact figures where they are stored."""
+    scores = {name: score.label for name, score in SCORES.items() if name in columns}
+    return scores | {name: label for name, label in EXACT.items() if name in columns}
+
+
+def choose(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Columns) -> Subject | None:
+    """The image of the way in use."""
+    if way == "draw":
+        return _drawn()
+    if way == "upload":
+        return _uploaded()
+    if way == "simulate":
+        return _simulated(checkpoint)
+    return _test_image(way, where, columns)
+
+
+# --- test images ----------------------------------------------------------------------------------------------
+
+
+def _test_image(way: str, where: loaders.Source, columns: Columns) -> Subject:
+    test, state = where.data.test, session.current()
+    _check_link(state, where)
+    state = session.current()
+    pick = {"gallery": _gallery, "random": _random, "number": _number}[way]
+    index = pick(test, columns, state)
+    if session.current().index != index or session.current().dataset != where.data.name:
+        session.update(index=index, dataset=where.data.name)
+    return test_subject(where, index)
+
+
+def test_subject(where: loaders.Source, index: int) -> Subject:
+    """Test image ``index``."""
+    test = where.data.test
+    label = "" if test.labels is None else f", a {int(test.labels[index])}"
+    name = f"test image {index}"
+    return Subject(
+        test.pixels(slice(index, index + 1))[0, 0].numpy(),
+        name,
+        f"**{name.capitalize()}** of {where.data.name}{label}",
+        index=index,
+        private=False,
+    )
+
+
+def _check_link(state: State, where: loaders.Source) -> None:
+    """Name what the link asks for and this server or data set does not have."""
+    test = where.data.test
+    if state.dataset and state.dataset != where.data.name and state.index >= 0:
+        session.complain(
+            f"The link shows test image {state.index} of '{state.dataset}', but this page shows '{where.data.name}': "
+            f"its image of the same number is another picture."
+        )
+        session.update(dataset=where.data.name)
+    if state.index >= len(test):
+        session.complain(f"There is no test image {state.index}: {where.data.name} ends at {len(test) - 1}.")
+        session.update(index=-1)
+    classes = _classes(test)
+    if state.digit not in classes:
+        session.complain(f"There is no digit class '{state.digit[:20]}' in {where.data.name}; all are shown.")
+        session.update(digit="all")
+    elif state.digit != "all" and state.index in range(len(test)) and str(_labels(test)[state.index]) != state.digit:
+        if state.way == "gallery":
+            session.complain(f"Test image {state.index} is no {state.digit}; all classes are shown.")
+        session.update(digit="all")
+
+
+def _labels(test: ImageSet) -> Array:
+    labels: Array = np.zeros(len(test), int) if test.labels is None else test.labels
+    return labels
+
+
+def _classes(test: ImageSet) -> list[str]:
+    return ["all"] if test.labels is None else ["all", *map(str, np.unique(test.labels).tolist())]
+
+
+def _rows(test: ImageSet) -> Array:
+    """Rows of the digit class asked for."""
+    classes = _classes(test)
+    # a class shows its own first image: the one before need not be of it
+    chosen = st.pills("Digit class", classes, required=True, wrap=True, **session.bound("digit", index=-1))
+    return np.arange(len(test)) if chosen == "all" else np.flatnonzero(_labels(test).astype(str) == chosen)
+
+
+def _number(test: ImageSet, columns: Columns, state: State) -> int:
+    bound = session.controlled("index", max(state.index, 0), lambda value: session.update(index=int(value)))
+    return int(st.number_input("Number of the test image", 0, len(test) - 1, width=260, **bound))
+
+
+def _random(test: ImageSet, columns: Columns, state: State) -> int:
+    rows = _rows(test)
+    state = session.current()
+    if st.button("Another one", icon=":material/casino:") or state.index < 0:
+        return int(np.random.default_rng().choice(rows))
+    return state.index
+
+
+def _gallery(test: ImageSet, columns: Columns, state: State) -> int:
+    names = order_names(columns)
+    if state.sort not in names:
+        if state.sort:
+            session.complain(
+                f"Images cannot be sorted by '{state.sort[:40]}' here; choose one of {', '.join(names.values())}."
+            )
+        session.update(sort=next(iter(names)))
+    chosen = st.selectbox("Sorted by", list(names), format_func=names.get, **session.bound("sort"))
+    rows = _rows(test)
+    values = columns[chosen]
+    order = rows[np.argsort(values[rows], kind="stable")]
+    places = np.flatnonzero(order == session.current().index)
+    rank = int(places[0]) if len(places) else 0
+    index = int(order[rank])
+    _thumbnails(test, order, rank, values, names[chosen])
+    bound = session.controlled("rank", rank, lambda value: session.update(index=int(order[value])))
+    if len(order) > 1:
+        st.slider(f"Position by {names[chosen]}, ascending", 0, len(order) - 1, **bound)
+    return index
+
+
+def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, label: str) -> None:
+    """Images evenly spread over the order, the one in view among them."""
+    even = np.linspace(0, len(order) - 1, THUMBNAILS).round().astype(int)
+    ranks = np.unique([*even, rank])
+    items = [
+        {"index": int(i), "caption": f"{values[i]:.3g}", "title": f"test image {i}: {label} {values[i]:.4g}"}
+        for i in order[ranks]
+    ]
+    tiles = packed((test.pixels(order[ranks])[:, 0].numpy() * 255).round().astype(np.uint8))
+    data = {"tiles": tiles, "items": items, "chosen": int(order[rank])}
+    components.gallery(data, GALLERY, lambda: _take_choice(order))
+
+
+def _take_choice(order: Array) -> None:
+    chosen = st.session_state[GALLERY].chosen
+    if chosen is not None and int(chosen) in order:
+        session.update(index=int(chosen))
+
+
+# --- drawn, uploaded, simulated -------------------------------------------------------------------------------
+
+
+def _drawn() -> Subject | None:
+    strokes = drawing.decode(session.current().strokes) if session.current().strokes else []
+    components.sheet(strokes, st.session_state.setdefault("sheet-version", 0), SHEET, _take_drawing)
+    if problem := st.session_state.get("sheet-problem"):
+        st.error(problem, icon=":material/error:")
+    if not strokes:
+        st.info(text.DRAW, icon=":material/draw:")
+        return None
+    given = drawing.picture(strokes)
+    subject = _own(given, to_model_input(given, "the drawing"), "your drawing")
+    _strip(given, subject.pixels, text.PREPROCESSING)
+    return subject
+
+
+def _take_drawing() -> None:
+    message: Any = st.session_state[SHEET].drawn
+    if message is None:
+        return
+    try:
+        st.session_state["sheet-version"] = int(message["version"])
+        strokes = drawing.simplified(message["strokes"])
+        session.update(strokes=drawing.encode(strokes) if strokes else "")
+        st.session_state.pop("sheet-problem", None)
+    except InputError as error:
+        st.session_state["sheet-problem"] = str(error)
+
+
+def _own(given: Array, image: Array, name: str) -> Subject:
+    pixels = image.astype(np.float32) / 255
+    return Subject(pixels, name, f"**{name.capitalize()}**, through MNIST's preprocessing", given=given)
+
+
+def _uploaded() -> Subject | None:
+    file = st.file_uploader(
+        "A photo or drawing of one digit", type=[f.lower() for f in (*FORMATS, "jpg", "tif")], help=text.UPLOAD_HELP
+    )
+    given = None
+    if file is not None:
+        try:
+            given = read_image(file.getvalue(), file.name)
+            session.update(upload=pack_image(to_model_input(given, file.name)))
+        except InputError as error:
+            st.error(str(error), icon=":material/error:")
+            given = None
+    packed_image = session.current().upload
+    if not packed_image:
+        st.caption(text.UPLOAD_HELP)
+        return None
+    image = unpack_image(packed_image)
+    if given is not None:
+        _strip(given, image / 255, text.PREPROCESSING)
+    elif file is not None:
+        st.caption(text.UPLOAD_BEFORE)
+    return _own(image if given is None else given, image, "your image")
+
+
+def _simulated(checkpoint: Checkpoint) -> Subject:
+    state = session.current()
+    st.number_input("Seed", 0, LARGEST, **session.bound("seed"))
+    with st.container(horizontal=True):
+        st.button("Another draw", icon=":material/casino:", on_click=_draw_again)
+        if state.z is not None:
+            st.button("z from the prior", icon=":material/undo:", on_click=lambda: session.update(z=None))
+    st.caption(text.SIMULATE)
+    pixels, z = simulate(checkpoint, state.seed, state.z)
+    origin = "chosen by you" if state.z is not None else f"drawn from the prior with seed {state.seed}"
+    sentence = (
+        f"**Simulated image**: true z = ({z[0]:.4f}, {z[1]:.4f}), {origin}; pixels by {checkpoint.name}'s decoder"
+    )
+    return Subject(pixels, f"a simulated image (seed {state.seed})", sentence, truth=z)
+
+
+def _draw_again() -> None:
+    session.update(seed=(session.current().seed + 1) % LARGEST, z=None)
+
+
+def simulate(checkpoint: Checkpoint, seed: int, z: tuple[float, float] | None) -> tuple[Array, tuple[float, float]]:
+    """An image x ~ p(x|z) and its z, ``z`` or a draw from the prior; pixels unclipped, every draw from ``seed``."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(2, generator=generator, dtype=torch.float64)
+    latent = (float(drawn[0]), float(drawn[1])) if z is None else z
+    model = checkpoint.model.generative
+    with torch.no_grad():
+        mean = model.decode(torch.tensor([latent], dtype=torch.float32))
+        pixels: Array = model.likelihood.sample(mean, generator=generator)[0, 0].numpy()
+    return pixels, latent
+
+
+# --- the strip and the dial -----------------------------------------------------------------------------------
+
+
+def _strip(given: Array, seen: Array, caption: str) -> None:
+    """What you gave -> what the model saw."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.image(given, caption="what you gave", width=112)
+        st.image(enlarged(seen), caption="what the model saw", width=112)
+    st.caption(caption)
+
+
+def enlarged(pixels: Array) -> Array:
+    """Pixels in [0, 1] as a larger picture, nearest neighbour, so that a browser does not blur them."""
+    return np.kron(np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8), np.ones((8, 8), dtype=np.uint8))
+
+
+def turn_dial(subject: Subject) -> Subject:
+    """The out-of-distribution dial: the subject with the corruption that is set."""
+    state = session.current()
+    changed = " — changed" if state.corruption else ""
+    with st.expander(f"Out-of-distribution dial{changed}", icon=":material/tune:", expanded=bool(state.corruption)):
+        for name, amount in AMOUNTS.items():
+            value = float(getattr(state.corruption, name))
+            st.slider(
+                f"{amount.label} ({amount.unit.split(';')[0].split(':')[0]})",
+                amount.low,
+                amount.high,
+                step=amount.step,
+                help=amount.unit,
+                **session.controlled(name, value, lambda value, name=name: _set_amount(**{name: value})),
+            )
+        if state.corruption.noise:
+            bound = session.controlled("noise-seed", state.corruption.seed, lambda value: _set_amount(seed=int(value)))
+            st.number_input("Seed of the noise", 0, LARGEST, **bound)
+        st.button("All back to zero", on_click=lambda: session.update(corruption=Corruption()))
+        if not state.corruption:
+            return subject
+        pixels = state.corruption(subject.pixels)
+        _strip(enlarged(subject.pixels), pixels, text.DIAL)
+    return Subject(
+        pixels, f"{subject.name}, changed", f"{subject.sentence}, changed by the dial", subject.truth, subject.given
+    )
+
+
+def _set_amount(**amounts: Any) -> None:
+    corruption = session.current().corruption
+    session.update(corruption=Corruption(**{**vars(corruption), **amounts}))
+
+
+def way_control() -> str:
+    """The choice between the ways."""
+    way: str = st.segmented_control(
+        "Where x comes from", list(WAYS), format_func=WAYS.get, required=True, wrap=True, **session.bound("way")
+    )
+    return way
