@@ -1,11 +1,14 @@
 """From one image to everything that is drawn of it: plain arrays, so that results can be cached, stored and tested."""
 
+import base64
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.theme import MASSES
 from gpvae_core.checkpoints import Checkpoint
@@ -19,8 +22,9 @@ from gpvae_core.scores import score_encoded
 Array = NDArray[np.floating]
 ZOOM_NODES = 121
 ATLAS_NODES = 7
+BOX_ATLAS_NODES = 33
 REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
-WIDEST = 12.0  # times the posterior's own window: an encoder farther away is left out and named
+WIDEST = 6.0  # times the posterior's own window: an encoder farther away is left out and named
 
 
 @dataclass(frozen=True)
@@ -149,3 +153,14 @@ def decode_tiles(checkpoint: Checkpoint, first: Array, second: Array, nodes: int
     means = decode(checkpoint, grid_points(*axes))
     tiles: Array = np.rint(255 * means).astype(np.uint8).reshape(nodes, nodes, *means.shape[1:])
     return tiles
+
+
+def box_atlas(checkpoint: Checkpoint, half: float) -> dict[str, Any]:
+    """The box [-half, half]^2 decoded on BOX_ATLAS_NODES points a side, as one WebP picture in base64."""
+    ends = np.array([-half, half])
+    tiles = decode_tiles(checkpoint, ends, ends, BOX_ATLAS_NODES)
+    buffer = io.BytesIO()
+    rows, columns, height, width = tiles.shape
+    Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * height, columns * width)).save(buffer, "WEBP", quality=80)
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    return {"digest": checkpoint.digest, "half": half, "nodes": BOX_ATLAS_NODES, "picture": picture}

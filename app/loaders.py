@@ -1,7 +1,5 @@
 """Every cache of the app. Keys are identities: checkpoint name and digest, data set, the image's own bytes."""
 
-import base64
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +9,9 @@ from typing import Any
 import numpy as np
 import platformdirs
 import streamlit as st
-from PIL import Image
 
-from app.compute import Array, View, compute_view, decode_tiles
+from app import compute
+from app.compute import Array, View, compute_view
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
@@ -23,7 +21,6 @@ from gpvae_core.scores import score_images
 from gpvae_core.stored import Columns, stored_columns
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
-ATLAS_NODES = 33
 
 
 @dataclass(frozen=True)
@@ -74,15 +71,8 @@ def engine(name: str, digest: str) -> PosteriorEngine:
 
 @st.cache_data(show_spinner=False, max_entries=6)
 def box_atlas(name: str, digest: str) -> dict[str, Any]:
-    """The whole box decoded on ATLAS_NODES points a side, as one WebP picture, for the planes' cursor."""
-    half = float(engine(name, digest).grid.axis[-1])
-    ends = np.array([-half, half])
-    tiles = decode_tiles(checkpoint(name), ends, ends, ATLAS_NODES)
-    side = ATLAS_NODES * SIDE
-    buffer = io.BytesIO()
-    Image.fromarray(tiles.swapaxes(1, 2).reshape(side, side)).save(buffer, "WEBP", quality=80)
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    return {"digest": digest, "half": half, "nodes": ATLAS_NODES, "picture": picture}
+    """The decoded box, for the planes' cursor."""
+    return compute.box_atlas(checkpoint(name), float(engine(name, digest).grid.axis[-1]))
 
 
 @st.cache_resource(show_spinner="Scoring the test images, once …", max_entries=8)

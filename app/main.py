@@ -2,8 +2,12 @@
 
 import streamlit as st
 
-from app.text import TITLE
-from app.views import explore
+from app.text import FIGURES_TITLE, TITLE
+from app.views import explore, figures
 
 st.set_page_config(page_title=TITLE, layout="wide")
-st.navigation([st.Page(explore.page, title="Explore", url_path="explore", default=True)], position="hidden").run()
+pages = [
+    st.Page(explore.page, title="Explore", url_path="explore", default=True),
+    st.Page(figures.page, title=FIGURES_TITLE, url_path="figures"),
+]
+st.navigation(pages, position="top").run()

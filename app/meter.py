@@ -1,6 +1,6 @@
 """The gap meter, the trust badge and the tables: HTML and Markdown made from a View's numbers, nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import inf, log1p
 from typing import Any
@@ -149,4 +149,16 @@ def places_table(view: View) -> str:
     lines += [f"| {_cell(n)} | {m[0]:.5f} | {m[1]:.5f} | {s[0]:.5f} | {s[1]:.5f} |" for n, m, s in rows]
     if view.truth is not None:
         lines.append(f"| true z | {view.truth[0]:.5f} | {view.truth[1]:.5f} | | |")
+    return "\n".join(lines)
+
+
+def sheet_table(panels: Sequence[tuple[str, View]]) -> str:
+    """The main numbers of a figure's images, one row each, as Markdown."""
+    names = {"uncertainty": "U(x)", "log_evidence": "log p(x)", "kl_base": "KL base", "kl_marginal": "KL marginalised"}
+    names |= {"kl_best": "KL best Gaussian", "negentropy": "negentropy"}
+    lines = ["| image | " + " | ".join(names.values()) + " | modes |", "|:--|" + "--:|" * (len(names) + 1)]
+    for heading, view in panels:
+        values = [view.report[name] for name in names]
+        cells = " | ".join("none" if value is None else f"{value:.4g}" for value in values)
+        lines.append(f"| {_cell(heading.replace(chr(10), ', '))} | {cells} | {len(view.report['modes'])} |")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.state import State, from_query, to_query
+from app.state import State, from_query
 
 STATE, PROBLEMS = "state", "problems"
 
@@ -43,7 +43,7 @@ def show_problems() -> None:
             st.button("Dismiss", on_click=problems.clear)
 
 
-def write_address() -> None:
+def write_address(to_query: Callable[[State], dict[str, str]]) -> None:
     """Put the state into the address bar, if it is not there already."""
     query = to_query(current())
     if st.query_params.to_dict() != query:

@@ -30,7 +30,8 @@ class State:
 
     ``index`` is a test image; ``strokes`` a drawing as ``drawing.encode`` gives it; ``upload`` the model input made
     of an uploaded file, likewise; ``z`` the latent that a simulation starts from (None: drawn from the prior by
-    ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'.
+    ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME';
+    ``images`` how many Figure 1 shows.
     """
 
     checkpoint: str = ""
@@ -47,6 +48,7 @@ class State:
     corruption: Corruption = field(default_factory=Corruption)
     versus: str = ""
     projector: bool = False
+    images: int = 6
 
 
 def pack_image(image: NDArray[np.uint8]) -> str:
@@ -131,6 +133,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "z": ("z", _pair),
     "vs": ("versus", _versus),
     "big": ("projector", _choice({"1": True})),
+    "n": ("images", _whole),
 }
 SHOWN = 40  # characters of a bad value that a sentence repeats
 
@@ -154,19 +157,29 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
                 raise InputError("a key that is not known here")
         except InputError as error:
             dial.pop(key, None)
-            problems.append(f"The link says {_short(key)}={_short(text)}, {error}. It is left out.")
+            problems.append(f"The link says {short(key)}={short(text)}, {error}. It is left out.")
     values["projector"] = bool(values.get("projector"))
     return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Somebody's text as a sentence may repeat it: no markup, SHOWN characters at most."""
     plain = "".join(c if c.isprintable() and c not in "\\`*_[]<>$|#~:&" else "?" for c in text)
     return plain if len(plain) <= SHOWN else plain[:SHOWN] + "…"
 
 
+def figures_query(state: State) -> dict[str, str]:
+    """The address bar of the Figures page."""
+    kept = ("checkpoint", "weights", "sort", "projector", "images")
+    return _query(State(**{name: getattr(state, name) for name in kept}))
+
+
 def to_query(state: State) -> dict[str, str]:
-    """The address bar of a state: only what differs from the default and what the way in use needs."""
-    wanted = _of_this_way(state)
+    """The address bar of the Explore page: only what differs from the default and what the way in use needs."""
+    return _query(replace(_of_this_way(state), images=_DEFAULTS["images"]))
+
+
+def _query(wanted: State) -> dict[str, str]:
     query = {}
     for key, (name, _) in KEYS.items():
         value = getattr(wanted, name)

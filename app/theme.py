@@ -8,7 +8,11 @@ PROJECTOR = "html {font-size: 21px}"
 DASHES = {"exact": "-", "base": "--", "marginal": "-", "best": ":"}
 
 
+def css(name: str) -> str:
+    """The text of a style sheet beside this file."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
 def page_style(projector: bool) -> str:
     """The page's CSS; in projector mode everything that Streamlit sets in rem grows with it."""
-    css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    return f"<style>{css}{PROJECTOR if projector else ''}</style>"
+    return f"<style>{css('page.css')}{PROJECTOR if projector else ''}</style>"

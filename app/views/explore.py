@@ -1,14 +1,20 @@
 """The first page: an image in, its true posterior on screen."""
 
+from typing import Any
+from urllib.parse import urlencode
+
 import numpy as np
 import streamlit as st
 
-from app import components, loaders, meter, session, text, theme
+from app import components, loaders, meter, session, text
 from app.compute import Array, View
+from app.figures.sheet import single
 from app.payload import plane_data
+from app.state import short, to_query
+from app.views import common
+from app.views.figures import downloads
 from app.views.sources import Subject, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint, pretrained_names
-from gpvae_core.errors import InputError
 from gpvae_core.stored import Columns
 
 LINK = "side-by-side"
@@ -16,23 +22,14 @@ LINK = "side-by-side"
 
 def page() -> None:
     """Draw the page; whatever the user can mend is a sentence on it."""
-    st.html(theme.page_style(session.current().projector))
-    left, right = st.columns([6, 1], vertical_alignment="center")
-    left.title(text.TITLE, anchor=False, help=text.LEAD)
-    right.toggle("Projector", help=text.PROJECTOR_HELP, **session.bound("projector"))
-    try:
-        _explore()
-    except InputError as error:
-        st.error(str(error), icon=":material/error:")
-    session.write_address()
+    common.framed(text.TITLE, text.LEAD, _explore, to_query)
 
 
 def _explore() -> None:
-    problems = st.container()
     controls, shown = st.columns([1, 3], gap="medium")
     with controls:
-        checkpoint = _choose_checkpoint()
-        where, columns = _source_of(checkpoint), _columns_of(checkpoint)
+        checkpoint = common.choose_checkpoint()
+        where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
         subject = choose(way_control(), checkpoint, where, columns)
         if subject is not None:
             subject = turn_dial(subject)
@@ -41,41 +38,7 @@ def _explore() -> None:
         if subject is not None:
             st.write(f"{subject.sentence}.")
             _show(checkpoint, subject, columns, other)
-    _say_what_is_shown(checkpoint, where)
-    with problems:  # last: they are found on the way
-        session.show_problems()
-
-
-def _choose_checkpoint() -> Checkpoint:
-    names, state = pretrained_names(), session.current()
-    if state.checkpoint not in names:
-        if state.checkpoint:
-            session.complain(
-                f"There is no checkpoint '{state.checkpoint[:40]}' here; choose one of {', '.join(names)}."
-            )
-        offline = loaders.source("mnist", 0).fallback is not None
-        preferred = "digits-2d" if offline or "mnist-2d" not in names else "mnist-2d"
-        session.update(checkpoint=preferred, weights="")
-    # test images of another data set are other images: each checkpoint starts at its own
-    resets = {"weights": "", "index": -1, "dataset": "", "digit": "all"}
-    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, **session.bound("checkpoint", **resets)))
-    weights = session.current().weights
-    if weights and not checkpoint.digest.startswith(weights):
-        session.complain(
-            f"The link was made with other weights of {checkpoint.name} ({weights[:8]}) than those here "
-            f"({checkpoint.digest[:8]}): its numbers will differ."
-        )
-    session.update(weights=checkpoint.digest[:8])
-    return checkpoint
-
-
-def _source_of(checkpoint: Checkpoint) -> loaders.Source:
-    return loaders.source(checkpoint.training["dataset"], checkpoint.training["seed"])
-
-
-def _columns_of(checkpoint: Checkpoint) -> Columns:
-    training = checkpoint.training
-    return loaders.scores(checkpoint.name, checkpoint.digest, training["dataset"], training["seed"])
+    common.say_what_is_shown(checkpoint, where)
 
 
 def _view_of(checkpoint: Checkpoint, subject: Subject) -> View:
@@ -88,6 +51,7 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
     if other is None:
         _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
         _numbers(checkpoint, view, columns)
+        downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
         return
     against, beside = other
     second = _view_of(against, beside)
@@ -99,7 +63,21 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
         with column:
             st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
             _plane(opened, what, seen, f"plane-{place}", link=LINK, window=window)
-            _numbers(opened, seen, _columns_of(opened), narrow=True)
+            _numbers(opened, seen, common.columns_of(opened), narrow=True)
+
+
+def _made_of(checkpoint: Checkpoint, subject: Subject) -> dict[str, Any]:
+    """What an export says of the image: its place in the data set, or the address bar that made it."""
+    query = {"link": urlencode(to_query(session.current()))}
+    if subject.index is None:
+        return query
+    training = checkpoint.training
+    return query | {
+        "dataset": common.source_of(checkpoint).data.name,
+        "split": "test",
+        "seed": int(training["seed"]),
+        "indices": [subject.index],
+    }
 
 
 def _plane(
@@ -165,7 +143,7 @@ def _compare_with(checkpoint: Checkpoint, subject: Subject, where: loaders.Sourc
     options = {"": "Nothing", "image": "Another image", "checkpoint": "Another checkpoint"}
     names = [name for name in pretrained_names() if name != checkpoint.name]
     if kind == "checkpoint" and rest not in names:
-        session.complain(f"There is no other checkpoint '{rest[:40]}' to compare with here.")
+        session.complain(f"There is no other checkpoint '{short(rest)}' to compare with here.")
         kind, rest = "", ""
         session.update(versus="")
     if kind == "image" and int(rest) >= len(where.data.test):
@@ -195,19 +173,3 @@ def _common_window(one: View, two: View, most: float = 6.0) -> tuple[Array, Arra
         return None
     centre, half = (low + high) / 2, (high - low).max() / 2
     return centre - half, centre + half
-
-
-# --- what this is -----------------------------------------------------------------------------------------------
-
-
-def _say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
-    """Which data and weights the page shows, and why the digits where MNIST is missing."""
-    method = {"gpvae": "GPVAE", "vae": "plain VAE"}[checkpoint.config.method]
-    st.caption(
-        f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}**, a {method} trained on "
-        f"{checkpoint.training['dataset']} (weights {checkpoint.digest[:8]})."
-    )
-    missing = where.fallback or loaders.source("mnist", 0).fallback
-    if missing:
-        with st.expander(text.OFFLINE_TITLE, icon=":material/cloud_off:"):
-            st.write(f"{text.OFFLINE} {missing}.")

@@ -10,22 +10,17 @@ import torch
 from app import components, drawing, loaders, session, text
 from app.compute import Array
 from app.payload import packed
-from app.state import LARGEST, WAYS, State, pack_image, unpack_image
+from app.state import LARGEST, WAYS, State, pack_image, short, unpack_image
+from app.views.common import choose_order, order_names
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.corruptions import AMOUNTS, Corruption
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.images import FORMATS, read_image, to_model_input
-from gpvae_core.scores import SCORES
 from gpvae_core.stored import Columns
 
 THUMBNAILS = 12
 SHEET, GALLERY = "sheet", "gallery"
-EXACT = {
-    "kl_base": "exact KL of the base encoder",
-    "kl_marginal": "exact KL of the marginalised encoder",
-    "negentropy": "negentropy of p(z|x)",
-}
 
 
 @dataclass(frozen=True)
@@ -42,12 +37,6 @@ class Subject:
     given: Array | None = None
     index: int | None = None
     private: bool = True
-
-
-def order_names(columns: Columns) -> dict[str, str]:
-    """What images can be sorted by: every score there is, and the exact figures where they are stored."""
-    scores = {name: score.label for name, score in SCORES.items() if name in columns}
-    return scores | {name: label for name, label in EXACT.items() if name in columns}
 
 
 def choose(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Columns) -> Subject | None:
@@ -94,7 +83,7 @@ def _check_link(state: State, where: loaders.Source) -> None:
     test = where.data.test
     if state.dataset and state.dataset != where.data.name and state.index >= 0:
         session.complain(
-            f"The link shows test image {state.index} of '{state.dataset}', but this page shows '{where.data.name}': "
+            f"The link shows test image {state.index} of '{short(state.dataset)}', but this page shows '{where.data.name}': "
             f"its image of the same number is another picture."
         )
         session.update(dataset=where.data.name)
@@ -103,7 +92,7 @@ def _check_link(state: State, where: loaders.Source) -> None:
         session.update(index=-1)
     classes = _classes(test)
     if state.digit not in classes:
-        session.complain(f"There is no digit class '{state.digit[:20]}' in {where.data.name}; all are shown.")
+        session.complain(f"There is no digit class '{short(state.digit)}' in {where.data.name}; all are shown.")
         session.update(digit="all")
     elif state.digit != "all" and state.index in range(len(test)) and str(_labels(test)[state.index]) != state.digit:
         if state.way == "gallery":
@@ -143,13 +132,7 @@ def _random(test: ImageSet, columns: Columns, state: State) -> int:
 
 def _gallery(test: ImageSet, columns: Columns, state: State) -> int:
     names = order_names(columns)
-    if state.sort not in names:
-        if state.sort:
-            session.complain(
-                f"Images cannot be sorted by '{state.sort[:40]}' here; choose one of {', '.join(names.values())}."
-            )
-        session.update(sort=next(iter(names)))
-    chosen = st.selectbox("Sorted by", list(names), format_func=names.get, **session.bound("sort"))
+    chosen = choose_order(names)
     rows = _rows(test)
     values = columns[chosen]
     order = rows[np.argsort(values[rows], kind="stable")]

@@ -1,0 +1,90 @@
+"""The command: python -m app.figures --checkpoint C --out DIR."""
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from app.compute import Array, View, box_atlas, compute_view
+from app.figures.export import FORMATS, export
+from app.figures.sheet import Sheet, figure_1, figure_2
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
+from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.errors import InputError
+from gpvae_core.gap_table import gap_table
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.scores import SCORES, score_images
+from gpvae_core.stored import stored_columns
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder that train wrote.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
+@click.option("--images", default=6, help="Images in Figure 1.")
+@click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score that orders Figure 1.")
+@click.option("--limit", type=click.IntRange(1), help="Choose among the first images only.")
+@click.option("--formats", default=",".join(FORMATS), help="File formats, by comma.")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), envvar="GPVAE_DATA_DIR", help="Where data sets are."
+)
+def main(
+    checkpoint: str, out: Path, images: int, by: str, limit: int | None, formats: str, data_dir: Path | None
+) -> None:
+    """Figures 1 and 2 of the paper on the test set of a checkpoint, images chosen by quantiles, never by hand."""
+    try:
+        kinds = _kinds(formats)
+        opened = load_checkpoint(checkpoint)
+        training = opened.training
+        data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
+        engine = PosteriorEngine.of(opened)
+        test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
+        columns = _columns(opened, engine, data.name, len(data.test), test)
+
+        def view_of(index: int) -> View:
+            return compute_view(opened, engine, test.pixels(slice(index, index + 1))[0, 0].numpy())
+
+        sheets = [figure_1(opened, data.name, columns, test.labels, view_of, count=images, by=by)]
+        if "uncertainty" in columns:
+            sheets.append(figure_2(opened, data.name, columns, test.labels, view_of))
+        atlas = box_atlas(opened, float(engine.grid.axis[-1]))
+        for sheet in sheets:
+            _write(sheet, kinds, out, atlas)
+    except InputError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _kinds(formats: str) -> list[str]:
+    kinds = [part.strip() for part in formats.split(",") if part.strip()]
+    for kind in kinds:
+        if kind not in FORMATS:
+            raise InputError(f"there is no format '{kind}'; choose among {', '.join(FORMATS)}")
+    return kinds
+
+
+def _columns(
+    checkpoint: Checkpoint, engine: PosteriorEngine, dataset: str, whole: int, test: ImageSet
+) -> dict[str, Array]:
+    """Scores and exact KLs of ``test``: as stored, or computed now."""
+    stored = stored_columns(checkpoint, dataset, whole)
+    if stored:
+        return {name: values[: len(test)] for name, values in stored.items()}
+    rows = []
+    with tqdm(total=len(test), desc="exact KLs", unit="img") as bar:
+        for batch in gap_table(engine, checkpoint.model, test):
+            rows += batch
+            bar.update(len(batch))
+    exact = {name: np.array([row[name] for row in rows]) for name in ("kl_base", "kl_marginal")}
+    return score_images(checkpoint.model, test) | exact
+
+
+def _write(sheet: Sheet, kinds: list[str], out: Path, atlas: dict[str, object]) -> None:
+    for kind in kinds:
+        write_atomically(out / f"{sheet.name}.{kind}", export(sheet, kind, atlas))
+    click.echo(f"{sheet.name}: images {sheet.config['indices']} as {', '.join(kinds)} in {out}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m app.figures")

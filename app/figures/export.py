@@ -1,0 +1,187 @@
+"""A Sheet -> the bytes of a file: PNG, SVG, PDF, a page by itself, CSV, NPZ, its config, a script that computes it."""
+
+import io
+import json
+import platform
+from collections.abc import Callable, Mapping
+from html import escape
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from matplotlib import rc_context
+
+from app import components, meter, theme
+from app.figures.draw import draw
+from app.figures.sheet import Panel, Sheet
+from app.payload import plane_data
+
+DPI = 200
+Extra = Mapping[str, Any]  # digest -> the box's atlas, for the cursor of the HTML
+
+
+def _print(kind: str) -> Callable[[Sheet, Extra], bytes]:
+    def export(sheet: Sheet, atlas: Extra) -> bytes:
+        buffer = io.BytesIO()
+        stamp = {"png": "Creation Time", "svg": "Date", "pdf": "CreationDate"}[kind]
+        # the same figure gives the same bytes: no date, and names that do not depend on memory
+        with rc_context({"svg.hashsalt": sheet.name, "svg.fonttype": "none", "pdf.fonttype": 42}):
+            draw(sheet).savefig(buffer, format=kind, dpi=DPI, metadata={stamp: None})
+        return buffer.getvalue()
+
+    return export
+
+
+def rows(sheet: Sheet) -> list[dict[str, Any]]:
+    """One row for each image: number, class, scores, and every number of its report."""
+    table = []
+    for panel in sheet.panels:
+        view = panel.view
+        row: dict[str, Any] = {"figure": sheet.name, "index": panel.index, "label": panel.label} | view.scores
+        for key, value in view.report.items():
+            if key == "modes":
+                row["modes"] = len(value)
+            elif isinstance(value, list):
+                flat = np.array(value).ravel()
+                row |= {f"{key}_{k + 1}": float(v) for k, v in enumerate(flat)}
+            else:
+                row[key] = value
+        if view.truth is not None:
+            row |= {"true_z_1": float(view.truth[0]), "true_z_2": float(view.truth[1]), "true_z_mass": view.truth_mass}
+        table.append(row)
+    return table
+
+
+def _csv(sheet: Sheet, atlas: Extra) -> bytes:
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(pa.Table.from_pylist(rows(sheet)), buffer)
+    return buffer.getvalue()
+
+
+def _npz(sheet: Sheet, atlas: Extra) -> bytes:
+    """Stacked over images: pixels, fields and axes of both planes, contour levels, means and stds of each q."""
+    views = [panel.view for panel in sheet.panels]
+    names = ("pixels", "box_log_joint", "zoom_first", "zoom_second", "zoom_log_density", "levels")
+    arrays = {name: np.stack([getattr(view, name) for view in views]) for name in names}
+    arrays |= {"box_axis": views[0].box_axis, "masses": np.array(theme.MASSES)}
+    for place, q in enumerate(views[0].gaussians):
+        for part in ("mean", "std"):
+            arrays[f"{q.key}_{part}"] = np.stack([getattr(view.gaussians[place], part) for view in views])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def config(sheet: Sheet) -> dict[str, Any]:
+    """What the figure was made of, and with which versions."""
+    packages = ("gpvae-core", "torch", "numpy", "matplotlib")
+    return (
+        sheet.config
+        | {"figure": sheet.name, "versions": {name: version(name) for name in packages}}
+        | {"python": platform.python_version(), "machine": platform.machine()}
+    )
+
+
+def _json(sheet: Sheet, atlas: Extra) -> bytes:
+    return (json.dumps(config(sheet), indent=2) + "\n").encode()
+
+
+def _python(sheet: Sheet, atlas: Extra) -> bytes:
+    """Ten lines that compute the figure's numbers again: from the data set, or from the pixels in the NPZ."""
+    made = sheet.config
+    from_data = "indices" in made
+    images = (
+        f'load_dataset("{made["dataset"]}", seed={made["seed"]}).test.take(np.array({made["indices"]})).pixels()'
+        if from_data
+        else f'torch.from_numpy(np.load("{sheet.name}.npz")["pixels"])[:, None]'
+    )
+    needed = "from gpvae_core.data import load_dataset" if from_data else "import torch"
+    first = ["import numpy as np", needed] if from_data else ["import numpy as np", needed, ""]
+    lines = [
+        *first,
+        "from gpvae_core.checkpoints import load_checkpoint",
+        "from gpvae_core.posterior import PosteriorEngine",
+        "from gpvae_core.report import posterior_report",
+        "",
+        f'checkpoint = load_checkpoint("{made["checkpoint"]}")  # weights {made["weights"][:8]}',
+        f"images = {images}",
+        "engine = PosteriorEngine.of(checkpoint)",
+        "for x in images.split(1):",
+        "    report = posterior_report(engine, checkpoint.model, x)",
+        '    print(*(f"{name} {report[name]:.3f}" for name in ("log_evidence", "kl_base", "kl_marginal", "kl_best")))',
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _html(sheet: Sheet, atlas: Extra) -> bytes:
+    """The planes themselves, as in the app, with their tables; needs no network and no server."""
+    digest = sheet.config["weights"]
+    data = {
+        "planes": [plane_data(panel.view, digest, _flat(panel)) for panel in sheet.panels],
+        "atlas": dict(atlas),
+        "modules": {name: components.source(f"{name}.js") for name in ("plane", "atlas")},
+    }
+    # "</" would end the element that holds the text
+    packed = json.dumps(data).replace("</", "<\\/")
+    sections = "".join(
+        f"<section><h2>{escape(_flat(panel))}</h2><div class='plane-host'></div>{meter.gap_meter(panel.view)}"
+        f"{_table(meter.number_rows(panel.view))}</section>"
+        for panel in sheet.panels
+    )
+    script = _python(sheet, atlas).decode()
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(sheet.title)}</title>
+<style>{PAGE_CSS}{theme.css("page.css")}{components.source("plane.css")}</style></head>
+<body><main><h1>{escape(sheet.title)}</h1><p>{escape(sheet.caption)}</p>{sections}
+<h2>Made of</h2><pre tabindex="0">{escape(json.dumps(config(sheet), indent=2))}</pre>
+<h2>Compute it again</h2><pre tabindex="0">{escape(script)}</pre></main>
+<script type="application/json" id="data">{packed}</script>
+<script type="module">
+const data = JSON.parse(document.getElementById("data").textContent);
+const load = (text) => import(URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }})));
+const plane = await load(data.modules.plane);
+document.querySelectorAll(".plane-host").forEach((host, k) => {{
+  plane.default({{ data: data.planes[k], parentElement: host, setTriggerValue() {{}} }});
+}});
+if (data.atlas.picture) (await load(data.modules.atlas)).default({{ data: data.atlas }});
+</script></body></html>
+"""
+    return page.encode()
+
+
+PAGE_CSS = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0; }
+main { max-width: 1180px; margin: auto; padding: 1rem; }
+table { border-collapse: collapse; } td, th { padding: .15em .8em; border-bottom: 1px solid #ccc; text-align: right; }
+td:first-child, th:first-child { text-align: left; } pre { overflow: auto; background: #f3f3f3; padding: .8em; }
+"""
+
+
+def _flat(panel: Panel) -> str:
+    return panel.heading.replace("\n", ", ")
+
+
+def _table(numbers: list[tuple[str, float, float]]) -> str:
+    body = "".join(f"<tr><td>{escape(n)}</td><td>{v:.3f}</td><td>{e:.0e}</td></tr>" for n, v, e in numbers)
+    head = "<tr><th>number</th><th>nats</th><th>numerical error</th></tr>"
+    return f"<details><summary>Every number</summary><table>{head}{body}</table></details>"
+
+
+FORMATS: dict[str, tuple[str, str, Callable[[Sheet, Extra], bytes]]] = {
+    "png": ("PNG picture", "image/png", _print("png")),
+    "svg": ("SVG drawing", "image/svg+xml", _print("svg")),
+    "pdf": ("PDF for print", "application/pdf", _print("pdf")),
+    "html": ("Page that works by itself", "text/html", _html),
+    "csv": ("Numbers (CSV)", "text/csv", _csv),
+    "npz": ("Arrays (NPZ)", "application/octet-stream", _npz),
+    "json": ("Configuration (JSON)", "application/json", _json),
+    "py": ("Python that computes it again", "text/x-python", _python),
+}
+
+
+def export(sheet: Sheet, kind: str, atlas: Extra | None = None) -> bytes:
+    """The sheet as a file of ``kind``, one of FORMATS; ``atlas``: ``loaders.box_atlas`` for the HTML's cursor."""
+    return FORMATS[kind][2](sheet, atlas or {})

@@ -1,0 +1,141 @@
+"""What a figure holds: images chosen by a stated rule, never by hand, and each one's View."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from app.compute import Array, View
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.errors import InputError
+from gpvae_core.scores import SCORES
+
+FIGURE_2_QUANTILES = (0.1, 0.5, 0.9)
+MOST_IMAGES = 60
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of a figure: its View, a heading, and, for a test image, its number and class."""
+
+    view: View
+    heading: str
+    index: int | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A whole figure. ``overlays``: which q's are drawn; ``config``: what it was made of, JSON-ready."""
+
+    name: str
+    title: str
+    caption: str
+    panels: list[Panel]
+    overlays: tuple[str, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def at_quantiles(values: Array, quantiles: Sequence[float]) -> list[int]:
+    """The images whose rank among ``values`` is nearest to each quantile: ties go by number."""
+    order = np.argsort(values, kind="stable")
+    return [int(order[round(q * (len(order) - 1))]) for q in quantiles]
+
+
+def even_quantiles(count: int) -> list[float]:
+    """The middles of ``count`` equal parts. Raises InputError unless 1 <= count <= MOST_IMAGES."""
+    if not 1 <= count <= MOST_IMAGES:
+        raise InputError(f"a figure of {count} images cannot be drawn; choose between 1 and {MOST_IMAGES}")
+    return [(k + 0.5) / count for k in range(count)]
+
+
+def figure_1(
+    checkpoint: Checkpoint,
+    dataset: str,
+    columns: dict[str, Array],
+    labels: Array | None,
+    view_of: Callable[[int], View],
+    *,
+    count: int = 6,
+    by: str = "uncertainty",
+    label: str | None = None,
+) -> Sheet:
+    """Figure 1: ``count`` test images in ascending order of a score, at stated quantiles of it; ``label`` names it."""
+    if by not in columns:
+        raise InputError(f"there is no score '{by}' for {checkpoint.name}; choose among {', '.join(columns)}")
+    name = label or SCORES[by].label
+    quantiles = even_quantiles(count)
+    panels = [
+        _panel(index, labels, view_of, f"{name} = {columns[by][index]:.3g}\n({_percent(q)} quantile)")
+        for index, q in zip(at_quantiles(columns[by], quantiles), quantiles, strict=True)
+    ]
+    caption = (
+        f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}. Contours: "
+        "log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Red, dashed: base encoder. "
+        "Below: the input and its reconstruction from the base encoder's mean."
+    )
+    config = _config(checkpoint, dataset, panels) | {"by": by, "quantiles": quantiles}
+    return Sheet("figure1", f"True posteriors by ascending {name}", caption, panels, ("base",), config)
+
+
+def figure_2(
+    checkpoint: Checkpoint,
+    dataset: str,
+    columns: dict[str, Array],
+    labels: Array | None,
+    view_of: Callable[[int], View],
+) -> Sheet:
+    """Figure 2: base and marginalised encoder where the second gains least, typically, and most."""
+    if "kl_base" not in columns:
+        raise InputError(
+            f"the exact KLs of {checkpoint.name} are not stored, so images cannot be chosen by them; run "
+            "`python -m app.figures`, which computes them"
+        )
+    if "uncertainty" not in columns:
+        raise InputError(f"{checkpoint.name} is a plain VAE: there is no marginalised encoder to compare with its base")
+    gain = columns["kl_base"] - columns["kl_marginal"]
+    panels = [
+        _panel(index, labels, view_of, f"KL gain {gain[index]:+.3f} nats\n({_percent(q)} quantile)")
+        for index, q in zip(at_quantiles(gain, FIGURE_2_QUANTILES), FIGURE_2_QUANTILES, strict=True)
+    ]
+    caption = (
+        f"Test images of {dataset} at the {_listed(FIGURE_2_QUANTILES)} quantiles of KL(base) - KL(marginalised) under "
+        f"{checkpoint.name}: {(gain < 0).mean():.1%} of the test images are made worse (gain below 0). Red, dashed: "
+        "base encoder; blue: marginalised q(z|x); grey: the true posterior."
+    )
+    config = _config(checkpoint, dataset, panels) | {"quantiles": list(FIGURE_2_QUANTILES)}
+    return Sheet("figure2", "What marginalising does to q(z|x)", caption, panels, ("base", "marginal"), config)
+
+
+def single(checkpoint: Checkpoint, view: View, name: str, index: int | None, config: dict[str, Any]) -> Sheet:
+    """One image, whatever it is, with every q on it."""
+    overlays = tuple(q.key for q in view.gaussians)
+    caption = f"The true posterior of {name} under {checkpoint.name}, with {', '.join(q.name for q in view.gaussians)}."
+    panel = Panel(view, name, index)
+    whole = {"checkpoint": checkpoint.name, "weights": checkpoint.digest} | config
+    return Sheet("posterior", f"p(z|x) of {name}", caption, [panel], overlays, whole)
+
+
+def _panel(index: int, labels: Array | None, view_of: Callable[[int], View], line: str) -> Panel:
+    label = None if labels is None else int(labels[index])
+    return Panel(view_of(index), f"image {index}\n{line}", index, label)
+
+
+def _config(checkpoint: Checkpoint, dataset: str, panels: list[Panel]) -> dict[str, Any]:
+    return {
+        "checkpoint": checkpoint.name,
+        "weights": checkpoint.digest,
+        "dataset": dataset,
+        "split": "test",
+        "seed": int(checkpoint.training["seed"]),
+        "indices": [panel.index for panel in panels],
+    }
+
+
+def _listed(quantiles: Sequence[float]) -> str:
+    return ", ".join(map(_percent, quantiles))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
