@@ -9,9 +9,10 @@ import argparse
 import json
 from pathlib import Path
 
-from gpvae_core.checkpoints import MANIFEST, load_checkpoint, read_json, write_atomically
+from gpvae_core.checkpoints import load_checkpoint, read_json, write_atomically
 from gpvae_core.data import load_dataset
 from gpvae_core.evaluation import evaluate_elbo
+from gpvae_core.paths import MANIFEST
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
 

@@ -15,11 +15,7 @@ from torch import Tensor
 
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-
-PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-MANIFEST = PRETRAINED / "manifest.json"
+from gpvae_core.paths import CONFIG, MANIFEST, PRETRAINED, WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import CONFIG, WEIGHTS, Checkpoint, load_checkpoint, read_json, write_atomically
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, write_atomically
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
@@ -24,6 +24,7 @@ from gpvae_core.images import read_image, to_model_input
 from gpvae_core.inference import METHODS
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.networks import ACTIVATIONS
+from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
 from gpvae_core.scores import SCORES, score_images

@@ -5,9 +5,10 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from gpvae_core.checkpoints import MANIFEST, PRETRAINED, WEIGHTS, load_checkpoint, read_json
+from gpvae_core.checkpoints import load_checkpoint, read_json
 from gpvae_core.data import load_dataset
 from gpvae_core.evaluation import evaluate_elbo
+from gpvae_core.paths import MANIFEST, PRETRAINED, WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
 

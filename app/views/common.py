@@ -34,6 +34,12 @@ def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[
     session.write_address(to_query)
 
 
+def default_checkpoint() -> str:
+    """MNIST's where MNIST can be had, else the digits'."""
+    offline = loaders.source("mnist", 0).fallback is not None
+    return "digits-2d" if offline or "mnist-2d" not in pretrained_names() else "mnist-2d"
+
+
 def choose_checkpoint() -> Checkpoint:
     """The checkpoint that is shown; a link's that is not here, or has other weights here, is named."""
     names, state = pretrained_names(), session.current()
@@ -42,9 +48,7 @@ def choose_checkpoint() -> Checkpoint:
             session.complain(
                 f"There is no checkpoint '{short(state.checkpoint)}' here; choose one of {', '.join(names)}."
             )
-        offline = loaders.source("mnist", 0).fallback is not None
-        preferred = "digits-2d" if offline or "mnist-2d" not in names else "mnist-2d"
-        session.update(checkpoint=preferred, weights="")
+        session.update(checkpoint=default_checkpoint(), weights="")
     # test images of another data set are other images: each checkpoint starts at its own
     resets = {"weights": "", "index": -1, "dataset": "", "digit": "all"}
     checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, **session.bound("checkpoint", **resets)))

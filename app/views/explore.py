@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from app import components, loaders, meter, session, text
+from app import components, first_paint, loaders, meter, session, text
 from app.compute import Array, View
 from app.figures.sheet import single
 from app.payload import plane_data
@@ -18,6 +18,15 @@ from gpvae_core.checkpoints import Checkpoint, pretrained_names
 from gpvae_core.stored import Columns
 
 LINK = "side-by-side"
+
+
+def warm_up() -> None:
+    """Load what the page needs, so that it replaces the first picture in one go."""
+    name = session.current().checkpoint
+    name = name if name in pretrained_names() else common.default_checkpoint()
+    checkpoint = loaders.checkpoint(name)
+    common.columns_of(checkpoint)
+    loaders.engine(name, checkpoint.digest)
 
 
 def page() -> None:
@@ -51,6 +60,8 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
     if other is None:
         _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
         _numbers(checkpoint, view, columns)
+        if not subject.private:
+            _keep_for_next_start(checkpoint, subject, view)
         downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
         return
     against, beside = other
@@ -64,6 +75,18 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
             st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
             _plane(opened, what, seen, f"plane-{place}", link=LINK, window=window)
             _numbers(opened, seen, common.columns_of(opened), narrow=True)
+
+
+def _keep_for_next_start(checkpoint: Checkpoint, subject: Subject, view: View) -> None:
+    record = {
+        "checkpoint": checkpoint.name,
+        "title": text.TITLE,
+        "sentence": subject.sentence,
+        "projector": session.current().projector,
+        "plane": plane_data(view, checkpoint.digest, subject.name, projector=session.current().projector),
+        "meter": meter.gap_meter(view),
+    }
+    first_paint.keep(to_query(session.current()), record)
 
 
 def _made_of(checkpoint: Checkpoint, subject: Subject) -> dict[str, Any]:

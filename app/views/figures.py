@@ -8,12 +8,14 @@ import streamlit as st
 from app import loaders, meter, session, text
 from app.compute import View
 from app.figures.export import FORMATS, export
-from app.figures.sheet import MOST_IMAGES, Sheet, figure_1, figure_2
+from app.figures.sheet import Sheet, figure_1, figure_2
 from app.payload import alt_texts
 from app.state import figures_query
 from app.views import common
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
+
+MOST_IMAGES = 24  # the command draws more
 
 
 def page() -> None:

@@ -83,8 +83,8 @@ def _check_link(state: State, where: loaders.Source) -> None:
     test = where.data.test
     if state.dataset and state.dataset != where.data.name and state.index >= 0:
         session.complain(
-            f"The link shows test image {state.index} of '{short(state.dataset)}', but this page shows '{where.data.name}': "
-            f"its image of the same number is another picture."
+            f"The link shows test image {state.index} of '{short(state.dataset)}', but this page shows "
+            f"'{where.data.name}': its image of the same number is another picture."
         )
         session.update(dataset=where.data.name)
     if state.index >= len(test):

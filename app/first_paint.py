@@ -1,0 +1,82 @@
+"""The first picture of a freshly started server: shown from disk while torch is still loading.
+
+What is kept is what the page last showed of a test image: never anybody's own image. Imports nothing of torch.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app import components, theme
+from gpvae_core.paths import PRETRAINED, WEIGHTS
+
+MOST = 64  # pictures kept
+BARE = "first-query"
+
+
+def folder() -> Path:
+    """Where the pictures are."""
+    return Path(platformdirs.user_cache_dir("gpvae")) / "first"
+
+
+def wanted() -> bool:
+    """Whether this run of the script is the one that loads torch, on the page that the pictures are of."""
+    st.session_state.setdefault(BARE, st.query_params.to_dict())
+    return "torch" not in sys.modules and not str(st.context.url).rstrip("/").endswith("figures")
+
+
+def show(place: DeltaGenerator) -> None:
+    """Draw the picture of this address into ``place``, if there is one and its weights are still those here."""
+    record = _read(_path(st.query_params.to_dict()))
+    if record is None:
+        return
+    with place.container():
+        st.html(theme.page_style(bool(record["projector"])))
+        st.title(record["title"], anchor=False)
+        st.caption("From the last time, while the model is loading …")
+        st.write(record["sentence"])
+        components.plane(record["plane"], "first-plane", lambda: None)
+        st.html(record["meter"])
+
+
+def keep(query: Mapping[str, str], record: dict[str, Any]) -> None:
+    """Keep a picture for the next start, for this address and for the one that the session began with."""
+    for address in (dict(query), st.session_state.get(BARE)):
+        if address is None:
+            continue
+        path = _path(address)
+        if path.exists():
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{path.name}.{os.getpid()}")
+            part.write_text(json.dumps(record), encoding="utf-8")
+            part.replace(path)
+            for old in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-MOST]:
+                old.unlink(missing_ok=True)
+        except OSError:
+            return  # a disk that is full or read only: the next start paints later, nothing else is lost
+    st.session_state[BARE] = None
+
+
+def _path(query: Mapping[str, str]) -> Path:
+    """One file for each address, data folder and version of the plane."""
+    identity = json.dumps([sorted(query.items()), os.environ.get("GPVAE_DATA_DIR"), components.source("plane.js")])
+    return folder() / f"{sha256(identity.encode()).hexdigest()[:32]}.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        weights = (PRETRAINED / record["checkpoint"] / WEIGHTS).read_bytes()
+        return record if sha256(weights).hexdigest() == record["plane"]["digest"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # nothing kept, or nothing that can be used: the page paints when it is ready

@@ -1,0 +1,8 @@
+"""Where the shipped checkpoints are. Imports nothing heavy."""
+
+from pathlib import Path
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+MANIFEST = PRETRAINED / "manifest.json"
