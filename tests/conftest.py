@@ -63,3 +63,12 @@ def tiny_dataset() -> Dataset:
     images = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8)
     parts = [ImageSet(images[a:b]) for a, b in ((0, 40), (40, 50), (50, 60))]
     return Dataset("tiny", *parts)
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No MNIST, no network, no cache of an earlier run."""
+    monkeypatch.setenv("GPVAE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for scheme in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(scheme, "http://127.0.0.1:9")

@@ -1,124 +1,310 @@
-"""The app without a browser: figures as data, the page through AppTest, and its numbers against the library's."""
+"""The app without a browser: what is drawn, as data; the pages through AppTest; numbers against the library's."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
+from scipy.stats import binom
 from streamlit.testing.v1 import AppTest
 
-from app.compute import compute_view
-from app.figures import base_gaussian, box_figure, ellipse, marginal_gaussian, strip_figure, zoom_figure, zoom_window
+from app import drawing
+from app.compute import Gaussian, box_atlas, compute_view, decode, zoom_window
+from app.meter import gap_meter, number_rows, percentile, scores_table, trust_badge, worst_error
+from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, plane_data
+from app.state import State, to_query
 from app.theme import MASSES
-from gpvae_core.gaussian import DiagonalGaussian
+from app.views.sources import simulate
+from gpvae_core.corruptions import Corruption
+from gpvae_core.images import to_model_input
 from gpvae_core.report import posterior_report
+from gpvae_core.scores import score_images
+from gpvae_core.stored import stored_columns
+from tests.test_state import STROKES
 
 
 @pytest.fixture(scope="module")
 def view(digits, digits_2d, digits_engine):
-    return compute_view(digits_2d, digits_engine, digits.test.images[2])
+    return compute_view(digits_2d, digits_engine, digits.test.pixels(slice(2, 3))[0, 0].numpy())
 
 
-def test_ellipses_hold_their_mass(generator):
-    q = base_gaussian(np.array([0.3, -1.0]), np.array([0.2, 0.05]))
-    gaussian = DiagonalGaussian(torch.tensor(q.mean), torch.tensor(q.std))
-    draws = gaussian.rsample(100_000, generator=generator).numpy()
-    for mass in MASSES:
-        x, y = ellipse(q, mass)
-        radius = np.hypot((x - q.mean[0]) / q.std[0], (y - q.mean[1]) / q.std[1])
-        assert np.ptp(radius) < 1e-9
-        inside = np.hypot(*((draws - q.mean) / q.std).T) < radius[0]
-        assert inside.mean() == pytest.approx(mass, abs=0.006)
+# --- what is drawn --------------------------------------------------------------------------------------------
+
+
+def test_a_view_holds_the_librarys_numbers(view, digits, digits_2d, digits_engine):
+    report = posterior_report(digits_engine, digits_2d.model, digits.test.pixels(slice(2, 3)))
+    assert view.report.keys() == report.keys()
+    for key, value in report.items():
+        np.testing.assert_allclose(view.report[key], value, atol=1e-5, rtol=1e-5)
+    scores = score_images(digits_2d.model, digits.test.take(np.array([2])))
+    assert view.scores == pytest.approx({name: float(value[0]) for name, value in scores.items()}, rel=1e-5)
 
 
 def test_contours_drawn_hold_the_mass_they_are_labelled_with(view):
-    """Probability summed over the lattice above each drawn level."""
+    """By the shoelace: a region is the inside of its lines; its mass is summed over the lattice of the window."""
     density = np.exp(view.zoom_log_density)
     cell = (view.zoom_first[1] - view.zoom_first[0]) * (view.zoom_second[1] - view.zoom_second[0])
-    for mass, level in zip(MASSES, view.levels, strict=True):
-        assert density[view.zoom_log_density > level].sum() * cell == pytest.approx(mass, abs=0.02)
+    for mass, lines in mass_contours(view).items():
+        inside = sum(points_inside(line, view.zoom_first, view.zoom_second) for line in lines) % 2 == 1
+        assert density[inside].sum() * cell == pytest.approx(mass, abs=0.015)
 
 
-def test_zoom_figure_draws_every_density_at_every_mass_and_tells_them_apart_without_colour(view):
-    figure = zoom_figure(view.zoom_first, view.zoom_second, view.zoom_log_density, view.levels, view.gaussians)
-    lines = [t for t in figure.data if t.type == "scatter" and t.mode == "lines"]
-    drawn = {(t.name, t.meta["mass"]) for t in lines}
-    assert drawn == {(n, m) for n in ("exact p(z|x)", "base encoder", "marginalised q(z|x)") for m in MASSES}
-    assert len({(t.line.dash, t.line.width) for t in lines if t.name != "exact p(z|x)"}) == 2
-    assert {a.text for a in figure.layout.annotations} == {"50%", "80%", "95%"}
-    assert len(figure.to_json()) < 150_000
+def points_inside(line, first, second):
+    """0 or 1 for each lattice point: how often a ray from it crosses the closed line, odd or even."""
+    x, y = np.meshgrid(first, second, indexing="ij")
+    crossings = np.zeros(x.shape, int)
+    for (x0, y0), (x1, y1) in pairwise(line):
+        spans = (y0 > y) != (y1 > y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crossings += spans & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return crossings % 2
 
 
-def test_box_figure_shows_nats_below_the_maximum(view):
-    low, high = np.array([-1.0, -1.0]), np.array([1.0, 1.0])
-    figure = box_figure(view.box_axis, view.box_log_joint, view.gaussians, low, high)
-    shown = np.asarray(figure.data[0].z)
-    wanted = np.log10(1 + view.box_log_joint.max() - view.box_log_joint)[::2, ::2].T
-    np.testing.assert_allclose(shown, wanted, rtol=1e-5)
-    assert len(figure.to_json()) < 150_000
+def test_log_density_contours_lie_at_their_depth(view, digits, digits_engine):
+    exact = digits_engine.posterior(digits.test.pixels(slice(2, 3)))
+    peak = max(exact.log_prob(np.array([m.location for m in exact.modes])))
+    for nats, lines in log_contours(view).items():
+        assert nats in ZOOM_LEVELS and lines
+        for line in lines:
+            np.testing.assert_allclose(exact.log_prob(line[::7]), peak - nats, atol=0.1)
+
+
+def test_the_planes_data_is_small_and_says_the_same(view, digits_2d):
+    data = plane_data(view, digits_2d.digest, "an image")
+    assert len(json.dumps(data)) < 120_000
+    masses = [line for line in data["lines"] if line["layer"] == "exact"]
+    assert [line["mass"] for line in masses] == list(MASSES)
+    for line, wanted in zip(masses, mass_contours(view).values(), strict=True):
+        points = np.frombuffer(base64.b64decode(line["points"]), "<u2").reshape(-1, 2) / 65535
+        low, high = np.array(line["low"]), np.array(line["high"])
+        np.testing.assert_allclose(low + points * (high - low), np.concatenate(wanted), atol=1e-5 * (high - low).max())
+    heat = np.frombuffer(base64.b64decode(data["zoom"]["heat"]), np.uint8)
+    below = view.zoom_log_density.max() - view.zoom_log_density
+    assert heat.min() == 0 and (heat == 255).mean() == pytest.approx((below > 25.4).mean(), abs=0.02)
+    assert {q["key"] for q in data["gaussians"]} == {"base", "marginal", "best"}
+
+
+def test_the_atlas_decodes_between_its_nodes_as_the_decoder_does(view, digits_2d):
+    """The browser mixes four tiles; the decoder is asked at the same places."""
+    n = len(view.tiles)
+    rng = np.random.default_rng(0)
+    places = rng.random((50, 2)) * (n - 1)
+    node, share = np.floor(places).astype(int), places % 1
+    mixed = sum(
+        (share[:, 0] if i else 1 - share[:, 0])[:, None, None]
+        * (share[:, 1] if j else 1 - share[:, 1])[:, None, None]
+        * view.tiles[node[:, 0] + i, node[:, 1] + j]
+        for i in (0, 1)
+        for j in (0, 1)
+    )
+    ends = np.array([[axis[0], axis[-1]] for axis in (view.zoom_first, view.zoom_second)])
+    z = ends[:, 0] + places / (n - 1) * (ends[:, 1] - ends[:, 0])
+    error = np.abs(mixed / 255 - decode(digits_2d, z))
+    assert error.mean() < 0.01 and error.max() < 0.1
+    atlas = box_atlas(digits_2d, 4.5)
+    assert len(atlas["picture"]) < 400_000 and atlas["digest"] == digits_2d.digest
 
 
 def test_window_holds_the_mass_and_names_what_it_leaves_out():
-    near = base_gaussian(np.array([0.1, 0.1]), np.array([0.01, 0.01]))
-    far = marginal_gaussian(np.array([3.0, 0.0]), np.array([0.01, 0.01]))
+    near = Gaussian("base", "near", np.array([0.1, 0.1]), np.array([0.01, 0.01]))
+    far = Gaussian("marginal", "far", np.array([3.0, 0.0]), np.array([0.01, 0.01]))
     low, high, left_out = zoom_window(np.array([-0.05, -0.05]), np.array([0.05, 0.05]), [near, far])
-    assert left_out == ["marginalised q(z|x)"]
+    assert left_out == ["far"]
     assert (low < -0.05).all()
     assert (high > near.mean + 2.45 * near.std).all()
     assert high[0] < 1
 
 
-def test_strip_marks_the_chosen_image(digits):
-    figure = strip_figure(digits.test.images[:4], list("abcd"), list("abcd"), 2)
-    assert figure.data[0].z.shape == (28, 4 * 31 - 3)
-    assert len(figure.layout.shapes) == 1
-    assert figure.layout.shapes[0].x0 == 2 * 31 - 0.5
+def test_alt_text_is_made_from_the_numbers(view):
+    words = alt_texts(view, "a seven")["zoom"]
+    for value in (view.report["mean"][0], view.report["base_mean"][1]):
+        assert f"{value:.3f}" in words
+    assert f"{view.report['kl_best']:.2f} nats" in words and "a seven" in words
 
 
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    """The page without MNIST and without a network."""
-    monkeypatch.setenv("GPVAE_DATA_DIR", str(tmp_path))
-    for scheme in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(scheme, "http://127.0.0.1:9")
-    test = AppTest.from_file("../app/main.py", default_timeout=120).run()
+def test_simulated_images_have_their_true_z_inside_at_the_stated_rate(digits_2d, digits_engine):
+    """Seeds 0 to 149: counts inside each region have binomial p-values that are not absurd."""
+    count = 150
+    shares = []
+    for seed in range(count):
+        pixels, z = simulate(digits_2d, seed, None)
+        shares.append(compute_view(digits_2d, digits_engine, pixels, z).truth_mass)
+    for mass in MASSES:
+        held = sum(share < mass for share in shares)
+        assert 2 * min(binom(count, mass).cdf(held), binom(count, mass).sf(held - 1)) > 1e-3
+
+
+# --- the meter ------------------------------------------------------------------------------------------------
+
+
+def test_the_meter_shows_parts_that_sum_to_the_whole(view):
+    html = gap_meter(view)
+    assert f"<b>{view.report['log_evidence']:.3f}</b>" in html
+    for q in ("base", "marginal", "best"):
+        amortization, approximation, whole = map(float, meter_row(html, view, q))
+        assert amortization + approximation == pytest.approx(whole, abs=2e-3)
+        assert whole == pytest.approx(view.report[f"kl_{q}"], abs=6e-4)
+    widths = [float(w) for w in re.findall(r"width:([\d.]+)%", html)]
+    longest = max(view.report[f"kl_{q}"] for q in ("base", "marginal", "best"))
+    assert widths[0] + widths[1] == pytest.approx(100 * view.report["kl_base"] / longest, abs=0.05)
+
+
+def meter_row(html, view, q):
+    name = re.escape(next(g.name for g in view.gaussians if g.key == q))
+    (row,) = re.findall(rf"<span>{name}</span>.*?<span class=\"total\">(.*?)</span>", html)
+    return re.fullmatch(r"(-?[\d.]+) \+ (-?[\d.]+) = <b>(-?[\d.]+)</b>", row).groups()
+
+
+def test_the_badge_turns_red_above_a_hundredth_of_a_nat_and_says_why(view):
+    assert 'class="badge good"' in trust_badge(view) and worst_error(view) < 0.01
+    noisy = replace(view, report=view.report | {"kl_to_base_error": 0.011})
+    assert 'class="badge bad"' in trust_badge(noisy) and "numerical error above 0.01 nat" in trust_badge(noisy)
+    away = replace(view, report=view.report | {"mass_outside_box": 0.0101})
+    assert "mass outside the box" in trust_badge(away) and "1.01 %" in trust_badge(away)
+    gone = replace(view, report=view.report | {"mass_outside_box": 1.0})
+    assert 'class="badge bad"' in trust_badge(gone)
+    fine = replace(view, report=view.report | {"mass_outside_box": 0.0098})
+    assert 'class="badge good"' in trust_badge(fine)
+
+
+def test_tables_show_every_number_and_where_it_stands(view):
+    rows = {name: value for name, value, _ in number_rows(view)}
+    r = view.report
+    for q, name in (("base", "base encoder"), ("marginal", "marginalised q(z|x)"), ("best", "best Gaussian")):
+        assert rows[f"KL({name} ‖ p)"] == r[f"kl_{q}"] and rows[f"KL(p ‖ {name})"] == r[f"kl_to_{q}"]
+        assert rows[f"ELBO of the {name}"] == r[f"elbo_{q}"]
+    assert all(error >= 0 for _, _, error in number_rows(view))
+    columns = {"log_width": np.arange(10.0), "uncertainty": np.zeros(10)}
+    assert percentile(columns, "log_width", 4.5) == 50
+    table = scores_table(view, columns)
+    assert f"| {view.scores['log_width']:.4g} | 0.0 % |" in table and "not stored" in table
+
+
+# --- the pages ------------------------------------------------------------------------------------------------
+
+
+def opened(**query) -> AppTest:
+    test = AppTest.from_file("../app/main.py", default_timeout=120)
+    for key, value in query.items():
+        test.query_params[key] = value
+    test.run()
     assert not test.exception
     return test
 
 
-def shown_numbers(page: AppTest) -> dict[str, float]:
-    table = next(m.value for m in page.markdown if "exact log p(x)" in m.value)
-    rows = [line.replace("p(z\\|x)", "p(z x)").split("|")[1:3] for line in table.splitlines()[2:]]
-    return {name.strip(): float(value) for name, value in rows}
+def shown(test: AppTest) -> dict[str, float]:
+    table = next(m.value for m in test.markdown if "exact log p(x)" in m.value)
+    cells = [line.replace("\\|", "/").split("|")[1:3] for line in table.splitlines()[2:]]
+    return {name.strip().replace("/", "|"): float(value) for name, value in cells}
 
 
-def test_the_page_shows_the_librarys_numbers(page, digits, digits_2d, digits_engine):
-    page.segmented_control[0].set_value("By number").run()
-    page.number_input[0].set_value(5).run()
+def numbers_of(view) -> dict[str, float]:
+    return {name: value for name, value, _ in number_rows(view)}
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_page_shows_the_librarys_numbers(digits, digits_2d, digits_engine):
+    page = opened()
+    page.segmented_control(key="in-way").set_value("number").run()
+    page.number_input(key="in-index").set_value(5).run()
     assert not page.exception
-    report = posterior_report(digits_engine, digits_2d.model, digits.test.pixels(slice(5, 6)))
-    shown = shown_numbers(page)
-    wanted = ("log_evidence", "elbo_base", "kl_base", "elbo_marginal", "kl_marginal")
-    for value, key in zip(shown.values(), wanted, strict=True):
-        assert value == pytest.approx(report[key], abs=6e-4)
+    wanted = compute_view(digits_2d, digits_engine, digits.test.pixels(slice(5, 6))[0, 0].numpy())
+    assert shown(page) == pytest.approx(numbers_of(wanted), abs=6e-4)
+    assert page.query_params == {
+        "c": "digits-2d",
+        "w": digits_2d.digest[:8],
+        "from": "number",
+        "data": "digits",
+        "i": "5",
+    }
 
 
-def test_the_gallery_ascends_in_u_and_filters_by_class(page, digits):
-    strip = next(m.value for m in page.markdown if "Test image" in m.value)
-    assert "above 0 % of the test set" in strip
-    page.pills[0].set_value(4).run()
+@pytest.mark.usefixtures("offline")
+def test_a_drawing_a_dial_and_a_simulation_come_back_from_their_links(digits_2d, digits_engine):
+    dial = Corruption(rotate=20, noise=0.1, seed=4)
+    drawn = dial(to_model_input(drawing.picture(STROKES), "it").astype(np.float32) / 255)
+    simulated, z = simulate(digits_2d, 3, (0.5, -1.25))
+    for state, pixels, truth in (
+        (State(way="draw", strokes=drawing.encode(STROKES), corruption=dial), drawn, None),
+        (State(way="simulate", seed=3, z=z), simulated, z),
+    ):
+        page = opened(**to_query(state))
+        wanted = compute_view(digits_2d, digits_engine, pixels, truth)
+        assert shown(page) == pytest.approx(numbers_of(wanted), abs=6e-4)
+        assert not [w.value for w in page.warning if "link" in w.value]
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_gallery_ascends_in_any_score_and_filters_by_class(digits, digits_2d):
+    for name in ("uncertainty", "residual", "kl_base"):
+        page = opened(sort=name)
+        ranks = []
+        for rank in (0, 100, 358):
+            page.slider(key="in-rank").set_value(rank).run()
+            ranks.append(int(page.query_params["i"]))
+        values = stored_columns(digits_2d, "digits", len(digits.test))[name]
+        assert values[ranks[0]] == values.min() and values[ranks[2]] == values.max()
+        assert values[ranks[0]] <= values[ranks[1]] <= values[ranks[2]]
+    page.pills(key="in-digit").set_value("4").run()
     assert not page.exception
-    assert ", a 4" in next(m.value for m in page.markdown if "Test image" in m.value)
-    assert page.slider[0].max == (digits.test.labels == 4).sum() - 1
+    assert any(", a 4" in m.value for m in page.markdown)
+    assert page.slider(key="in-rank").max == (digits.test.labels == 4).sum() - 1
 
 
-def test_random_images_change_on_demand(page):
-    page.segmented_control[0].set_value("At random").run()
+@pytest.mark.usefixtures("offline")
+def test_random_images_change_on_demand():
+    page = opened(**{"from": "random"})
     seen = set()
     for _ in range(4):
-        page.button[0].click().run()
-        seen.add(next(m.value for m in page.markdown if "Test image" in m.value))
+        next(b for b in page.button if b.label == "Another one").click().run()
+        seen.add(page.query_params["i"])
     assert len(seen) > 1
 
 
-def test_the_page_says_why_it_shows_the_digits(page):
+@pytest.mark.usefixtures("offline")
+def test_side_by_side_shows_both_images_numbers(digits, digits_2d, digits_engine):
+    page = opened(**{"from": "number", "i": "5", "data": "digits", "vs": "image:7"})
+    tables = [m.value for m in page.markdown if "exact log p(x)" in m.value]
+    for table, index in zip(tables, (5, 7), strict=True):
+        wanted = compute_view(digits_2d, digits_engine, digits.test.pixels(slice(index, index + 1))[0, 0].numpy())
+        assert f"| exact log p(x) | {wanted.report['log_evidence']:.3f} |" in table
+    other = opened(**{"from": "number", "i": "5", "data": "digits", "vs": "checkpoint:mnist-2d"})
+    assert sum("exact log p(x)" in m.value for m in other.markdown) == 2
+
+
+@pytest.mark.usefixtures("offline")
+def test_stale_links_are_named():
+    page = opened(c="gone-2d", data="mnist", i="17", w="00000000", digit="z", sort="beauty", **{"from": "gallery"})
+    said = " ".join(w.value for w in page.warning)
+    for part in (
+        "no checkpoint 'gone-2d'",
+        "shows test image 17 of 'mnist'",
+        "no digit class 'z'",
+        "sorted by 'beauty'",
+    ):
+        assert part in said
+    page = opened(c="digits-2d", w="deadbeef", i="5", data="digits", **{"from": "number"})
+    assert "other weights of digits-2d (deadbeef)" in " ".join(w.value for w in page.warning)
+    next(b for b in page.button if b.label == "Dismiss").click().run()
+    assert not page.warning
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_page_says_why_it_shows_the_digits():
+    page = opened()
     assert any("test images of **digits**" in c.value for c in page.caption)
     assert any("no connection to" in m.value or "could not be downloaded" in m.value for m in page.markdown)
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_last_picture_is_kept_for_the_next_start_but_nobodys_own(tmp_path, digits_2d):
+    opened(**{"from": "simulate", "seed": "1"})
+    assert not list(tmp_path.rglob("first/*.json"))
+    opened(**{"from": "number", "i": "5", "data": "digits"})
+    records = [json.loads(path.read_text()) for path in tmp_path.rglob("first/*.json")]
+    assert records and all(
+        r["plane"]["digest"] == digits_2d.digest and "image 5" in r["sentence"].lower() for r in records
+    )

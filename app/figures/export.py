@@ -123,8 +123,7 @@ def _html(sheet: Sheet, atlas: Extra) -> bytes:
         "atlas": dict(atlas),
         "modules": {name: components.source(f"{name}.js") for name in ("plane", "atlas")},
     }
-    # "</" would end the element that holds the text
-    packed = json.dumps(data).replace("</", "<\\/")
+    packed = json.dumps(data).replace("<", "\\u003c")  # "</script" would end the element that holds the text
     sections = "".join(
         f"<section><h2>{escape(_flat(panel))}</h2><div class='plane-host'></div>{meter.gap_meter(panel.view)}"
         f"{_table(meter.number_rows(panel.view))}</section>"

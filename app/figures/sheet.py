@@ -12,7 +12,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.scores import SCORES
 
 FIGURE_2_QUANTILES = (0.1, 0.5, 0.9)
-MOST_IMAGES = 120  # on the page: ON_SCREEN
+MOST_IMAGES = 120
 
 
 @dataclass(frozen=True)
