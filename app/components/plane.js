@@ -155,7 +155,7 @@ class Panel {
     this.stage = element("div", {
       class: "stage", tabindex: "0", role: "application", "aria-roledescription": "latent plane",
     }, this.canvas, this.svg);
-    this.heading = element("h3", {}, heading);
+    this.heading = element("h2", {}, heading);
     const buttons = element("div", { class: "zoom-buttons" });
     for (const [sign, label, act] of [
       ["−", "zoom out", () => this.scale(1.5)],
