@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,9 @@ from app.theme import MASSES
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
-from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.posterior.best_gaussian import GaussianFit
 from gpvae_core.posterior.grid import grid_points
-from gpvae_core.report import describe, encode
+from gpvae_core.report import Judged, encode, judge
 from gpvae_core.scores import score_encoded
 
 Array = NDArray[np.floating]
@@ -69,10 +70,10 @@ class View:
         return self.report["uncertainty"] is not None
 
 
+CENTRE = "exact posterior mean"
 NAMES = {"base": "base encoder", "marginal": "marginalised q(z|x)", "best": "best Gaussian"}
 
 
-@torch.no_grad()
 def compute_view(
     checkpoint: Checkpoint, engine: PosteriorEngine, pixels: Array, truth: tuple[float, float] | None = None
 ) -> View:
@@ -80,34 +81,85 @@ def compute_view(
 
     Raises InputError as the engine does.
     """
-    image = ImageSet(np.array(pixels, dtype=np.float32)[None])
-    x = image.pixels()
-    (exact,) = posteriors = engine.posteriors(x)
+    (view,) = compute_views(checkpoint, engine, [pixels], [truth])
+    return view
+
+
+@torch.no_grad()
+def compute_views(
+    checkpoint: Checkpoint,
+    engine: PosteriorEngine,
+    images: Sequence[Array],
+    truths: Sequence[tuple[float, float] | None],
+) -> list[View]:
+    """``compute_view`` of several images at once: they share decodes, and cost about half as much each."""
+    x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
     encoding = encode(checkpoint.model, x)
-    (fit,) = best_gaussians(posteriors, [[encoding.base[0]]], diagonal=True)
-    report = describe(exact, encoding, fit, half_width=float(engine.grid.axis[-1]))
-    keys = [key for key in NAMES if key != "marginal" or encoding.gp_variance is not None]
+    scores = score_encoded(checkpoint.model, x, encoding)
+    judgements = judge(engine, x, encoding)
+    frames = [_frame(judged) for judged in judgements]
+    latents = [frame.latents for frame in frames]
+    # one decode for the tiles and pictures of all
+    decoded = np.split(decode(checkpoint, np.concatenate(latents)), np.cumsum([len(z) for z in latents])[:-1])
+    return [
+        _view(judged, frame, {name: float(values[k]) for name, values in scores.items()}, images[k], truths[k], means)
+        for k, (judged, frame, means) in enumerate(zip(judgements, frames, decoded, strict=True))
+    ]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is drawn where: the q's, the zoomed window's axes, who does not fit, the places whose pictures are shown."""
+
+    gaussians: list[Gaussian]
+    first: Array
+    second: Array
+    left_out: list[str]
+    places: dict[str, Array]
+
+    @property
+    def latents(self) -> Array:
+        """All that has to be decoded, (ATLAS_NODES^2 + places, 2): the window's tiles first."""
+        tiles = grid_points(*(np.linspace(axis[0], axis[-1], ATLAS_NODES) for axis in (self.first, self.second)))
+        return np.concatenate([tiles, *(z[None] for z in self.places.values())])
+
+
+def _frame(judged: Judged) -> Frame:
+    report = judged.report
+    keys = [key for key in NAMES if key != "marginal" or report["uncertainty"] is not None]
     gaussians = [Gaussian(k, NAMES[k], np.array(report[f"{k}_mean"]), np.array(report[f"{k}_std"])) for k in keys]
-    first, second, left_out = _window(exact, gaussians)
-    latents = {q.name: q.mean for q in gaussians if q.key != "best"} | {"exact posterior mean": exact.mean}
+    places = {q.name: q.mean for q in gaussians if q.key != "best"} | {CENTRE: judged.exact.mean}
+    return Frame(gaussians, *_window(judged.exact, gaussians), places)
+
+
+def _view(
+    judged: Judged,
+    frame: Frame,
+    scores: dict[str, float],
+    pixels: Array,
+    truth: tuple[float, float] | None,
+    decoded: Array,
+) -> View:
+    """Everything together; ``decoded`` (n, 28, 28) belongs to ``frame.latents``."""
+    exact, count = judged.exact, ATLAS_NODES**2
     known = None if truth is None else np.array(truth)
     return View(
-        pixels=image.images[0],
+        pixels=np.array(pixels, dtype=np.float32),
         truth=known,
         truth_mass=None if known is None else exact.hdr_mass(known),
-        report=report,
-        scores={name: float(value[0]) for name, value in score_encoded(checkpoint.model, x, encoding).items()},
-        gaussians=gaussians,
-        left_out=left_out,
+        report=judged.report,
+        scores=scores,
+        gaussians=frame.gaussians,
+        left_out=frame.left_out,
         box_axis=exact.grid_axis,
         box_log_joint=exact.grid_log_joint,
-        zoom_first=first,
-        zoom_second=second,
-        zoom_log_density=exact.log_density(first, second),
+        zoom_first=frame.first,
+        zoom_second=frame.second,
+        zoom_log_density=exact.log_density(frame.first, frame.second),
         levels=exact.hdr_levels(MASSES),
-        tiles=decode_tiles(checkpoint, first[[0, -1]], second[[0, -1]], ATLAS_NODES),
-        pictures={name: decode(checkpoint, z[None])[0] for name, z in latents.items()},
-        path=_path(fit),
+        tiles=_grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
+        pictures=dict(zip(frame.places, decoded[count:], strict=True)),
+        path=_path(judged.fit),
     )
 
 
@@ -147,20 +199,17 @@ def decode(checkpoint: Checkpoint, z: Array) -> Array:
     return pixels
 
 
-def decode_tiles(checkpoint: Checkpoint, first: Array, second: Array, nodes: int) -> Array:
-    """Means decoded on nodes x nodes points between the ends of two axes, 0..255, (nodes, nodes, 28, 28)."""
-    axes = [np.linspace(ends[0], ends[-1], nodes) for ends in (first, second)]
-    means = decode(checkpoint, grid_points(*axes))
-    tiles: Array = np.rint(255 * means).astype(np.uint8).reshape(nodes, nodes, *means.shape[1:])
-    return tiles
+def _grey(pixels: Array) -> NDArray[np.uint8]:
+    return np.rint(255 * pixels).astype(np.uint8)
 
 
 def box_atlas(checkpoint: Checkpoint, half: float) -> dict[str, Any]:
     """The box [-half, half]^2 decoded on BOX_ATLAS_NODES points a side, as one WebP picture in base64."""
-    ends = np.array([-half, half])
-    tiles = decode_tiles(checkpoint, ends, ends, BOX_ATLAS_NODES)
+    n, axis = BOX_ATLAS_NODES, np.linspace(-half, half, BOX_ATLAS_NODES)
+    tiles = _grey(decode(checkpoint, grid_points(axis, axis)))
+    height, width = tiles.shape[1:]
+    picture = tiles.reshape(n, n, height, width).swapaxes(1, 2).reshape(n * height, n * width)
     buffer = io.BytesIO()
-    rows, columns, height, width = tiles.shape
-    Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * height, columns * width)).save(buffer, "WEBP", quality=80)
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    return {"digest": checkpoint.digest, "half": half, "nodes": BOX_ATLAS_NODES, "picture": picture}
+    Image.fromarray(picture).save(buffer, "WEBP", quality=80)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return {"digest": checkpoint.digest, "half": half, "nodes": n, "picture": text}

@@ -6,7 +6,7 @@ What is kept is what the page last showed of a test image: never anybody's own i
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ def show(place: DeltaGenerator) -> None:
         st.html(record["meter"])
 
 
-def keep(query: Mapping[str, str], record: dict[str, Any]) -> None:
-    """Keep a picture for the next start, for this address and for the one that the session began with."""
+def keep(query: Mapping[str, str], record: Callable[[], dict[str, Any]]) -> None:
+    """Keep a picture for the next start, under this address and the one that the session began with."""
     for address in (dict(query), st.session_state.get(BARE)):
         if address is None:
             continue
@@ -58,7 +58,7 @@ def keep(query: Mapping[str, str], record: dict[str, Any]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.{os.getpid()}")
-            part.write_text(json.dumps(record), encoding="utf-8")
+            part.write_text(json.dumps(record()), encoding="utf-8")
             part.replace(path)
             for old in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-MOST]:
                 old.unlink(missing_ok=True)

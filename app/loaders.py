@@ -1,9 +1,9 @@
 """Every cache of the app. Keys are identities: checkpoint name and digest, data set, the image's own bytes."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import platformdirs
 import streamlit as st
 
 from app import compute
-from app.compute import Array, View, compute_view
+from app.batching import Batcher
+from app.compute import Array, View, compute_views
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
@@ -42,10 +43,25 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("gpvae")) / "grids"
 
 
+@dataclass(frozen=True)
+class Request:
+    """One image wanted under one checkpoint."""
+
+    checkpoint: Checkpoint
+    engine: PosteriorEngine
+    pixels: bytes
+    truth: tuple[float, float] | None
+
+
 @st.cache_resource(show_spinner=False, max_entries=1)
-def _one_at_a_time() -> BoundedSemaphore:
-    """Torch uses every core for one posterior; two at once would slow each other down by more than they gain."""
-    return BoundedSemaphore(1)
+def _batcher() -> Batcher[Request, View]:
+    """What computes every posterior of the server."""
+
+    def compute(requests: Sequence[Request]) -> list[View]:
+        images, truths = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests]
+        return compute_views(requests[0].checkpoint, requests[0].engine, images, truths)
+
+    return Batcher(compute)
 
 
 @st.cache_resource(show_spinner="Looking for the data set …", max_entries=8)
@@ -96,9 +112,7 @@ def private_view(name: str, digest: str, pixels: bytes, truth: tuple[float, floa
 
 
 def _compute(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None) -> View:
-    opened, ready = checkpoint(name), engine(name, digest)
-    with _one_at_a_time():
-        return compute_view(opened, ready, from_bytes(pixels), truth)
+    return _batcher()(digest, Request(checkpoint(name), engine(name, digest), pixels, truth))
 
 
 def to_bytes(pixels: Array) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
 
-from app.compute import Array, View
+from app.compute import CENTRE, Array, View
 from app.theme import MASSES
 
 BOX_NODES = 91
@@ -60,9 +60,6 @@ def plane_data(
         "path": [{"mean": m.tolist(), "std": s.tolist(), "elbo": elbo} for m, s, elbo in view.path],
         "alt": alt_texts(view, title),
     }
-
-
-CENTRE = "exact posterior mean"
 
 
 def packed(values: NDArray[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,46 @@ from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
 from gpvae_core.posterior.divergences import Gaussian, centre_and_frame, elbos, gap
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One image: its exact posterior, its best diagonal Gaussian, and every number of both encoders against them."""
+
+    exact: ExactPosterior
+    fit: GaussianFit
+    report: dict[str, Any]
+
+
 def posterior_report(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor) -> dict[str, Any]:
     """Exact posterior of x (1, C, H, W) against the base and the marginalised encoder, in nats; JSON-ready."""
-    (exact,) = posteriors = engine.posteriors(x)
-    encoding = encode(model, x)
-    (fit,) = best_gaussians(posteriors, [[encoding.base[0]]], diagonal=True)
-    return describe(exact, encoding, fit, half_width=float(engine.grid.axis[-1]))
+    (judged,) = judge(engine, x, encode(model, x))
+    return judged.report
 
 
-def describe(exact: ExactPosterior, encoding: Encoding, fit: GaussianFit, *, half_width: float) -> dict[str, Any]:
-    """``posterior_report`` of what is already there: ``encoding`` of this one image, its best diagonal Gaussian."""
-    (numbers,) = gap_rows([exact], encoding)
-    gaussians: dict[str, Gaussian] = {"base": encoding.base[0], "marginal": encoding.marginal[0], "best": fit.q}
+def judge(engine: PosteriorEngine, x: Tensor, encoding: Encoding) -> list[Judged]:
+    """Each image of x (B, C, H, W), whose encoding is there already; all of them share decodes."""
+    posteriors = engine.posteriors(x)
+    fits = best_gaussians(posteriors, [[encoding.base[k]] for k in range(len(posteriors))], diagonal=True)
+    rows = gap_rows(posteriors, encoding)
+    half_width = float(engine.grid.axis[-1])
+    return [
+        Judged(exact, fit, _report(exact, fit, encoding.base[k], encoding.marginal[k], row, half_width))
+        for k, (exact, fit, row) in enumerate(zip(posteriors, fits, rows, strict=True))
+    ]
+
+
+def _report(
+    exact: ExactPosterior,
+    fit: GaussianFit,
+    base: Gaussian,
+    marginal: Gaussian,
+    row: Mapping[str, float | None],
+    half_width: float,
+) -> dict[str, Any]:
+    """``row``, of ``gap_rows``, with the best Gaussian, the reverse KLs, all moments and what lies outside the box."""
     kl_best = gap(exact, fit.elbo)
-    report = numbers | {"elbo_best": fit.elbo.value, "kl_best": kl_best.value, "kl_best_error": kl_best.error}
-    report |= gap_split(exact, fit, numbers)
-    for name, q in gaussians.items():
+    report = {**row, "elbo_best": fit.elbo.value, "kl_best": kl_best.value, "kl_best_error": kl_best.error}
+    report |= gap_split(exact, fit, row)
+    for name, q in (("base", base), ("marginal", marginal), ("best", fit.q)):
         backward = exact.kl_to(q)
         report |= {f"kl_to_{name}": backward.value, f"kl_to_{name}_error": backward.error}
         mean, frame = centre_and_frame(q)

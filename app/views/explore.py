@@ -78,14 +78,17 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
 
 
 def _keep_for_next_start(checkpoint: Checkpoint, subject: Subject, view: View) -> None:
-    record = {
-        "checkpoint": checkpoint.name,
-        "title": text.TITLE,
-        "sentence": subject.sentence,
-        "projector": session.current().projector,
-        "plane": plane_data(view, checkpoint.digest, subject.name, projector=session.current().projector),
-        "meter": meter.gap_meter(view),
-    }
+    def record() -> dict[str, Any]:
+        projector = session.current().projector
+        return {
+            "checkpoint": checkpoint.name,
+            "title": text.TITLE,
+            "sentence": subject.sentence,
+            "projector": projector,
+            "plane": plane_data(view, checkpoint.digest, subject.name, projector=projector),
+            "meter": meter.gap_meter(view),
+        }
+
     first_paint.keep(to_query(session.current()), record)
 
 

@@ -1,0 +1,145 @@
+"""The app measured over its own protocol: server time and payload of a change of image, one user and thirty.
+
+    python -m benchmarks.app [--data-dir DIR] [--checkpoint NAME] [--users 30] [--seconds 60]
+
+Each user is a real session: a websocket that sends what the browser sends when another image number is typed, and
+counts every byte that comes back until the script has finished. Results with command and hardware go into
+benchmarks/results/app.json.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlencode
+
+import numpy as np
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from benchmarks.common import RESULTS, hardware
+from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from tests.server import serving
+
+EVERY = 5.0  # seconds between a user's changes
+SINGLE_CHANGES = 60
+COLD = 3  # changes of the one user that are left out: the first meet cold caches
+
+
+class Session:
+    """One browser's conversation with the server."""
+
+    def __init__(self, socket: websockets.ClientConnection, query: str) -> None:
+        self.socket = socket
+        self.query = query
+        self.number_input = ""
+        self.exceptions = 0
+        self.kept: set[str] = set()  # messages that need not be sent again, as a browser keeps them
+
+    async def run(self, index: int | None = None) -> tuple[float, int]:
+        """Run the script, at test image ``index`` if given: seconds until it has finished, and bytes received."""
+        message = BackMsg()
+        message.rerun_script.query_string = self.query
+        message.rerun_script.cached_message_hashes.extend(self.kept)
+        if index is not None:
+            state = message.rerun_script.widget_states.widgets.add()
+            state.id = self.number_input
+            state.double_value = index
+        start, received = time.perf_counter(), 0
+        await self.socket.send(message.SerializeToString())
+        async for data in self.socket:
+            received += len(data)
+            answer = ForwardMsg.FromString(data)
+            self._notice(answer)
+            if answer.WhichOneof("type") == "script_finished":
+                return time.perf_counter() - start, received
+        raise RuntimeError("the server closed the connection")
+
+    def _notice(self, answer: ForwardMsg) -> None:
+        if answer.metadata.cacheable and answer.hash:
+            self.kept.add(answer.hash)
+        element = answer.delta.new_element
+        kind = element.WhichOneof("type")
+        if kind == "number_input" and element.number_input.label == "Number of the test image":
+            self.number_input = element.number_input.id
+        if kind in ("exception", "alert") and "plane" not in element.alert.body and "outside" not in element.alert.body:
+            self.exceptions += 1
+
+
+def address(url: str) -> str:
+    return url.replace("http", "ws", 1) + "/_stcore/stream"
+
+
+async def one_user(url: str, query: str, images: int) -> dict[str, object]:
+    rng = np.random.default_rng(0)
+    async with websockets.connect(address(url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+        session = Session(socket, query)
+        first = await session.run()
+        changes = [await session.run(int(i)) for i in rng.choice(images, SINGLE_CHANGES + COLD, replace=False)][COLD:]
+    seconds, payload = (np.array(column) for column in zip(*changes, strict=True))
+    return {
+        "first_s": first[0],
+        "first_bytes": first[1],
+        "changes": len(changes),
+        "ms": quantiles(1e3 * seconds),
+        "payload_bytes": quantiles(payload),
+        "errors": session.exceptions,
+    }
+
+
+async def many_users(url: str, query: str, images: int, users: int, seconds: float) -> dict[str, object]:
+    async def user(number: int) -> tuple[list[float], int]:
+        rng = np.random.default_rng([1, number])
+        times: list[float] = []
+        async with websockets.connect(address(url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+            session = Session(socket, query)
+            await session.run()
+            await asyncio.sleep(rng.random() * EVERY)
+            deadline = time.perf_counter() + seconds
+            while (begun := time.perf_counter()) < deadline:
+                times.append((await session.run(int(rng.integers(images))))[0])
+                await asyncio.sleep(max(0.0, EVERY - (time.perf_counter() - begun)))
+        return times, session.exceptions
+
+    results = await asyncio.gather(*(user(number) for number in range(users)))
+    times = np.array([t for own, _ in results for t in own])
+    return {"users": users, "changes": len(times), "ms": quantiles(1e3 * times), "errors": sum(e for _, e in results)}
+
+
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    return {name: round(float(np.quantile(values, q)), 1) for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--checkpoint", default="digits-2d")
+    parser.add_argument("--images", type=int, help="choose among the first images only")
+    parser.add_argument("--users", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    arguments = parser.parse_args()
+    dataset = load_checkpoint(arguments.checkpoint).training["dataset"]
+    images = arguments.images or {"mnist": 10_000, "digits": 359}[dataset]
+    query = urlencode({"c": arguments.checkpoint, "from": "number", "i": 0, "data": dataset})
+    environment = {"GPVAE_DATA_DIR": str(arguments.data_dir)} if arguments.data_dir else None
+    with TemporaryDirectory() as folder, serving(Path(folder), environment) as server:
+        result = {
+            "command": " ".join(["python -m benchmarks.app", *sys.argv[1:]]).replace(str(arguments.data_dir), "DIR"),
+            "hardware": hardware(),
+            "one_user": asyncio.run(one_user(server.url, query, images)),
+            "many_users": asyncio.run(many_users(server.url, query, images, arguments.users, arguments.seconds)),
+        }
+        log = (Path(folder) / "app.log").read_text()
+        result["tracebacks_in_log"] = log.count("Traceback")
+    path = RESULTS / "app.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    write_atomically(path, (json.dumps(stored | {arguments.checkpoint: result}, indent=2) + "\n").encode())
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
