@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Generic, TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-MOST = 8  # of one batch: beyond it the last one waits longer than it gains
+MOST = 4  # of one batch: beyond it the last one waits longer than it gains
 
 
 class Batcher(Generic[Item, Result]):

@@ -16,7 +16,7 @@ from gpvae_core.posterior.joint import Array, Task, run
 STEPS = 60
 SETTLED = 1e-6  # nats that a step still promises
 MODES = 3  # starts at the posterior's heaviest modes
-SMOOTH, KINKED = 7, 24  # Gauss-Hermite orders of the search; the result's ELBO is computed to the engine's tolerance
+SMOOTH, KINKED = 5, 24  # Gauss-Hermite orders of the search; the result's ELBO is computed to the engine's tolerance
 
 
 @dataclass(frozen=True)
