@@ -1,9 +1,11 @@
-"""The app measured over its own protocol: server time and payload of a change of image, one user and thirty.
+"""The app measured: server time and payload of a change of image, one user and thirty; pages in a browser.
 
     python -m benchmarks.app [--data-dir DIR] [--checkpoint NAME] [--users 30] [--seconds 60]
 
 Each user is a real session: a websocket that sends what the browser sends when another image number is typed, and
-counts every byte that comes back until the script has finished. Results with command and hardware go into
+counts every byte that comes back until the script has finished. In Chromium: from opening the address to the last
+element of the page, on a server that has just been started and on one that is warm; and the work of one hover, decode
+and both redraws included. Results with command and hardware go into
 benchmarks/results/app.json.
 """
 
@@ -12,17 +14,22 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 import numpy as np
 import websockets
+from numpy.typing import ArrayLike
+from playwright.sync_api import Page, sync_playwright
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.common import RESULTS, hardware
 from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from tests.browser import find_chromium
 from tests.server import serving
 
 EVERY = 5.0  # seconds between a user's changes
@@ -110,8 +117,48 @@ async def many_users(url: str, query: str, images: int, users: int, seconds: flo
     return {"users": users, "changes": len(times), "ms": quantiles(1e3 * times), "errors": sum(e for _, e in results)}
 
 
-def quantiles(values: np.ndarray) -> dict[str, float]:
-    return {name: round(float(np.quantile(values, q)), 1) for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))}
+def in_browser(query: str, environment: dict[str, str] | None, starts: int = 4) -> dict[str, object]:
+    """Seconds until the page is complete; the first start only fills the caches on disk."""
+    fresh: list[float] = []
+    with (
+        sync_playwright() as playwright,
+        TemporaryDirectory() as folder,
+        playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"]) as browser,
+    ):
+        for _ in range(starts):
+            with serving(Path(folder), environment) as server:
+                page = browser.new_page(viewport={"width": 1440, "height": 900})
+                fresh.append(until_complete(page, partial(page.goto, f"{server.url}/?{query}")))
+                warm = [until_complete(page, page.reload) for _ in range(5)]
+                frames = page.locator(".plane-root").evaluate(HOVER)
+                page.close()
+    return {
+        "first_start_s": round(fresh[0], 2),
+        "complete_s": quantiles(fresh[1:], 2),
+        "reload_s": quantiles(warm, 2),
+        "hover_ms": quantiles(frames, 2),
+    }
+
+
+HOVER = """root => Array.from({length: 300}, (_, k) => {
+  const start = performance.now();
+  root.plane.point([0.001 * k - 0.1, 0.2]);
+  return performance.now() - start;
+})"""
+
+
+def until_complete(page: Page, open_it: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    open_it()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.get_by_text("Every number, with its numerical error").wait_for(timeout=60_000)
+    return time.perf_counter() - start
+
+
+def quantiles(values: ArrayLike, digits: int = 1) -> dict[str, float]:
+    return {
+        name: round(float(np.quantile(values, q)), digits) for name, q in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
+    }
 
 
 def main() -> None:
@@ -135,6 +182,7 @@ def main() -> None:
         }
         log = (Path(folder) / "app.log").read_text()
         result["tracebacks_in_log"] = log.count("Traceback")
+    result["browser"] = in_browser(query, environment)
     path = RESULTS / "app.json"
     stored = json.loads(path.read_text()) if path.exists() else {}
     write_atomically(path, (json.dumps(stored | {arguments.checkpoint: result}, indent=2) + "\n").encode())

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from matplotlib import rc_context
 
 from app import components, meter, theme
-from app.figures.draw import draw
 from app.figures.sheet import Panel, Sheet
 from app.payload import plane_data
 
@@ -24,6 +22,10 @@ Extra = Mapping[str, Any]  # digest -> the box's atlas, for the cursor of the HT
 
 def _print(kind: str) -> Callable[[Sheet, Extra], bytes]:
     def export(sheet: Sheet, atlas: Extra) -> bytes:
+        from matplotlib import rc_context  # here, as a third of a second of the page's start is long
+
+        from app.figures.draw import draw
+
         buffer = io.BytesIO()
         stamp = {"png": "Creation Time", "svg": "Date", "pdf": "CreationDate"}[kind]
         # the same figure gives the same bytes: no date, and names that do not depend on memory
