@@ -68,15 +68,17 @@ def gap_meter(view: View) -> str:
         )
         words = f"{NAMES[q]}: amortization gap {amortization:.3f} nats, approximation gap {approximation:.3f} nats"
         rows.append(
-            f'<span>{escape(NAMES[q])}</span><div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
+            f'<div class="row"><span>{escape(NAMES[q])}</span>'
+            f'<div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
             f'<span class="total">{amortization:.3f} + {approximation:.3f} = <b>{kl:.3f}</b></span>'
+            f"<small>ELBO {float(r[f'elbo_{q}']):.3f} · KL(p(z|x) ‖ q) {float(r[f'kl_to_{q}']):.3f}</small></div>"
         )
     return (
         f'<p class="evidence">exact log p(x) = <b>{r["log_evidence"]:.3f}</b> nats</p>'
         f'<div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
         '<span class="key amortization"></span>amortization gap + '
-        f'<span class="key approximation"></span>approximation gap, in nats</span>{"".join(rows)}</div>'
-        f"<p>{trust_badge(view)}</p>"
+        f'<span class="key approximation"></span>approximation gap</span>{"".join(rows)}</div>'
+        f'<p class="trust">{trust_badge(view)}</p>'
     )
 
 
@@ -127,7 +129,7 @@ def percentile(columns: Mapping[str, Array], name: str, value: float) -> float:
 
 def scores_table(view: View, columns: Mapping[str, Array]) -> str:
     """What each score says of this image, and where that stands among the test images, as Markdown."""
-    lines = ["| score | this image | above … of the test images |", "|:--|--:|--:|"]
+    lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
     values = dict(view.scores)
     labels = {name: f"{SCORES[name].label} ({SCORES[name].unit})" for name in values}
     for q in ("base", "marginal"):

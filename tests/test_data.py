@@ -30,6 +30,16 @@ def test_digits_need_nothing_and_are_split_by_seed(digits):
     assert set(digits.test.labels.tolist()) == set(range(10))
 
 
+def test_digits_are_those_of_scikit_learn_shrunk_back(digits):
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    held = np.sort(np.random.default_rng(0).permutation(len(raw.images))[: len(raw.images) // 5])
+    np.testing.assert_array_equal(digits.test.labels, raw.target[held])
+    ours = digits.test.images.astype(float).sum((1, 2))
+    assert np.corrcoef(ours, raw.images[held].sum((1, 2)))[0, 1] > 0.9
+
+
 def test_mnist_is_whole(mnist):
     assert [len(mnist.split(s)) for s in ("train", "validation", "test")] == [54_000, 6_000, 10_000]
     assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]

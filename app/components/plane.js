@@ -86,7 +86,9 @@ function ellipse(q, mass) {
 function niceTicks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= 0.8 * rough);
+  const several = (step) => Math.floor(high / step) > Math.ceil(low / step);  // one tick alone is no scale
+  const steps = [0.5, 1, 2, 5, 10].map((f) => f * power).filter(several);
+  const step = steps.find((s) => s >= 0.8 * rough) ?? steps.at(-1);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   const ticks = [];
   for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([k * step, (k * step).toFixed(digits)]);

@@ -26,7 +26,6 @@ def draw(sheet: Sheet) -> Figure:
     height = rows * (scale * WIDTH + PICTURES + 0.65) + 0.75
     figure = Figure(figsize=(max(per_row * scale * WIDTH, 5.5), height), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.02, hspace=0.0)
-    figure.suptitle(sheet.title, fontsize=13)
     ratios = [scale * WIDTH, PICTURES] * rows
     grid = figure.add_gridspec(2 * rows, per_row, height_ratios=ratios)
     for place, panel in enumerate(sheet.panels):
@@ -68,7 +67,8 @@ def _inset(axes: Axes, view: View, drawn: list[Gaussian]) -> None:
     for q in drawn:
         for mass in MASSES:
             x, y = ellipse(q, mass)
-            inset.plot(x, y, color=COLOURS[q.key], linestyle=DASH[DASHES[q.key]], linewidth=1.0)
+            above = 2 if DASHES[q.key] == "-" else 3  # through the gaps of dashes what is below them stays visible
+            inset.plot(x, y, zorder=above, color=COLOURS[q.key], linestyle=DASH[DASHES[q.key]], linewidth=1.0)
         inset.plot(*q.mean, marker="o", color=COLOURS[q.key], markersize=2.5)
     if view.truth is not None:
         inset.plot(*view.truth, marker="*", color=COLOURS["truth"], markersize=8, markeredgecolor="white")

@@ -59,7 +59,7 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
     view = _view_of(checkpoint, subject)
     if other is None:
         _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
-        _numbers(checkpoint, view, columns)
+        _numbers(checkpoint, view, columns, narrow=session.current().projector)
         if not subject.private:
             _keep_for_next_start(checkpoint, subject, view)
         downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
@@ -144,7 +144,7 @@ def _take_point(key: str) -> None:
 
 
 def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False) -> None:
-    left, right = (st.container(), st.container()) if narrow else st.columns([3, 2], gap="large")
+    left, right = (st.container(), st.container()) if narrow else st.columns([6, 5], gap="large")
     with left:
         st.subheader("The gap, in nats", anchor=False)
         st.html(meter.gap_meter(view))

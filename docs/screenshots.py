@@ -1,0 +1,54 @@
+"""Renew the screenshots of this folder, digits only: python docs/screenshots.py [--out DIR] [NAME=ADDRESS ...]."""
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from tests.browser import find_chromium  # noqa: E402
+from tests.server import serving  # noqa: E402
+
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+SHOTS = {
+    "explore": "?from=number&i=150&data=digits",
+    "simulate": "?from=simulate&seed=7&data=digits",
+    "figures": "figures?data=digits",
+}
+
+
+def main() -> None:
+    """Each address in Chromium at both sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs")
+    parser.add_argument("--scheme", default="light")
+    parser.add_argument("--whole", action="store_true", help="the whole page, not one screen of it")
+    parser.add_argument("shots", nargs="*", help="NAME=ADDRESS of others")
+    arguments = parser.parse_args()
+    shots = dict(shot.split("=", 1) for shot in arguments.shots) or SHOTS
+    with sync_playwright() as playwright, TemporaryDirectory() as folder, serving(Path(folder)) as server:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        for size, (width, height) in SIZES.items():
+            for name, address in shots.items():
+                page = browser.new_page(
+                    viewport={"width": width, "height": height},
+                    color_scheme=arguments.scheme,
+                    has_touch=size == "phone",
+                )
+                page.goto(f"{server.url}/{address}")
+                page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=90_000)
+                page.wait_for_timeout(2500)  # for the pictures' last layout
+                if arguments.whole:
+                    inner = "document.querySelector('[data-testid=stMain]').scrollHeight"
+                    page.set_viewport_size({"width": width, "height": int(page.evaluate(inner)) + 80})
+                    page.wait_for_timeout(1000)
+                page.screenshot(path=arguments.out / f"{name}-{size}.png")
+                page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
