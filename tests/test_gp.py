@@ -5,6 +5,7 @@ import torch
 
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
+from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.objectives import elbo
 
@@ -97,7 +98,7 @@ def test_objective_is_the_elbo_of_the_marginalised_encoder_minus_two_penalties(x
     """Section 2 of the derivation: both penalties are >= 0, so the objective lies below the ELBO."""
     model = build(ModelConfig(hidden=16, channels=(4, 4, 4)), seed=1).double()
     encoder = model.encoder
-    value = encoder.objective(x, x, model.generative, 100, generator=torch.Generator().manual_seed(5)).value
+    value = encoder.objective(Batch(x, x, 100), model.generative, generator=torch.Generator().manual_seed(5)).value
     q, correction = encoder(x), encoder.correction(x)
     bound = elbo(model.generative, x, q, generator=torch.Generator().manual_seed(5)).mean()
     entropy_penalty = (correction.expected_kl() - q.kl_to_prior()).mean()

@@ -1,6 +1,7 @@
 """METHODS is the only list of inference methods: name -> encoder class."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -10,7 +11,10 @@ from gpvae_core.inference.gp import GPEncoder
 
 METHODS: dict[str, Callable[[Callable[[], nn.Module], int, int], Encoder]] = {
     "vae": GaussianEncoder,
+    "vae-3": partial(GaussianEncoder, trunks=3),
     "gpvae": GPEncoder,
+    "gpvae-shared": partial(GPEncoder, shared=True),
+    "gpvae-unit": partial(GPEncoder, amplitude=0.1),
 }
 
 __all__ = ["METHODS", "Encoder", "GPEncoder", "GaussianEncoder"]

@@ -25,6 +25,20 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Images x (B, C, H, W) out of a data set of ``size`` images.
+
+    ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser. ``base``: what to take for
+    the base encoder's q(z|x) instead of its own, constants (B, d); see ``crossfit``.
+    """
+
+    x: Tensor
+    seen: Tensor
+    size: int
+    base: DiagonalGaussian | None = None
+
+
+@dataclass(frozen=True)
 class Encoding:
     """What an encoder says of a batch: its base Gaussian, the method's own, and, where there is a GP, its variance.
 
@@ -57,19 +71,8 @@ class Encoder(nn.Module, ABC):
         return self.encode(x).base
 
     @abstractmethod
-    def objective(
-        self,
-        x: Tensor,
-        seen: Tensor,
-        model: GenerativeModel,
-        train_size: int,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Objective:
-        """The method's training objective on a batch ``x`` of a data set of ``train_size`` images.
-
-        ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser.
-        """
+    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
+        """The method's training objective on a batch, to be maximised."""
 
     def uncertainty(self, x: Tensor) -> Tensor | None:
         """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from gpvae_core.gaussian import DiagonalGaussian, kl_cholesky_to_prior
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoder, Encoding, Objective
+from gpvae_core.inference.base import Batch, Encoder, Encoding, Objective
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.special import expected_log_square
 
@@ -82,22 +83,46 @@ class Correction:
 
 
 class GPEncoder(Encoder):
-    """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U."""
+    """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U.
+
+    ``shared``: psi_m and psi_s are the base encoder's own features, one trunk instead of three. ``amplitude``: features
+    are scaled to this length, so that V(f_j(x)) a priori is its square for every x, in squared latent units.
+    """
 
     INITIAL_STD = 3e-4  # of the weights: V(f) starts near where it settles, a few hundredths of the posterior variance
 
-    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int) -> None:
+    def __init__(
+        self,
+        trunk: Callable[[], nn.Module],
+        features: int,
+        latent_dim: int,
+        *,
+        shared: bool = False,
+        amplitude: float | None = None,
+    ) -> None:
         super().__init__()
+        self.shared, self.amplitude = shared, amplitude
         self.base_encoder = GaussianEncoder(trunk, features, latent_dim)
-        self.psi_mean = trunk()
-        self.psi_std = trunk()
+        if not shared:
+            self.psi_mean = trunk()
+            self.psi_std = trunk()
         self.weights_mean = WeightPosterior(latent_dim, features, self.INITIAL_STD)
         self.weights_std = WeightPosterior(latent_dim, features, self.INITIAL_STD)
 
-    def correction(self, x: Tensor) -> Correction:
-        mean_f, var_f = self.weights_mean.project(self.psi_mean(x))
-        mean_h, var_h = self.weights_std.project(self.psi_std(x))
-        return Correction(self.base_encoder(x), mean_f, var_f, mean_h, var_h)
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, DiagonalGaussian]:
+        """psi_m and psi_s, (B, p), and the base encoder's q."""
+        own = self.base_encoder.trunk(x)
+        psi = (own, own) if self.shared else (self.psi_mean(x), self.psi_std(x))
+        if self.amplitude is not None:
+            psi = (self.amplitude * normalize(psi[0]), self.amplitude * normalize(psi[1]))
+        return *psi, self.base_encoder.of(own).base
+
+    def correction(self, x: Tensor, base: DiagonalGaussian | None = None) -> Correction:
+        """What the GP adds to ``base``, or else to the base encoder's own q."""
+        psi_mean, psi_std, own = self.features(x)
+        mean_f, var_f = self.weights_mean.project(psi_mean)
+        mean_h, var_h = self.weights_std.project(psi_std)
+        return Correction(base or own, mean_f, var_f, mean_h, var_h)
 
     def encode(self, x: Tensor) -> Encoding:
         correction = self.correction(x)
@@ -107,35 +132,28 @@ class GPEncoder(Encoder):
         """KL(q(W,U) || N(0, I)) in nats, a scalar."""
         return self.weights_mean.kl_to_prior() + self.weights_std.kl_to_prior()
 
-    def objective(
-        self,
-        x: Tensor,
-        seen: Tensor,
-        model: GenerativeModel,
-        train_size: int,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Objective:
+    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         """The GP objective (14). Not the ELBO of the marginalised encoder: that one is larger."""
-        correction = self.correction(seen)
+        correction = self.correction(batch.seen, batch.base)
         z = correction.marginal().rsample(generator=generator)
         return Objective(
             {
-                "log_likelihood": model.log_likelihood(x, z).mean(),
+                "log_likelihood": model.log_likelihood(batch.x, z).mean(),
                 "neg_expected_kl_z": -correction.expected_kl().mean(),
-                "neg_kl_weights": -self.kl_weights() / train_size,
+                "neg_kl_weights": -self.kl_weights() / batch.size,
             }
         )
 
     def start_from(self, trained: GaussianEncoder) -> None:
         """Take b and c from a trained VAE, and its trunk as the starting point of both feature networks."""
         self.base_encoder.load_state_dict(trained.state_dict())
-        self.psi_mean.load_state_dict(deepcopy(trained.trunk.state_dict()))
-        self.psi_std.load_state_dict(deepcopy(trained.trunk.state_dict()))
+        if not self.shared:
+            self.psi_mean.load_state_dict(deepcopy(trained.trunk.state_dict()))
+            self.psi_std.load_state_dict(deepcopy(trained.trunk.state_dict()))
 
     def health(self, x: Tensor) -> dict[str, float]:
         """Live features (share varying over the batch), KL of the weights, V(f), V(h) and the mean shift."""
-        features = torch.cat([self.psi_mean(x), self.psi_std(x)], dim=-1)
+        features = torch.cat(self.features(x)[:2], dim=-1)
         correction = self.correction(x)
         return {
             "live_features": float((features.std(0) > 1e-4).float().mean()),
