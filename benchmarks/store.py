@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gpvae_core.checkpoints import load_checkpoint, read_json
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
 from gpvae_core.errors import InputError
+from gpvae_core.gap_table import read_gaps
 from gpvae_core.scores import score_images
 from gpvae_core.stored import GAPS, NAME, write_stored
-from gpvae_core.tables import read_table
 
 
 def store(name: str, gaps: Path, data_dir: Path | None) -> None:
@@ -22,10 +22,9 @@ def store(name: str, gaps: Path, data_dir: Path | None) -> None:
     checkpoint = load_checkpoint(name)
     training = checkpoint.training
     data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
-    rows, settings = read_table(gaps), read_json(gaps.with_name(gaps.name + ".json"))
-    wanted = {"digest": checkpoint.digest, "dataset": data.name, "split": "test"}
-    if any(settings[key] != value for key, value in wanted.items()) or len(rows) != len(data.test):
-        raise InputError(f"{gaps} does not hold the gaps of {name} for all {len(data.test)} test images of {data.name}")
+    rows = read_gaps(gaps, checkpoint, dataset=data.name, split="test")
+    if len(rows) != len(data.test):
+        raise InputError(f"{gaps} holds {len(rows)} of {len(data.test)} test images; go on with --resume")
     columns = score_images(checkpoint.model, data.test)
     columns |= {key: np.array([row[key] for row in rows], dtype=np.float64) for key in GAPS}
     write_stored(checkpoint.folder, columns, digest=checkpoint.digest, dataset=data.name)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gpvae_core.errors import InputError
+from gpvae_core.gap_heads import GapHeads
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.paths import CONFIG, MANIFEST, PRETRAINED, WEIGHTS
+from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,31 @@ def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelCo
     write_tensors(folder / WEIGHTS, model.state_dict())
 
 
+def save_heads(checkpoint: Checkpoint, heads: GapHeads) -> None:
+    """Keep learned scores beside the weights they belong to."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in heads.state_dict().items()}
+    write_atomically(checkpoint.folder / HEADS, save_tensors(tensors, metadata={"digest": checkpoint.digest}))
+
+
+def _load_heads(folder: Path, digest: str) -> GapHeads | None:
+    """The learned scores in ``folder``, if any. Raises InputError where they belong to other weights."""
+    path = folder / HEADS
+    if not path.exists():
+        return None
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        origin = (file.metadata() or {}).get("digest", "unknown")
+    if origin != digest:
+        raise InputError(
+            f"{path} was fitted to other weights ({origin[:8]}) than those beside it ({digest[:8]}); delete it or fit "
+            "it again with python -m gpvae_core calibrate"
+        )
+    sizes = [len(tensors.get(f"{name}.centre", ())) for name in ("encoder", "decode")]
+    heads = GapHeads(*sizes)
+    load_weights(heads, tensors, path)
+    return heads
+
+
 def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     """Open a checkpoint by its name in pretrained/ or its folder's path; the model is frozen, in eval mode.
 
@@ -56,8 +82,10 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     data = _read_bytes(folder / WEIGHTS)
     model = build(config, seed=0)
     load_weights(model, parse_tensors(data, folder / WEIGHTS), folder / WEIGHTS)
+    digest = sha256(data).hexdigest()
+    model.gap_heads = _load_heads(folder, digest)
     model.requires_grad_(False).eval().to(device)
-    return Checkpoint(folder, folder.name, model, config, record.get("training", {}), sha256(data).hexdigest())
+    return Checkpoint(folder, folder.name, model, config, record.get("training", {}), digest)
 
 
 def _locate(reference: str | Path) -> Path:

@@ -15,19 +15,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, write_atomically
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, save_heads, write_atomically
 from gpvae_core.crossfit import out_of_fold
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
-from gpvae_core.gap_table import gap_table
+from gpvae_core.gap_heads import fit_heads
+from gpvae_core.gap_table import gap_table, read_gaps, settings_file
 from gpvae_core.images import read_image, to_model_input
 from gpvae_core.inference import METHODS
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.networks import ACTIVATIONS
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import posterior_report
+from gpvae_core.report import encode, posterior_report
 from gpvae_core.scores import SCORES, score_images
 from gpvae_core.tables import Row, check_suffix, read_table, write_table
 from gpvae_core.training import STATE, Progress, TrainingConfig, fit, start_from
@@ -362,7 +363,7 @@ def gaps(
     rows = _rows_so_far(out, settings, resume)
     engine = PosteriorEngine.of(opened, tolerance=tolerance)
     table = gap_table(engine, opened.model, images, start=len(rows), batch_size=batch_size, gaussians=gaussians)
-    write_atomically(_settings_file(out), (json.dumps(settings, indent=2) + "\n").encode())
+    write_atomically(settings_file(out), (json.dumps(settings, indent=2) + "\n").encode())
     saved = time.monotonic()
     with tqdm(total=len(images), initial=len(rows), unit="img") as bar:
         for batch in table:
@@ -379,20 +380,32 @@ def gaps(
     )
 
 
-def _settings_file(out: Path) -> Path:
-    return out.with_name(out.name + ".json")
-
-
 def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]:
     """What --out holds already. Raises InputError where it holds something else, or was not asked for."""
     if not out.exists():
         return []
     if not resume:
         raise InputError(f"{out} exists already; go on with it by --resume, or choose another --out")
-    before = read_json(_settings_file(out))
+    before = read_json(settings_file(out))
     for key, value in settings.items():
         if before.get(key) != value:
             raise InputError(
                 f"{out} was computed with {key} = {before.get(key)}, not {value}; give that, or another --out"
             )
     return read_table(out)
+
+
+@cli.command()
+@_checkpoint
+@click.option("--gaps", "table", type=FilePath, required=True, help="What `gaps --split validation` wrote.")
+@click.option("--seed", type=int, default=0, help="Of the small networks.")
+@_data_dir
+def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) -> None:
+    """Fit the learned difficulty scores to exact gaps of validation images, and keep them beside the weights."""
+    opened = load_checkpoint(checkpoint)
+    data = _data_of(opened, None, data_dir)
+    rows = read_gaps(table, opened, dataset=data.name, split="validation")
+    x = data.validation.pixels(slice(0, len(rows)))
+    kl = torch.tensor([row["kl_marginal"] for row in rows], dtype=torch.float64)
+    save_heads(opened, fit_heads(opened.model, x, encode(opened.model, x), kl, seed=seed))
+    click.echo(f"learned scores of {opened.name}, fitted to {len(rows)} validation images, in {opened.folder}")

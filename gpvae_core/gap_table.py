@@ -1,17 +1,20 @@
 """The gaps of a whole data set, one row per image: exact evidence, both KLs, and the gap taken apart."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from torch import Tensor
 
+from gpvae_core.checkpoints import Checkpoint, read_json
 from gpvae_core.data import ImageSet
+from gpvae_core.errors import InputError
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import gap
 from gpvae_core.report import encode, gap_rows, gap_split
-from gpvae_core.tables import Row
+from gpvae_core.tables import Row, read_table
 
 
 def gap_table(
@@ -32,6 +35,23 @@ def gap_table(
             {"index": first + k, "label": label, **row}
             for k, (label, row) in enumerate(zip(labels, table, strict=True))
         ]
+
+
+def settings_file(table: Path) -> Path:
+    """Where a table of gaps says what it was computed from."""
+    return table.with_name(table.name + ".json")
+
+
+def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -> list[Row]:
+    """The rows of a table that ``gaps`` wrote. Raises InputError where it belongs to something else."""
+    settings = read_json(settings_file(path))
+    for key, value in {"digest": checkpoint.digest, "dataset": dataset, "split": split}.items():
+        if settings.get(key) != value:
+            raise InputError(
+                f"{path} was computed with {key} = {settings.get(key)}, not {value}; compute it with "
+                f"python -m gpvae_core gaps --checkpoint {checkpoint.name} --split {split}"
+            )
+    return read_table(path)
 
 
 def image_rows(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor, *, gaussians: bool) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,6 +12,9 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference import METHODS, Encoder
 from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from gpvae_core.networks import ACTIVATIONS, ConvDecoder, ConvTrunk
+
+if TYPE_CHECKING:
+    from gpvae_core.gap_heads import GapHeads
 
 LIKELIHOODS = ("gaussian", "bernoulli")
 
@@ -44,12 +48,13 @@ class ModelConfig:
 
 
 class VariationalAutoencoder(nn.Module):
-    """A generative model with the encoder that infers in it."""
+    """A generative model with the encoder that infers in it; ``gap_heads`` predict its gaps, where they were fitted."""
 
     def __init__(self, generative: GenerativeModel, encoder: Encoder) -> None:
         super().__init__()
         self.generative = generative
         self.encoder = encoder
+        self.gap_heads: GapHeads | None = None
 
     @property
     def device(self) -> torch.device:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
+from gpvae_core.gap_heads import corrected_gap, predicted_gap
 from gpvae_core.gaussian import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.inference.base import Encoding
+from gpvae_core.laplace import laplace
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior.divergences import hermite
 from gpvae_core.report import encode
@@ -24,7 +26,8 @@ RESIDUAL_ORDER = 4  # Gauss-Hermite: 16 decoded points for each image
 class Score:
     """A number for each image, larger for harder ones.
 
-    ``needs_gp``: undefined for a plain VAE; ``planar``: defined here for two latent dimensions.
+    ``needs_gp``: undefined for a plain VAE; ``planar``: defined here for two latent dimensions; ``needs_heads``: only
+    where ``gap_heads`` were fitted.
     """
 
     label: str
@@ -33,6 +36,7 @@ class Score:
     value: Callable[[VariationalAutoencoder, Tensor, Encoding], Tensor]
     needs_gp: bool = False
     planar: bool = False
+    needs_heads: bool = False
 
 
 def _gp_variance(encoding: Encoding) -> Tensor:
@@ -96,6 +100,11 @@ def natural_gradient_residual(
     return (std**2 * by_mean**2 / 2 + by_log_std**2 / 4).sum(-1).double()
 
 
+def _laplace_gap(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    near = laplace(model.generative, x, encoding.marginal)
+    return near.gap((encoding.marginal.std**2).to(near.slope))
+
+
 SCORES: dict[str, Score] = {
     "uncertainty": Score(
         "U(x)",
@@ -122,13 +131,38 @@ SCORES: dict[str, Score] = {
         _residual,
         planar=True,
     ),
+    "laplace_gap": Score(
+        "Laplace gap",
+        "nats",
+        "KL(q ‖ p(z|x)) if the posterior were the Gaussian that one decode and its slope at q's mean suggest",
+        _laplace_gap,
+    ),
+    "predicted_gap": Score(
+        "gap predicted by the encoder",
+        "nats",
+        "KL(q ‖ p(z|x)) as a small network reads it off the encoder's features; fitted on validation images",
+        predicted_gap,
+        needs_heads=True,
+    ),
+    "corrected_gap": Score(
+        "corrected Laplace gap",
+        "nats",
+        "the Laplace gap times a factor that a small network fitted on validation images",
+        corrected_gap,
+        needs_heads=True,
+    ),
 }
 
 
-def _available(encoding: Encoding) -> list[str]:
-    """The scores that are defined for this encoder."""
+def _available(model: VariationalAutoencoder, encoding: Encoding) -> list[str]:
+    """The scores that are defined for this model."""
     gp, planar = encoding.gp_variance is not None, encoding.base.mean.shape[-1] == 2
-    return [name for name, score in SCORES.items() if gp >= score.needs_gp and planar >= score.planar]
+    heads = model.gap_heads is not None
+    return [
+        name
+        for name, score in SCORES.items()
+        if gp >= score.needs_gp and planar >= score.planar and heads >= score.needs_heads
+    ]
 
 
 @torch.no_grad()
@@ -155,4 +189,4 @@ def score_encoded(
 ) -> dict[str, NDArray[np.float64]]:
     """``score_images`` of x (B, C, H, W) whose encoding is there already."""
     x = x.to(model.device)
-    return {n: SCORES[n].value(model, x, encoding).double().cpu().numpy() for n in names or _available(encoding)}
+    return {n: SCORES[n].value(model, x, encoding).double().cpu().numpy() for n in names or _available(model, encoding)}

@@ -58,7 +58,7 @@ def test_the_residual_vanishes_at_the_best_gaussian(digits, digits_2d, digits_en
 def test_scores_are_what_they_say(digits, digits_2d):
     rows = ImageSet(digits.test.images[:7])
     scores = score_images(digits_2d.model, rows)
-    assert list(scores) == list(SCORES)
+    assert list(scores) == [name for name, score in SCORES.items() if not score.needs_heads]
     encoder = digits_2d.model.encoder.double()
     correction = encoder.correction(rows.pixels().double())
     encoder.float()

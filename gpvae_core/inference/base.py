@@ -74,6 +74,10 @@ class Encoder(nn.Module, ABC):
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         """The method's training objective on a batch, to be maximised."""
 
+    @abstractmethod
+    def trunk_features(self, x: Tensor) -> Tensor:
+        """What the base encoder's last layer sees, (B, p)."""
+
     def uncertainty(self, x: Tensor) -> Tensor | None:
         """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
         return self.encode(x).uncertainty

@@ -22,9 +22,11 @@ class GaussianEncoder(Encoder):
         self.others = nn.ModuleList(trunk() for _ in range(trunks - 1))
         self.head = nn.Linear(trunks * features, 2 * latent_dim)
 
+    def trunk_features(self, x: Tensor) -> Tensor:
+        return torch.cat([self.trunk(x), *(other(x) for other in self.others)], dim=-1)
+
     def encode(self, x: Tensor) -> Encoding:
-        features = torch.cat([self.trunk(x), *(other(x) for other in self.others)], dim=-1)
-        return self.of(features)
+        return self.of(self.trunk_features(x))
 
     def of(self, features: Tensor) -> Encoding:
         """``encode`` from the trunk's features (B, p)."""

@@ -109,9 +109,12 @@ class GPEncoder(Encoder):
         self.weights_mean = WeightPosterior(latent_dim, features, self.INITIAL_STD)
         self.weights_std = WeightPosterior(latent_dim, features, self.INITIAL_STD)
 
+    def trunk_features(self, x: Tensor) -> Tensor:
+        return self.base_encoder.trunk_features(x)
+
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, DiagonalGaussian]:
         """psi_m and psi_s, (B, p), and the base encoder's q."""
-        own = self.base_encoder.trunk(x)
+        own = self.trunk_features(x)
         psi = (own, own) if self.shared else (self.psi_mean(x), self.psi_std(x))
         if self.amplitude is not None:
             psi = (self.amplitude * normalize(psi[0]), self.amplitude * normalize(psi[1]))

@@ -1,0 +1,131 @@
+"""Learned difficulty: KL(q || p(z|x)) predicted in nats, from the encoder alone or from one decode besides.
+
+Fitted to exact gaps of images that neither encoder nor decoder was trained on.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import huber_loss
+
+from gpvae_core.errors import InputError
+from gpvae_core.inference.base import Encoding
+from gpvae_core.laplace import Laplace, laplace
+from gpvae_core.models import VariationalAutoencoder
+
+HIDDEN = 32
+EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 40, 64, 2e-3, 0.1
+FARTHEST = 5.0  # standard deviations of the fitted images at which features are cut
+
+
+class GapHead(nn.Module):
+    """Features (B, F) -> exp of a small network's value, (B,): a gap in nats, or a factor to one."""
+
+    centre: Tensor
+    spread: Tensor
+    target: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.register_buffer("target", torch.tensor([0.0, 1.0]))
+        layers: list[nn.Module] = []
+        for before, after in ((features, HIDDEN), (HIDDEN, HIDDEN)):
+            layers += [nn.Linear(before, after), nn.SiLU(), nn.Dropout(0.1)]
+        self.net = nn.Sequential(*layers, nn.Linear(HIDDEN, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        standard = ((features - self.centre) / self.spread).clamp(-FARTHEST, FARTHEST)
+        value: Tensor = torch.exp(self.target[0] + self.target[1] * self.net(standard)[:, 0])
+        return value
+
+
+class GapHeads(nn.Module):
+    """Both predictors of one model: ``encoder`` needs no decode, ``decode`` corrects the Laplace gap."""
+
+    def __init__(self, encoder_features: int, decode_features: int) -> None:
+        super().__init__()
+        self.encoder = GapHead(encoder_features)
+        self.decode = GapHead(decode_features)
+
+
+def predicted_gap(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """KL(q || p(z|x)) in nats, (B,), from what the encoder computes anyway. Raises InputError without heads."""
+    gap: Tensor = _heads(model).encoder(encoder_features(model, x, encoding))
+    return gap
+
+
+def corrected_gap(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """KL(q || p(z|x)) in nats, (B,): the Laplace gap times a learned factor. Raises InputError without heads."""
+    near, variance = _laplace_of(model, x, encoding)
+    gap: Tensor = near.gap(variance).to(x) * _heads(model).decode(decode_features(near, variance, x, encoding))
+    return gap
+
+
+def encoder_features(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+    """The trunk's features, q's mean and log std, (B, p + 2d)."""
+    q = encoding.marginal
+    return torch.cat([model.encoder.trunk_features(x), q.mean.to(x), torch.log(q.std).to(x)], -1)
+
+
+def decode_features(near: Laplace, variance: Tensor, x: Tensor, encoding: Encoding) -> Tensor:
+    """Logarithms of the Laplace gap and its parts, of the reconstruction error and q's std; q's mean. (B, 4 + 2d)."""
+    numbers = [near.gap(variance), near.pull(), ((x.flatten(1) - near.means) ** 2).sum(1)]
+    volume = torch.linalg.slogdet(near.precision).logabsdet + torch.log(variance).sum(-1)
+    logs = torch.stack([*(torch.log(n.to(x).clamp_min(1e-12)) for n in numbers), volume.to(x)], -1)
+    return torch.cat([logs, torch.log(variance).to(x) / 2, encoding.marginal.mean.to(x)], -1)
+
+
+def _laplace_of(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> tuple[Laplace, Tensor]:
+    near = laplace(model.generative, x, encoding.marginal)
+    return near, (encoding.marginal.std**2).to(near.slope)
+
+
+def _heads(model: VariationalAutoencoder) -> GapHeads:
+    if model.gap_heads is None:
+        raise InputError(
+            "this checkpoint has no learned scores: fit them with python -m gpvae_core calibrate, or choose another one"
+        )
+    return model.gap_heads
+
+
+# --- fitting --------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def fit_heads(model: VariationalAutoencoder, x: Tensor, encoding: Encoding, kl: Tensor, *, seed: int) -> GapHeads:
+    """Both heads from images x (N, C, H, W), held out from training, and their exact KLs (N,) in nats.
+
+    Least Huber loss in log KL: Adam with decoupled weight decay, the same fixed schedule for every model. Raises
+    InputError where a KL is not positive.
+    """
+    if not bool((kl > 0).all()):
+        raise InputError(
+            "a KL that is not positive cannot be fitted in logarithms; compute the gaps to a finer tolerance"
+        )
+    log_kl = torch.log(kl).to(x)
+    near, variance = _laplace_of(model, x, encoding)
+    of_encoder, of_decode = encoder_features(model, x, encoding), decode_features(near, variance, x, encoding)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = GapHeads(of_encoder.shape[1], of_decode.shape[1])
+        _fit(heads.encoder, of_encoder, log_kl)
+        _fit(heads.decode, of_decode, log_kl - torch.log(near.gap(variance)).to(x))
+    return heads.requires_grad_(False).eval()
+
+
+def _fit(head: GapHead, features: Tensor, target: Tensor) -> None:
+    head.centre.copy_(features.mean(0))
+    head.spread.copy_(features.std(0).clamp_min(1e-6))
+    head.target.copy_(torch.stack([target.mean(), target.std()]))
+    optimizer = torch.optim.AdamW(head.net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps = EPOCHS * -(-len(features) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with torch.enable_grad():
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(features)).split(BATCH):
+                standard = (torch.log(head(features[rows])) - target[rows]) / head.target[1]
+                optimizer.zero_grad()
+                huber_loss(standard, torch.zeros_like(standard)).backward()
+                optimizer.step()
+                schedule.step()

@@ -1,0 +1,58 @@
+"""What one decode says of a posterior: Laplace's Gaussian at an encoder's mean, and the gap it implies."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.generative import GenerativeModel
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """log p(x, z) near m, as a parabola: slope a = grad log p(x, m) (B, d), Gauss-Newton precision H (B, d, d).
+
+    With J the decoder's Jacobian at m and w the likelihood's precision, a = J'score - m and H = J'Diag(w)J + I; so
+    p(z|x) ~ N(m + H^-1 a, H^-1). ``means`` (B, P) are the decoded pixels. In float64 but for the pixels.
+    """
+
+    slope: Tensor
+    precision: Tensor
+    means: Tensor
+
+    def pull(self) -> Tensor:
+        """a'H^-1 a, (B,): the squared length of the step to the parabola's top, in its own standard deviations."""
+        length: Tensor = (self.slope * torch.linalg.solve(self.precision, self.slope)).sum(-1)
+        return length
+
+    def gap(self, variance: Tensor) -> Tensor:
+        """KL(N(m, Diag(variance)) || Laplace's Gaussian), (B,), in nats: never negative, 0 if they agree."""
+        scaled = self.precision.diagonal(dim1=-2, dim2=-1) * variance
+        shape = (scaled - torch.log(variance) - 1).sum(-1) - torch.linalg.slogdet(self.precision).logabsdet
+        value: Tensor = 0.5 * (shape + self.pull())
+        return value
+
+
+def laplace(model: GenerativeModel, x: Tensor, q: DiagonalGaussian) -> Laplace:
+    """Laplace's Gaussian for images x (B, C, H, W) at the mean of q (B, d): one decode and d Jacobian products."""
+    mean = q.mean.detach().to(x)
+    means, jacobian = _with_jacobian(model, mean)
+    score, weight = model.likelihood.score(x.flatten(1), means), model.likelihood.precision(means)
+    slope = torch.einsum("bpi,bp->bi", jacobian, score.to(jacobian)) - mean
+    curvature = torch.einsum("bpi,bp,bpj->bij", jacobian, weight.to(jacobian).expand_as(means), jacobian)
+    return Laplace(slope, curvature + torch.eye(mean.shape[1]).to(curvature), means)
+
+
+def _with_jacobian(model: GenerativeModel, z: Tensor) -> tuple[Tensor, Tensor]:
+    """g(z) (B, P), and its Jacobian (B, P, d) in float64.
+
+    Jv is the derivative of J'u by u: backward passes only, as torch's forward mode has one state for all threads.
+    """
+    with torch.enable_grad():
+        z = z.clone().requires_grad_()
+        means = model.decode(z).flatten(1)
+        u = torch.zeros_like(means, requires_grad=True)
+        (pulled,) = torch.autograd.grad(means, z, u, create_graph=True)
+        columns = [torch.autograd.grad(pulled[:, j].sum(), u, retain_graph=True)[0] for j in range(z.shape[1])]
+    return means.detach(), torch.stack(columns, -1).double()

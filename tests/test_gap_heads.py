@@ -1,0 +1,104 @@
+"""The Laplace gap against closed forms; the learned scores: what they learn, where they are kept, what they refuse."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from scipy.stats import spearmanr
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.cli import cli
+from gpvae_core.errors import InputError
+from gpvae_core.gap_heads import GapHead, _fit, fit_heads
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.laplace import laplace
+from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.report import encode
+from gpvae_core.scores import score_images
+from gpvae_core.tables import write_table
+from tests.decoders import STD, Linear
+
+
+def test_for_a_linear_decoder_the_laplace_gap_is_the_exact_kl(generator):
+    x = torch.rand(4, 1, 8, 8, generator=generator).double()
+    q = DiagonalGaussian(0.3 * torch.randn(4, 2, generator=generator).double(), 0.1 + torch.rand(4, 2).double())
+    decoder = Linear()
+    near = laplace(GenerativeModel(decoder, GaussianLikelihood(STD).double()), x, q)
+    for k, gap in enumerate(near.gap(q.std**2)):
+        mean, covariance, _ = decoder.closed_form(x[k].numpy(), STD)
+        exact = MultivariateNormal(torch.tensor(mean), torch.tensor(covariance))
+        own = MultivariateNormal(q.mean[k], torch.diag(q.std[k] ** 2))
+        torch.testing.assert_close(gap, kl_divergence(own, exact), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("likelihood", [GaussianLikelihood(0.3).double(), BernoulliLikelihood()])
+def test_slope_and_precision_are_the_derivatives_of_the_log_joint(likelihood, generator):
+    """The slope by autograd; the precision where x = g(z), where Gauss-Newton and the expected Hessian agree."""
+    decoder = torch.nn.Sequential(torch.nn.Linear(2, 30), torch.nn.Tanh(), torch.nn.Linear(30, 16), torch.nn.Sigmoid())
+    model = GenerativeModel(decoder.double(), likelihood)
+    z = torch.randn(3, 2, generator=generator).double()
+    x = torch.bernoulli(model.decode(z), generator=generator).detach()
+    near = laplace(model, x, DiagonalGaussian(z, torch.ones_like(z)))
+    for k in range(3):
+        point = z[k : k + 1].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model.log_joint(x[k : k + 1], point).sum(), point)
+        torch.testing.assert_close(near.slope[k], slope[0])
+        jacobian = torch.autograd.functional.jacobian(lambda p: model.decode(p)[0], z[k : k + 1])[:, 0]
+        g = model.decode(z[k : k + 1])[0].detach()
+        weight = 1 / (g * (1 - g)) if isinstance(likelihood, BernoulliLikelihood) else 1 / 0.3**2 * torch.ones_like(g)
+        wanted = jacobian.T @ torch.diag(weight) @ jacobian + torch.eye(2)
+        torch.testing.assert_close(near.precision[k], wanted.double(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_head_learns_a_smooth_function_in_logarithms(generator):
+    features = 3 + 2 * torch.randn(1500, 5, generator=generator)
+    log_gap = torch.sin(features[:, 0]) + 0.3 * features[:, 1]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        head = GapHead(5)
+        _fit(head, features[:1000], log_gap[:1000])
+    head.eval()
+    with torch.no_grad():
+        error = torch.log(head(features[1000:])) - log_gap[1000:]
+    assert float(error.abs().mean()) < 0.25 * float(log_gap.std())
+
+
+def test_fitting_twice_gives_the_same_last_digit_and_leaves_the_global_stream(digits, digits_2d):
+    x = digits.validation.pixels(slice(0, 40))
+    kl = torch.rand(40, generator=torch.Generator().manual_seed(0)) + 0.1
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    one, two = (fit_heads(digits_2d.model, x, encode(digits_2d.model, x), kl, seed=3) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert torch.equal(before, torch.random.get_rng_state())
+    with pytest.raises(InputError, match="a KL that is not positive"):
+        fit_heads(digits_2d.model, x, encode(digits_2d.model, x), kl - 0.2, seed=3)
+
+
+def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_path, digits, digits_2d):
+    folder, table = tmp_path / "own", tmp_path / "gaps.parquet"
+    shutil.copytree(digits_2d.folder, folder)
+    kl = score_images(digits_2d.model, digits.validation, ["laplace_gap"])["laplace_gap"] * 2
+    write_table(table, [{"kl_marginal": float(value)} for value in kl])
+    settings = {"digest": digits_2d.digest, "dataset": "digits", "split": "test"}
+    (tmp_path / "gaps.parquet.json").write_text(json.dumps(settings))
+    command = ["calibrate", "--checkpoint", str(folder), "--gaps", str(table)]
+    with pytest.raises(InputError, match="split = test, not validation"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    with pytest.raises(InputError, match="no learned scores: fit them with"):
+        score_images(digits_2d.model, digits.test, ["predicted_gap"])
+    (tmp_path / "gaps.parquet.json").write_text(json.dumps(settings | {"split": "validation"}))
+    assert "144 validation images" in CliRunner().invoke(cli, command, catch_exceptions=False).output
+    scores = score_images(load_checkpoint(folder).model, digits.test)
+    assert spearmanr(scores["corrected_gap"], scores["laplace_gap"])[0] > 0.95
+    assert np.median(scores["corrected_gap"] / scores["laplace_gap"]) == pytest.approx(2, rel=0.2)
+    assert (scores["predicted_gap"] > 0).all()
+    weights = folder / "model.safetensors"
+    weights.write_bytes((digits_2d.folder.parent / "mnist-2d" / weights.name).read_bytes())
+    with pytest.raises(InputError, match="was fitted to other weights"):
+        load_checkpoint(folder)
