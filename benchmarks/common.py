@@ -1,12 +1,13 @@
 """What the benchmarks share: where results go, what they ran on, which images they take."""
 
+import json
 import platform
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.checkpoints import Checkpoint, write_atomically
 from gpvae_core.data import load_dataset
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,3 +24,8 @@ def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> tu
     test = load_dataset(training["dataset"], data_dir, seed=int(training["seed"])).test
     indices = np.linspace(0, len(test) - 1, count).round().astype(int)
     return indices, test.take(indices).pixels()
+
+
+def store_result(name: str, record: object) -> None:
+    """Write benchmarks/results/NAME, JSON, whole or not at all."""
+    write_atomically(RESULTS / name, (json.dumps(record, indent=2) + "\n").encode())

@@ -173,7 +173,7 @@ def train(
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(_resolve_device(device))
     if training.initial:
-        start_from(model, load_checkpoint(training.initial).model)
+        start_from(model, load_checkpoint(training.initial).model, data.train)
     bases = None
     if training.cross_fit:
         for step in out_of_fold(model, config, training, data, out):

@@ -16,7 +16,7 @@ from gpvae_core.checkpoints import (
     save_checkpoint,
     write_tensors,
 )
-from gpvae_core.data import Dataset, as_pixels
+from gpvae_core.data import Dataset, ImageSet, as_pixels
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, generator_on
 from gpvae_core.gaussian import DiagonalGaussian
@@ -88,8 +88,10 @@ class _State:
     seconds: float = 0.0
 
 
-def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder) -> None:
+def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder, images: ImageSet) -> None:
     """Take decoder and likelihood from ``trained``, and its encoder as far as the methods share one.
+
+    ``images`` are those to be trained on: the first thousand and their number set a Gaussian process's first scale.
 
     Raises InputError where they share none.
     """
@@ -97,7 +99,7 @@ def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder) -
     try:
         model.generative.load_state_dict(trained.generative.state_dict())
         if isinstance(own, GPEncoder) and isinstance(other, GaussianEncoder):
-            own.start_from(other)
+            own.start_from(other, images.pixels(slice(0, 1000)).to(model.device), len(images))
         else:
             own.load_state_dict(other.state_dict())
     except RuntimeError:

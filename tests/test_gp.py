@@ -117,6 +117,10 @@ def test_uncertainty_is_the_trace_of_both_variances(lively, x):
 def test_starting_from_a_vae_keeps_its_posterior_mean(x):
     vae = build(ModelConfig(method="vae"), seed=1).double()
     gp = build(ModelConfig(method="gpvae"), seed=2).double()
-    gp.encoder.start_from(vae.encoder)
+    gp.encoder.start_from(vae.encoder, x, 1000)
     torch.testing.assert_close(gp.encoder.base(x).mean, vae.encoder(x).mean)
     torch.testing.assert_close(gp.encoder(x).mean, vae.encoder(x).mean)
+    correction = gp.encoder.correction(x)
+    expected = 256 / 1000 * (correction.base.std**2).mean(0)  # the leverage p/N of each observation
+    torch.testing.assert_close(correction.var_f.mean(0), expected)
+    torch.testing.assert_close(correction.var_h.mean(0), expected)

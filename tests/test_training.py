@@ -106,14 +106,14 @@ def test_frozen_parts_stay_and_the_rest_moves(tmp_path, tiny_dataset):
         assert moved != any(part in name for part in frozen), name
 
 
-def test_a_gpvae_starts_from_a_vae_and_from_nothing_else(tmp_path):
+def test_a_gpvae_starts_from_a_vae_and_from_nothing_else(tiny_dataset):
     vae = build(ModelConfig(method="vae", hidden=8, channels=(4, 4, 4)), seed=5)
     model = build(SMALL, seed=0)
-    start_from(model, vae)
+    start_from(model, vae, tiny_dataset.train)
     x = torch.rand(2, 1, 28, 28)
     assert torch.equal(model.encoder.base(x).mean, vae.encoder(x).mean)
     with pytest.raises(InputError, match="another architecture or method"):
-        start_from(model, build(ModelConfig(method="vae", hidden=16), seed=5))
+        start_from(model, build(ModelConfig(method="vae", hidden=16), seed=5), tiny_dataset.train)
 
 
 # --- files --------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class GPEncoder(Encoder):
     are scaled to this length, so that V(f_j(x)) a priori is its square for every x, in squared latent units.
     """
 
-    INITIAL_STD = 3e-4  # of the weights: V(f) starts near where it settles, a few hundredths of the posterior variance
+    INITIAL_STD = 3e-4  # of the weights, where no trained VAE says how wide the posteriors are
 
     def __init__(
         self,
@@ -147,12 +147,23 @@ class GPEncoder(Encoder):
             }
         )
 
-    def start_from(self, trained: GaussianEncoder) -> None:
-        """Take b and c from a trained VAE, and its trunk as the starting point of both feature networks."""
+    @torch.no_grad()
+    def start_from(self, trained: GaussianEncoder, x: Tensor, size: int) -> None:
+        """Take b and c from a trained VAE, and its trunk as the starting point of both feature networks.
+
+        V(f_j) starts where N = ``size`` observations of precision 1/c_j^2 leave a linear function of p features, at
+        (p/N) c_j^2 on average over images ``x``: Adam could not get there in time from a scale ten times off.
+        """
         self.base_encoder.load_state_dict(trained.state_dict())
         if not self.shared:
             self.psi_mean.load_state_dict(deepcopy(trained.trunk.state_dict()))
             self.psi_std.load_state_dict(deepcopy(trained.trunk.state_dict()))
+        psi_mean, psi_std, base = self.features(x)
+        leverage = (psi_mean.shape[1] / size) ** 0.5
+        width = (base.std**2).mean(0).sqrt()
+        for weights, psi in ((self.weights_mean, psi_mean), (self.weights_std, psi_std)):
+            length = (psi**2).sum(-1).mean().sqrt()
+            weights.log_diagonal.copy_(torch.log(leverage * width / length)[:, None].expand_as(weights.log_diagonal))
 
     def health(self, x: Tensor) -> dict[str, float]:
         """Live features (share varying over the batch), KL of the weights, V(f), V(h) and the mean shift."""

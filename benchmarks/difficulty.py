@@ -1,0 +1,149 @@
+"""Does a score tell which images are hard? Every score against every exact quantity, in and out of distribution.
+
+    python -m benchmarks.difficulty CHECKPOINT [--data-dir DIR] [--images 500]
+
+For each condition - test images as they are, turned, covered, noisy, and OMNIGLOT - images spread evenly over the test
+set, their exact gaps, and for each score Spearman's rho with each gap, its bootstrap interval (95 %, 500 resamples,
+seed 0), and the partial rank correlation given log det v: what a score knows beyond q's width. Results go into
+benchmarks/results/difficulty-NAME.json.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from tqdm import tqdm
+
+from benchmarks.common import hardware, store_result
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.corruptions import Corruption
+from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.gap_table import image_rows
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.report import encode
+from gpvae_core.scores import natural_gradient_residual, score_images
+
+CONDITIONS = {
+    "test": Corruption(),
+    "rotated by 40 degrees": Corruption(rotate=40),
+    "covered by 10 pixels": Corruption(occlude=10),
+    "noise of 0.3": Corruption(noise=0.3),
+}
+TARGETS = {
+    "kl": "kl_marginal",
+    "amortization_gap": "amortization_gap",
+    "approximation_gap": "approximation_gap",
+    "negentropy": "negentropy",
+    "modes": "modes",
+}
+CALIBRATED = ("laplace_gap", "predicted_gap", "corrected_gap")
+RESAMPLES = 500
+BATCH = 50
+
+
+def conditions(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> dict[str, ImageSet]:
+    """The images of each condition, pixels in [0,1]."""
+    training = checkpoint.training
+    test = load_dataset(training["dataset"], data_dir, seed=int(training["seed"])).test
+    rows = np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int)
+    pixels = test.take(rows).pixels()[:, 0].numpy()
+    sets = {
+        name: ImageSet(np.stack([change(image) for image in pixels])) if change else ImageSet(pixels)
+        for name, change in CONDITIONS.items()
+    }
+    if training["dataset"] == "mnist":
+        other = load_dataset("omniglot", data_dir).test
+        sets["OMNIGLOT"] = other.take(np.linspace(0, len(other) - 1, count).round().astype(int))
+    return sets
+
+
+def residuals(checkpoint: Checkpoint, images: ImageSet) -> dict[str, np.ndarray]:
+    """The natural-gradient residual from 1, 16 and 128 random points (seed 0)."""
+    values: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(images), BATCH):
+        x = images.pixels(slice(start, start + BATCH))
+        q = encode(checkpoint.model, x).marginal
+        for points in (1, 16, 128):
+            noise = torch.randn(points, 2, generator=torch.Generator().manual_seed(0))
+            value = natural_gradient_residual(checkpoint.model, x, q, noise, torch.full((points,), 1 / points))
+            values.setdefault(f"residual, {points} draws", []).append(value.numpy())
+    return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of ranks; 0 where one of them is constant."""
+    ranks = np.stack([rankdata(a), rankdata(b)])
+    return 0.0 if (ranks.std(1) == 0).any() else float(np.corrcoef(ranks)[0, 1])
+
+
+def partial(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float | None:
+    """Rank correlation of a and b with the ranks of ``given`` taken out of both; none for ``given`` itself."""
+    ab, ag, bg = spearman(a, b), spearman(a, given), spearman(b, given)
+    left = (1 - ag**2) * (1 - bg**2)
+    return None if left < 1e-9 else float((ab - ag * bg) / np.sqrt(left))
+
+
+def interval(a: np.ndarray, b: np.ndarray) -> list[float]:
+    """The 95 % bootstrap interval of Spearman's rho."""
+    rng = np.random.default_rng(0)
+    draws = (rng.integers(len(a), size=len(a)) for _ in range(RESAMPLES))
+    return [round(float(v), 3) for v in np.quantile([spearman(a[i], b[i]) for i in draws], [0.025, 0.975])]
+
+
+def compare(scores: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> dict[str, object]:
+    """Each score against each target; calibrated ones also by their mean absolute error in log10 KL."""
+    table: dict[str, object] = {}
+    for name, score in scores.items():
+        row: dict[str, object] = {
+            target: {
+                "rho": round(spearman(score, values), 3),
+                "interval": interval(score, values),
+                "partial": None if (p := partial(score, values, scores["log_width"])) is None else round(p, 3),
+            }
+            for target, values in targets.items()
+        }
+        if name in CALIBRATED:
+            error = np.log10(score) - np.log10(targets["kl"])
+            row["log10_kl"] = {"mae": round(float(np.abs(error).mean()), 3), "bias": round(float(error.mean()), 3)}
+        table[name] = row
+    return table
+
+
+def measure(checkpoint: Checkpoint, engine: PosteriorEngine, images: ImageSet) -> dict[str, object]:
+    """One condition: the table, and the targets' own medians."""
+    rows = []
+    for start in range(0, len(images), BATCH):
+        x = images.pixels(slice(start, start + BATCH))
+        rows += image_rows(engine, checkpoint.model, x, gaussians=True)
+    targets = {name: np.array([row[key] for row in rows], dtype=float) for name, key in TARGETS.items()}
+    scores = score_images(checkpoint.model, images) | residuals(checkpoint, images)
+    return {
+        "images": len(images),
+        "medians": {name: round(float(np.median(values)), 4) for name, values in targets.items()},
+        "worst_log_evidence_error": max(row["log_evidence_error"] for row in rows),
+        "scores": compare(scores, targets),
+    }
+
+
+def main() -> None:
+    """Measure every condition and store the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--images", type=int, default=500)
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    engine = PosteriorEngine.of(checkpoint)
+    sets = conditions(checkpoint, arguments.data_dir, arguments.images)
+    table = {name: measure(checkpoint, engine, images) for name, images in tqdm(sets.items())}
+    command = " ".join(["python -m benchmarks.difficulty", *sys.argv[1:]]).replace(str(arguments.data_dir), "DIR")
+    record = {"command": command, "hardware": hardware(), "digest": checkpoint.digest, "conditions": table}
+    store_result(f"difficulty-{checkpoint.name}.json", record)
+
+
+if __name__ == "__main__":
+    main()
