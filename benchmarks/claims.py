@@ -1,0 +1,201 @@
+"""What the paper says of GPVAE, held against exact posteriors.
+
+    python -m benchmarks.claims CHECKPOINT ... [--data-dir DIR] [--images 1000] [--of-train 1000]
+
+For each checkpoint (a name or a folder that `train` wrote), on test images spread evenly, or all of them, and on
+training images: exact KL of base and marginalised q, exact log p(x), their ELBOs, IWAE-100 less log p(x). Is f the
+error: for the exact best diagonal Gaussian (m*, s*) of each test image, the share of (m* - b)^2 that mu'psi_m takes
+away, and the mean of (m* - b - mu'psi_m)^2 / V(f), which is 1 if V(f) is the error's variance; h likewise. Is (12)
+good enough: KL of the exact mixture (11) to it, and what it shifts in E log p(x, z). Coverage: how often the true z
+of 5,000 simulated images lies in q's own 50, 80 and 95 % regions. Intervals: mean +- 1.96 standard errors over
+images. Results, one record a checkpoint, go into benchmarks/results/claims.json; per-image KLs into
+runs/claims-NAME.npz, for paired differences.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from benchmarks.common import RESULTS, hardware, store_result
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json
+from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.evaluation import evaluate_iwae
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.inference import GPEncoder
+from gpvae_core.inference.gp import Correction
+from gpvae_core.posterior import ExactPosterior, PosteriorEngine
+from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.posterior.divergences import elbos, hermite
+from gpvae_core.report import encode, gap_rows
+
+BATCH = 50
+FITS = 500  # images whose best Gaussian is compared with f and h
+MIXTURES = 100  # images on which (11) is integrated
+SIMULATED = 5000
+MASSES = (0.5, 0.8, 0.95)
+Table = dict[str, np.ndarray]
+
+
+def spread(images: ImageSet, count: int) -> ImageSet:
+    """``count`` images evenly over the set."""
+    return images.take(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
+
+
+def gaps(checkpoint: Checkpoint, engine: PosteriorEngine, images: ImageSet) -> Table:
+    """log p(x) and both KLs of each image, and IWAE-100, in nats."""
+    rows = []
+    for start in tqdm(range(0, len(images), BATCH), desc=checkpoint.name):
+        x = images.pixels(slice(start, start + BATCH))
+        rows += gap_rows(engine.posteriors(x), encode(checkpoint.model, x))
+    table = {
+        k: np.array([row[k] for row in rows]) for k in ("log_evidence", "log_evidence_error", "kl_base", "kl_marginal")
+    }
+    return table | {"iwae": evaluate_iwae(checkpoint.model, images, samples=100, seed=0).double().numpy()}
+
+
+def mean(values: ArrayLike) -> list[float]:
+    """Mean and the half-width of its 95 % interval."""
+    values = np.asarray(values, dtype=float)
+    return [round(float(values.mean()), 4), round(float(1.96 * values.std(ddof=1) / len(values) ** 0.5), 4)]
+
+
+def summary(table: Table) -> dict[str, object]:
+    """The table's figures, in nats."""
+    record: dict[str, object] = {"images": len(table["log_evidence"])}
+    for q in ("base", "marginal"):
+        kl = table[f"kl_{q}"]
+        record[f"kl_{q}"] = {
+            "median": round(float(np.median(kl)), 4),
+            "mean": mean(kl),
+            "p90": round(float(np.quantile(kl, 0.9)), 4),
+        }
+        record[f"elbo_{q}"] = mean(table["log_evidence"] - kl)
+    return record | {
+        "log_evidence": mean(table["log_evidence"]),
+        "gain": mean(table["kl_base"] - table["kl_marginal"]),
+        "made_worse": round(float((table["kl_base"] < table["kl_marginal"]).mean()), 4),
+        "iwae_less_log_evidence": mean(table["iwae"] - table["log_evidence"]),
+        "worst_error": float(table["log_evidence_error"].max()),
+    }
+
+
+# --- is f the error? --------------------------------------------------------------------------------------------
+
+
+def errors(correction: Correction, fits: list[GaussianFit]) -> dict[str, object]:
+    """What mu'psi_m explains of m* - b and eta'psi_s of s* - c, and whether V(f), V(h) are their variances."""
+    best = DiagonalGaussian(
+        torch.stack([fit.q.mean for fit in fits]), torch.stack([fit.q.scale_tril.diagonal() for fit in fits])
+    )
+    pairs = {
+        "f": (best.mean - correction.base.mean, correction.mean_f, correction.var_f),
+        "h": (best.std - correction.base.std, correction.mean_h, correction.var_h),
+    }
+    record: dict[str, object] = {}
+    for name, (error, predicted, variance) in pairs.items():
+        left = error - predicted
+        ratio = (left**2 / variance).flatten().numpy()
+        record[name] = {
+            "r_squared": round(float(1 - (left**2).sum() / (error**2).sum()), 5),
+            "correlation": round(float(np.corrcoef(error.flatten().numpy(), predicted.flatten().numpy())[0, 1]), 4),
+            "rms_error": float((error**2).mean().sqrt()),
+            "rms_predicted": float((predicted**2).mean().sqrt()),
+            "squared_error_over_variance": {"mean": mean(ratio), "median": round(float(np.median(ratio)), 3)},
+        }
+    return record
+
+
+def mixture(correction: Correction, posteriors: list[ExactPosterior]) -> dict[str, object]:
+    """The mixture (11), W and U integrated exactly, against its moment-matched Gaussian (12)."""
+    q = correction.marginal()
+    kl = [sum(_mixture_kl(correction, k, j) for j in range(q.mean.shape[1])) for k in range(len(posteriors))]
+    nodes, weights = hermite(5)
+    shifts = []
+    for k, exact in enumerate(posteriors):
+        h = correction.mean_h[k] + correction.var_h[k].sqrt() * torch.tensor(nodes)
+        stds = torch.sqrt((correction.base.std[k] + h) ** 2 + correction.var_f[k])
+        parts = [DiagonalGaussian(q.mean[k], std) for std in stds]
+        values = [bound.value for bound in elbos([exact] * (len(parts) + 1), [*parts, q[k]])]
+        fits = np.array(values) - np.array([float(part.entropy()) for part in [*parts, q[k]]])
+        shifts.append(float(weights @ fits[:-1] - fits[-1]))
+    return {"images": len(kl), "kl": mean(kl), "worst_kl": float(max(kl)), "shift": mean(shifts)}
+
+
+def _mixture_kl(correction: Correction, k: int, j: int) -> float:
+    """KL of dimension j's mixture over h ~ N(eta'psi, V(h)) to the Gaussian of the same moments."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(30)
+    weights = weights / weights.sum()
+    h = float(correction.mean_h[k, j]) + float(correction.var_h[k, j]) ** 0.5 * nodes
+    stds = np.sqrt((float(correction.base.std[k, j]) + h) ** 2 + float(correction.var_f[k, j]))
+    std = float(correction.marginal().std[k, j])
+    z = np.linspace(-10 * std, 10 * std, 8001)
+    log_parts = -0.5 * (z / stds[:, None]) ** 2 - np.log(stds[:, None])
+    log_mixture = np.logaddexp.reduce(log_parts + np.log(weights)[:, None], axis=0)
+    log_gaussian = -0.5 * (z / std) ** 2 - np.log(std)
+    return float(np.trapezoid(np.exp(log_mixture) * (log_mixture - log_gaussian), z) / np.sqrt(2 * np.pi))
+
+
+# --- coverage ---------------------------------------------------------------------------------------------------
+
+
+def coverage(checkpoint: Checkpoint) -> dict[str, object]:
+    """Share of simulated images whose true z lies in the regions of 50, 80, 95 % of each q."""
+    simulation = checkpoint.model.generative.simulate(SIMULATED, generator=torch.Generator().manual_seed(0))
+    encoding = encode(checkpoint.model, simulation.images)
+    record: dict[str, object] = {"images": SIMULATED}
+    for name, q in (("base", encoding.base), ("marginal", encoding.marginal)):
+        squared = (((simulation.latents - q.mean) / q.std) ** 2).sum(-1).numpy()
+        record[name] = {f"{mass:.0%}": round(float((squared < -2 * np.log1p(-mass)).mean()), 4) for mass in MASSES}
+    return record
+
+
+def measure(
+    checkpoint: Checkpoint, data_dir: Path | None, images: int, of_train: int
+) -> tuple[dict[str, object], Table]:
+    """Everything of one checkpoint."""
+    training, engine = checkpoint.training, PosteriorEngine.of(checkpoint)
+    data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
+    test = gaps(checkpoint, engine, spread(data.test, images))
+    record: dict[str, object] = {"method": checkpoint.config.method, "training": training, "digest": checkpoint.digest}
+    record |= {"test": summary(test), "train": summary(gaps(checkpoint, engine, spread(data.train, of_train)))}
+    record["coverage"] = coverage(checkpoint)
+    encoder = checkpoint.model.encoder
+    if isinstance(encoder, GPEncoder):
+        x = spread(data.test, FITS).pixels()
+        with torch.no_grad():
+            correction = encoder.double().correction(x.double())
+        encoder.float()
+        posteriors = [p for start in range(0, len(x), BATCH) for p in engine.posteriors(x[start : start + BATCH])]
+        fits = best_gaussians(posteriors, [[correction.base[k]] for k in range(len(x))], diagonal=True)
+        record |= {"error": errors(correction, fits), "mixture": mixture(correction, posteriors[:MIXTURES])}
+        alive = correction.variance() / correction.marginal().std ** 2
+        record["gp_variance_over_q_variance"] = mean(alive.flatten().numpy())
+        record["var_f_over_q_variance"] = mean((correction.var_f / correction.marginal().std ** 2).flatten().numpy())
+    return record, test
+
+
+def main() -> None:
+    """Measure each checkpoint and keep its record beside the others'."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--of-train", type=int, default=1000)
+    arguments = parser.parse_args()
+    command = " ".join(["python -m benchmarks.claims", *sys.argv[1:]]).replace(str(arguments.data_dir), "DIR")
+    for name in arguments.checkpoints:
+        checkpoint = load_checkpoint(name)
+        record, test = measure(checkpoint, arguments.data_dir, arguments.images, arguments.of_train)
+        np.savez(Path("runs") / f"claims-{checkpoint.name}.npz", **test)
+        path = RESULTS / "claims.json"
+        stored = read_json(path) if path.exists() else {}
+        store_result(path.name, stored | {checkpoint.name: {"command": command, "hardware": hardware(), **record}})
+
+
+if __name__ == "__main__":
+    main()
