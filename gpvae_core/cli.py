@@ -16,7 +16,6 @@ import torch
 from tqdm import tqdm
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, save_heads, write_atomically
-from gpvae_core.crossfit import out_of_fold
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
@@ -131,8 +130,7 @@ def _limited(images: ImageSet, limit: int | None) -> ImageSet:
 @click.option("--decoder-lr-scale", type=float, default=1.0, help="The same of decoder and likelihood.")
 @click.option("--base-weight", type=float, default=0.0, help="Weight of the base encoder's own ELBO in the objective.")
 @click.option("--encoder-noise", type=float, default=0.0, help="Pixel noise on what the encoder sees in training.")
-@click.option("--cross-fit", type=int, default=0, help="Fit the GP to out-of-fold base encoders: this many.")
-@click.option("--cross-fit-epochs", type=int, default=20, help="Epochs of each of these encoders.")
+@click.option("--held-out", is_flag=True, help="Train on validation images, which --init was not trained on.")
 @click.option("--batch-size", type=int, default=128)
 @click.option("--patience", type=int, default=20, help="Stop after this many epochs without a better validation ELBO.")
 @click.option("--init", "initial", help="Start from this checkpoint's weights: a vae for gpvae is the usual recipe.")
@@ -170,17 +168,12 @@ def train(
             f"--likelihood bernoulli needs binary pixels, but data set '{dataset}' is grey; use binary-mnist"
         )
     training = TrainingConfig(dataset=dataset, **options)
+    if training.held_out:
+        data = data.held_out()
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(_resolve_device(device))
     if training.initial:
         start_from(model, load_checkpoint(training.initial).model, data.train)
-    bases = None
-    if training.cross_fit:
-        for step in out_of_fold(model, config, training, data, out):
-            if isinstance(step, str):
-                click.echo(step)
-            else:
-                bases = step
     with tqdm(total=len(data.train), unit="img", dynamic_ncols=True) as bar:
         bar.set_description("epoch 1")
 
@@ -188,7 +181,7 @@ def train(
             bar.update(images)
             bar.set_postfix_str(f"objective {objective:.2f}")
 
-        for progress in fit(model, config, training, data, out, bases=bases, resume=resume, on_step=on_step):
+        for progress in fit(model, config, training, data, out, resume=resume, on_step=on_step):
             bar.write(_progress_line(progress))
             bar.reset()
             bar.set_description(f"epoch {progress.epoch + 1}")

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.objectives import elbo, importance_weighted_bound
 
@@ -34,13 +33,6 @@ def check_shape(model_shape: tuple[int, int, int], images: ImageSet) -> None:
 def _per_image(images: ImageSet, model: VariationalAutoencoder, value: Callable[[Tensor], Tensor]) -> torch.Tensor:
     with torch.no_grad():
         return torch.cat([value(x).cpu() for x in _batches(images, model.device)])
-
-
-def encode_images(model: VariationalAutoencoder, images: ImageSet) -> DiagonalGaussian:
-    """The method's q of every image, mean and std (N, d) on the CPU."""
-    with torch.no_grad():
-        parts = [model.encoder(x) for x in _batches(images, model.device)]
-    return DiagonalGaussian(torch.cat([q.mean for q in parts]).cpu(), torch.cat([q.std for q in parts]).cpu())
 
 
 def evaluate_elbo(model: VariationalAutoencoder, images: ImageSet, *, seed: int, samples: int = 1) -> dict[str, Tensor]:

@@ -19,7 +19,6 @@ from gpvae_core.checkpoints import (
 from gpvae_core.data import Dataset, ImageSet, as_pixels
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, generator_on
-from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.inference import GaussianEncoder, GPEncoder
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
@@ -37,9 +36,9 @@ class TrainingConfig:
     feature networks, ``decoder_lr_scale`` that of decoder and likelihood; 0 freezes them. ``base_weight`` times the
     ELBO of the base encoder joins the objective. ``encoder_noise`` is the standard deviation, in pixels, of noise on
     what the encoder sees in training (not on what is reconstructed): the amortised inference regularisation of Shu et
-    al. (2018), against the gap between training and test images. ``cross_fit``: into how many parts the training
-    images are divided for out-of-fold base encoders of ``cross_fit_epochs`` (see ``crossfit``); 0: none. ``patience``
-    epochs without a better validation ELBO end the run; ``initial`` names the checkpoint it started from.
+    al. (2018), against the gap between training and test images. ``held_out``: train on images
+    that ``initial``, the checkpoint it starts from, was not trained on (see ``Dataset.held_out``). ``patience`` epochs
+    without a better validation ELBO end the run.
     """
 
     dataset: str
@@ -52,8 +51,7 @@ class TrainingConfig:
     decoder_lr_scale: float = 1.0
     base_weight: float = 0.0
     encoder_noise: float = 0.0
-    cross_fit: int = 0
-    cross_fit_epochs: int = 20
+    held_out: bool = False
     patience: int = 20
     initial: str | None = None
 
@@ -116,15 +114,13 @@ def fit(
     dataset: Dataset,
     folder: Path,
     *,
-    bases: DiagonalGaussian | None = None,
     resume: bool = False,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Iterator[Progress]:
     """Train ``model`` and keep in ``folder`` the weights of the best epoch on validation, and the last state.
 
     Every epoch's permutation, pixel draws and latent noise come from (seed, epoch) alone, so that a run that was
-    killed and resumed ends with the same weights as one that was not. ``bases`` (N, d) replaces what the base encoder
-    says of each training image (see ``crossfit``). ``on_step(epoch, images, objective)`` is
+    killed and resumed ends with the same weights as one that was not. ``on_step(epoch, images, objective)`` is
     called after each step. Raises InputError on a non-finite objective, naming the step and the part.
     """
     check_shape(model_config.image_shape, dataset.train)
@@ -134,7 +130,7 @@ def fit(
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
         state.epoch += 1
-        parts = _epoch(model, config, optimizer, images, dataset.dynamic, state.epoch, bases, on_step)
+        parts = _epoch(model, config, optimizer, images, dataset.dynamic, state.epoch, on_step)
         speed = len(images) / (time.perf_counter() - started)
         validation = {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
         if validation["elbo"] > state.best_elbo:
@@ -186,7 +182,6 @@ def _epoch(
     images: Tensor,
     dynamic: bool,
     epoch: int,
-    bases: DiagonalGaussian | None,
     on_step: Callable[[int, int, float], None] | None,
 ) -> dict[str, float]:
     """One pass over the training images; the mean of each part of the objective."""
@@ -201,7 +196,7 @@ def _epoch(
         if dynamic:
             x = torch.bernoulli(x, generator=generator)
         seen = x + config.encoder_noise * torch.randn(x.shape, generator=generator, device=x.device)
-        batch = Batch(x, seen, len(images), None if bases is None else bases[rows])
+        batch = Batch(x, seen, len(images))
         objective = model.encoder.objective(batch, model.generative, generator=generator)
         if config.base_weight:
             base = elbo(model.generative, x, model.encoder.base(seen), generator=generator).mean()

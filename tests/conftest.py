@@ -12,6 +12,12 @@ from gpvae_core.data import Dataset, ImageSet, load_dataset
 from gpvae_core.posterior import PosteriorEngine
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers share the cores: torch would otherwise start a thread for every core in each of them."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with mnist.npz; the test is skipped, saying so, where there is none."""

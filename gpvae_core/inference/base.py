@@ -28,14 +28,12 @@ class Objective:
 class Batch:
     """Images x (B, C, H, W) out of a data set of ``size`` images.
 
-    ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser. ``base``: what to take for
-    the base encoder's q(z|x) instead of its own, constants (B, d); see ``crossfit``.
+    ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser.
     """
 
     x: Tensor
     seen: Tensor
     size: int
-    base: DiagonalGaussian | None = None
 
 
 @dataclass(frozen=True)

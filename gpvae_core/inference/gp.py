@@ -120,12 +120,12 @@ class GPEncoder(Encoder):
             psi = (self.amplitude * normalize(psi[0]), self.amplitude * normalize(psi[1]))
         return *psi, self.base_encoder.of(own).base
 
-    def correction(self, x: Tensor, base: DiagonalGaussian | None = None) -> Correction:
-        """What the GP adds to ``base``, or else to the base encoder's own q."""
-        psi_mean, psi_std, own = self.features(x)
+    def correction(self, x: Tensor) -> Correction:
+        """The base encoder's q, and what the GP adds to it."""
+        psi_mean, psi_std, base = self.features(x)
         mean_f, var_f = self.weights_mean.project(psi_mean)
         mean_h, var_h = self.weights_std.project(psi_std)
-        return Correction(base or own, mean_f, var_f, mean_h, var_h)
+        return Correction(base, mean_f, var_f, mean_h, var_h)
 
     def encode(self, x: Tensor) -> Encoding:
         correction = self.correction(x)
@@ -137,7 +137,7 @@ class GPEncoder(Encoder):
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         """The GP objective (14). Not the ELBO of the marginalised encoder: that one is larger."""
-        correction = self.correction(batch.seen, batch.base)
+        correction = self.correction(batch.seen)
         z = correction.marginal().rsample(generator=generator)
         return Objective(
             {
