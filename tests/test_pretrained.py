@@ -3,14 +3,19 @@
 from hashlib import sha256
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+import torch
+from scipy.stats import spearmanr
 
 from gpvae_core.checkpoints import load_checkpoint, read_json
-from gpvae_core.data import load_dataset
+from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.evaluation import evaluate_elbo
 from gpvae_core.paths import MANIFEST, PRETRAINED, WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
+from gpvae_core.scores import score_images
+from gpvae_core.stored import NAME, stored_columns
 
 ENTRIES = read_json(MANIFEST)
 
@@ -65,3 +70,38 @@ def test_uncertainty_is_alive(shipped):
     share = (correction.var_f / correction.marginal().std ** 2).mean()
     assert share >= 1e-3
     assert np.unique(correction.variance().sum(-1).numpy()).size > 300
+
+
+# --- what the Gaussian process and the learned scores are good for ----------------------------------------------
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_gaussian_process_is_alive_and_the_base_encoder_stands_by_itself(name):
+    """Exact gaps of the whole test set: without Lambda (the base encoder) the mean KL is higher, beyond chance."""
+    stored = pyarrow.parquet.read_table(PRETRAINED / name / NAME)
+    base, marginal = (stored[f"kl_{q}"].to_numpy().astype(np.float64) for q in ("base", "marginal"))
+    gain = base - marginal
+    assert gain.mean() > 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+    assert np.median(base) <= 2 * np.median(marginal)
+
+
+def test_the_stored_scores_are_those_of_the_weights(shipped):
+    _, checkpoint, data = shipped
+    stored = stored_columns(checkpoint, data.name, len(data.test))
+    for name, values in score_images(checkpoint.model, ImageSet(data.test.images[:40])).items():
+        np.testing.assert_allclose(stored[name][:40], values, rtol=1e-3, err_msg=name)
+
+
+def test_the_uncertainty_is_no_rounding_error(shipped):
+    _, checkpoint, data = shipped
+    with torch.no_grad():
+        correction = checkpoint.model.encoder.correction(data.test.pixels(slice(0, 300)))
+    assert float((correction.var_f / correction.marginal().std ** 2).mean()) >= 1e-3
+
+
+@pytest.mark.parametrize(("score", "rho", "error"), [("predicted_gap", 0.6, 0.5), ("corrected_gap", 0.85, 0.3)])
+def test_learned_scores_tell_hard_images_from_easy_ones(score, rho, error):
+    stored = pyarrow.parquet.read_table(PRETRAINED / "mnist-2d" / NAME)
+    predicted, exact = (stored[key].to_numpy().astype(np.float64) for key in (score, "kl_marginal"))
+    assert spearmanr(predicted, exact)[0] >= rho
+    assert np.abs(np.log10(predicted / exact)).mean() <= error
