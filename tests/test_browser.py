@@ -19,6 +19,8 @@ from tests.browser import find_chromium
 from tests.server import serving
 
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+PATIENCE = 60_000  # ms: other tests share the cores
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def visit(browser, server):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE)
         own = (base, "data:", "blob:", "ws://127")
         page.on("request", lambda request: request.url.startswith(own) or strayed.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
