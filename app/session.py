@@ -58,5 +58,7 @@ def bound(name: str, **resets: Any) -> dict[str, Any]:
 def controlled(name: str, value: Any, changed: Callable[[Any], object]) -> dict[str, Any]:
     """Arguments of a widget that holds ``value`` now and tells ``changed`` what the user makes of it."""
     key = f"in-{name}"
-    st.session_state[key] = value
+    if key not in st.session_state or st.session_state[key] != value:
+        # only then: a value that is set is sent, and would undo what the user has done since this run began
+        st.session_state[key] = value
     return {"key": key, "on_change": lambda: changed(st.session_state[key])}
