@@ -3,6 +3,9 @@
 Fitted to exact gaps of images that neither encoder nor decoder was trained on.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
@@ -49,36 +52,55 @@ class GapHeads(nn.Module):
         self.decode = GapHead(decode_features)
 
 
-def predicted_gap(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+@dataclass(frozen=True)
+class Look:
+    """Images x (B, C, H, W) under a model, with their encoding: what a score may use. What takes a decode is kept."""
+
+    model: VariationalAutoencoder
+    x: Tensor
+    encoding: Encoding
+
+    @cached_property
+    def near(self) -> Laplace:
+        """Laplace's Gaussian at q's mean."""
+        return laplace(self.model.generative, self.x, self.encoding.marginal)
+
+    @cached_property
+    def variance(self) -> Tensor:
+        """q's variance in the precision of ``near``, (B, d)."""
+        return (self.encoding.marginal.std**2).to(self.near.slope)
+
+    @cached_property
+    def laplace_gap(self) -> Tensor:
+        """KL(q || Laplace's Gaussian), (B,), in nats."""
+        return self.near.gap(self.variance)
+
+
+def predicted_gap(look: Look) -> Tensor:
     """KL(q || p(z|x)) in nats, (B,), from what the encoder computes anyway. Raises InputError without heads."""
-    gap: Tensor = _heads(model).encoder(encoder_features(model, x, encoding))
+    gap: Tensor = _heads(look.model).encoder(encoder_features(look))
     return gap
 
 
-def corrected_gap(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+def corrected_gap(look: Look) -> Tensor:
     """KL(q || p(z|x)) in nats, (B,): the Laplace gap times a learned factor. Raises InputError without heads."""
-    near, variance = _laplace_of(model, x, encoding)
-    gap: Tensor = near.gap(variance).to(x) * _heads(model).decode(decode_features(near, variance, x, encoding))
+    gap: Tensor = look.laplace_gap.to(look.x) * _heads(look.model).decode(decode_features(look))
     return gap
 
 
-def encoder_features(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+def encoder_features(look: Look) -> Tensor:
     """The trunk's features, q's mean and log std, (B, p + 2d)."""
-    q = encoding.marginal
-    return torch.cat([model.encoder.trunk_features(x), q.mean.to(x), torch.log(q.std).to(x)], -1)
+    x, q = look.x, look.encoding.marginal
+    return torch.cat([look.model.encoder.trunk_features(x), q.mean.to(x), torch.log(q.std).to(x)], -1)
 
 
-def decode_features(near: Laplace, variance: Tensor, x: Tensor, encoding: Encoding) -> Tensor:
+def decode_features(look: Look) -> Tensor:
     """Logarithms of the Laplace gap and its parts, of the reconstruction error and q's std; q's mean. (B, 4 + 2d)."""
-    numbers = [near.gap(variance), near.pull(), ((x.flatten(1) - near.means) ** 2).sum(1)]
-    volume = torch.linalg.slogdet(near.precision).logabsdet + torch.log(variance).sum(-1)
+    x, near, log_variance = look.x, look.near, torch.log(look.variance)
+    numbers = [look.laplace_gap, near.pull(), ((x.flatten(1) - near.means) ** 2).sum(1)]
+    volume = torch.linalg.slogdet(near.precision).logabsdet + log_variance.sum(-1)
     logs = torch.stack([*(torch.log(n.to(x).clamp_min(1e-12)) for n in numbers), volume.to(x)], -1)
-    return torch.cat([logs, torch.log(variance).to(x) / 2, encoding.marginal.mean.to(x)], -1)
-
-
-def _laplace_of(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> tuple[Laplace, Tensor]:
-    near = laplace(model.generative, x, encoding.marginal)
-    return near, (encoding.marginal.std**2).to(near.slope)
+    return torch.cat([logs, log_variance.to(x) / 2, look.encoding.marginal.mean.to(x)], -1)
 
 
 def _heads(model: VariationalAutoencoder) -> GapHeads:
@@ -103,14 +125,13 @@ def fit_heads(model: VariationalAutoencoder, x: Tensor, encoding: Encoding, kl: 
         raise InputError(
             "a KL that is not positive cannot be fitted in logarithms; compute the gaps to a finer tolerance"
         )
-    log_kl = torch.log(kl).to(x)
-    near, variance = _laplace_of(model, x, encoding)
-    of_encoder, of_decode = encoder_features(model, x, encoding), decode_features(near, variance, x, encoding)
+    log_kl, look = torch.log(kl).to(x), Look(model, x, encoding)
+    of_encoder, of_decode = encoder_features(look), decode_features(look)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = GapHeads(of_encoder.shape[1], of_decode.shape[1])
         _fit(heads.encoder, of_encoder, log_kl)
-        _fit(heads.decode, of_decode, log_kl - torch.log(near.gap(variance)).to(x))
+        _fit(heads.decode, of_decode, log_kl - torch.log(look.laplace_gap).to(x))
     return heads.requires_grad_(False).eval()
 
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
-from gpvae_core.gap_heads import corrected_gap, predicted_gap
+from gpvae_core.gap_heads import Look, corrected_gap, predicted_gap
 from gpvae_core.gaussian import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.inference.base import Encoding
-from gpvae_core.laplace import laplace
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior.divergences import hermite
 from gpvae_core.report import encode
@@ -33,7 +32,7 @@ class Score:
     label: str
     unit: str
     meaning: str
-    value: Callable[[VariationalAutoencoder, Tensor, Encoding], Tensor]
+    value: Callable[[Look], Tensor]
     needs_gp: bool = False
     planar: bool = False
     needs_heads: bool = False
@@ -47,35 +46,38 @@ def _gp_variance(encoding: Encoding) -> Tensor:
     return encoding.gp_variance
 
 
-def _uncertainty(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+def _uncertainty(look: Look) -> Tensor:
     """U(x) = sum_j V(f_j) + V(h_j)."""
-    return _gp_variance(encoding).sum(-1)
+    return _gp_variance(look.encoding).sum(-1)
 
 
-def _relative_uncertainty(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+def _relative_uncertainty(look: Look) -> Tensor:
     """sum_j (V(f_j) + V(h_j)) / v_j."""
-    return (_gp_variance(encoding) / encoding.marginal.std**2).sum(-1)
+    return (_gp_variance(look.encoding) / look.encoding.marginal.std**2).sum(-1)
 
 
-def _log_width(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+def _log_width(look: Look) -> Tensor:
     """log det Diag(v) = 2 sum_j log s_j."""
-    return 2 * torch.log(encoding.marginal.std).sum(-1)
+    return 2 * torch.log(look.encoding.marginal.std).sum(-1)
 
 
-def _reconstruction_error(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
+def _reconstruction_error(look: Look) -> Tensor:
     """|x - g(m)|^2, summed over the pixels."""
-    mean = model.generative.decode(encoding.marginal.mean.to(x))
-    return ((x - mean) ** 2).flatten(1).sum(1)
+    mean = look.model.generative.decode(look.encoding.marginal.mean.to(look.x))
+    return ((look.x - mean) ** 2).flatten(1).sum(1)
 
 
-def _residual(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
-    if model.generative.latent_dim != 2:
+def _residual(look: Look) -> Tensor:
+    dim = look.model.generative.latent_dim
+    if dim != 2:
         raise InputError(
             f"the residual is taken on a rule for two latent dimensions, but this model has "
-            f"{model.generative.latent_dim}; call natural_gradient_residual with draws of your own"
+            f"{dim}; call natural_gradient_residual with draws of your own"
         )
     nodes, weights = hermite(RESIDUAL_ORDER)
-    return natural_gradient_residual(model, x, encoding.marginal, torch.tensor(nodes), torch.tensor(weights))
+    return natural_gradient_residual(
+        look.model, look.x, look.encoding.marginal, torch.tensor(nodes), torch.tensor(weights)
+    )
 
 
 def natural_gradient_residual(
@@ -100,9 +102,8 @@ def natural_gradient_residual(
     return (std**2 * by_mean**2 / 2 + by_log_std**2 / 4).sum(-1).double()
 
 
-def _laplace_gap(model: VariationalAutoencoder, x: Tensor, encoding: Encoding) -> Tensor:
-    near = laplace(model.generative, x, encoding.marginal)
-    return near.gap((encoding.marginal.std**2).to(near.slope))
+def _laplace_gap(look: Look) -> Tensor:
+    return look.laplace_gap
 
 
 SCORES: dict[str, Score] = {
@@ -188,5 +189,5 @@ def score_encoded(
     model: VariationalAutoencoder, x: Tensor, encoding: Encoding, names: Sequence[str] | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """``score_images`` of x (B, C, H, W) whose encoding is there already."""
-    x = x.to(model.device)
-    return {n: SCORES[n].value(model, x, encoding).double().cpu().numpy() for n in names or _available(model, encoding)}
+    look = Look(model, x.to(model.device), encoding)
+    return {n: SCORES[n].value(look).double().cpu().numpy() for n in names or _available(model, encoding)}
