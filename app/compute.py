@@ -92,7 +92,7 @@ def compute_views(
     images: Sequence[Array],
     truths: Sequence[tuple[float, float] | None],
 ) -> list[View]:
-    """``compute_view`` of several images at once: they share decodes, and cost about half as much each."""
+    """``compute_view`` of several images at once: they share batches of decodes."""
     x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
     encoding = encode(checkpoint.model, x)
     scores = score_encoded(checkpoint.model, x, encoding)
@@ -157,7 +157,7 @@ def _view(
         zoom_second=frame.second,
         zoom_log_density=exact.log_density(frame.first, frame.second),
         levels=exact.hdr_levels(MASSES),
-        tiles=_grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
+        tiles=grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
         pictures=dict(zip(frame.places, decoded[count:], strict=True)),
         path=_path(judged.fit),
     )
@@ -199,14 +199,15 @@ def decode(checkpoint: Checkpoint, z: Array) -> Array:
     return pixels
 
 
-def _grey(pixels: Array) -> NDArray[np.uint8]:
-    return np.rint(255 * pixels).astype(np.uint8)
+def grey(pixels: Array) -> NDArray[np.uint8]:
+    """Pixels, cut to [0, 1], as bytes."""
+    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
 
 
 def box_atlas(checkpoint: Checkpoint, half: float) -> dict[str, Any]:
     """The box [-half, half]^2 decoded on BOX_ATLAS_NODES points a side, as one WebP picture in base64."""
     n, axis = BOX_ATLAS_NODES, np.linspace(-half, half, BOX_ATLAS_NODES)
-    tiles = _grey(decode(checkpoint, grid_points(axis, axis)))
+    tiles = grey(decode(checkpoint, grid_points(axis, axis)))
     height, width = tiles.shape[1:]
     picture = tiles.reshape(n, n, height, width).swapaxes(1, 2).reshape(n * height, n * width)
     buffer = io.BytesIO()

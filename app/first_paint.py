@@ -11,12 +11,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import components, theme
-from gpvae_core.paths import PRETRAINED, WEIGHTS
+from gpvae_core.paths import PRETRAINED, WEIGHTS, user_cache
 
 MOST = 64  # pictures kept
 BARE = "first-query"
@@ -24,7 +23,7 @@ BARE = "first-query"
 
 def folder() -> Path:
     """Where the pictures are."""
-    return Path(platformdirs.user_cache_dir("gpvae")) / "first"
+    return user_cache() / "first"
 
 
 def wanted() -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import streamlit as st
 
 from app import compute
@@ -17,6 +16,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.images import SIDE
+from gpvae_core.paths import user_cache
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.scores import score_images
 from gpvae_core.stored import Columns, stored_columns
@@ -40,7 +40,7 @@ def data_dir() -> Path | None:
 
 def cache_dir() -> Path:
     """Where base grids are kept between starts."""
-    return Path(platformdirs.user_cache_dir("gpvae")) / "grids"
+    return user_cache() / "grids"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
 
-from app.compute import CENTRE, Array, View
+from app.compute import CENTRE, Array, View, grey
 from app.theme import MASSES
 
 BOX_NODES = 91
@@ -54,9 +54,9 @@ def plane_data(
         ],
         "truth": None if view.truth is None else view.truth.tolist(),
         "atlas": {"nodes": len(view.tiles), "tiles": packed(view.tiles)},
-        "pictures": [{"name": "x", "pixels": packed(_grey(view.pixels))}]
-        + [{"name": f"from the {n}", "pixels": packed(_grey(p))} for n, p in view.pictures.items() if n != CENTRE],
-        "centre": {"name": f"from the {CENTRE}", "pixels": packed(_grey(view.pictures[CENTRE]))},
+        "pictures": [{"name": "x", "pixels": packed(grey(view.pixels))}]
+        + [{"name": f"from the {n}", "pixels": packed(grey(p))} for n, p in view.pictures.items() if n != CENTRE],
+        "centre": {"name": f"from the {CENTRE}", "pixels": packed(grey(view.pictures[CENTRE]))},
         "path": [{"mean": m.tolist(), "std": s.tolist(), "elbo": elbo} for m, s, elbo in view.path],
         "alt": alt_texts(view, title),
     }
@@ -65,10 +65,6 @@ def plane_data(
 def packed(values: NDArray[Any]) -> str:
     """Base64 of an array's bytes."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
-
-
-def _grey(pixels: Array) -> NDArray[np.uint8]:
-    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
 
 
 def _nats_below(view: View) -> Array:

@@ -12,7 +12,6 @@ benchmarks/results/app.json.
 import argparse
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,8 +26,9 @@ from playwright.sync_api import Page, sync_playwright
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from benchmarks.common import RESULTS, hardware
-from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from benchmarks.common import command, hardware, store_part
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.data import load_dataset
 from tests.browser import find_chromium
 from tests.server import serving
 
@@ -170,12 +170,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
     dataset = load_checkpoint(arguments.checkpoint).training["dataset"]
-    images = arguments.images or {"mnist": 10_000, "digits": 359}[dataset]
+    images = arguments.images or len(load_dataset(dataset, arguments.data_dir).test)
     query = urlencode({"c": arguments.checkpoint, "from": "number", "i": 0, "data": dataset})
     environment = {"GPVAE_DATA_DIR": str(arguments.data_dir)} if arguments.data_dir else None
     with TemporaryDirectory() as folder, serving(Path(folder), environment) as server:
         result = {
-            "command": " ".join(["python -m benchmarks.app", *sys.argv[1:]]).replace(str(arguments.data_dir), "DIR"),
+            "command": command("app", arguments.data_dir),
             "hardware": hardware(),
             "one_user": asyncio.run(one_user(server.url, query, images)),
             "many_users": asyncio.run(many_users(server.url, query, images, arguments.users, arguments.seconds)),
@@ -183,9 +183,7 @@ def main() -> None:
         log = (Path(folder) / "app.log").read_text()
         result["tracebacks_in_log"] = log.count("Traceback")
     result["browser"] = in_browser(query, environment)
-    path = RESULTS / "app.json"
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    write_atomically(path, (json.dumps(stored | {arguments.checkpoint: result}, indent=2) + "\n").encode())
+    store_part("app.json", arguments.checkpoint, result)
     print(json.dumps(result, indent=2))
 
 

@@ -13,7 +13,6 @@ runs/claims-NAME.npz, for paired differences.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, hardware, store_result
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json
+from benchmarks.common import command, evenly, hardware, store_part
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.evaluation import evaluate_iwae
 from gpvae_core.gaussian import DiagonalGaussian
@@ -39,11 +38,6 @@ MIXTURES = 100  # images on which (11) is integrated
 SIMULATED = 5000
 MASSES = (0.5, 0.8, 0.95)
 Table = dict[str, np.ndarray]
-
-
-def spread(images: ImageSet, count: int) -> ImageSet:
-    """``count`` images evenly over the set."""
-    return images.take(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
 
 
 def gaps(checkpoint: Checkpoint, engine: PosteriorEngine, images: ImageSet) -> Table:
@@ -160,13 +154,16 @@ def measure(
     """Everything of one checkpoint."""
     training, engine = checkpoint.training, PosteriorEngine.of(checkpoint)
     data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
-    test = gaps(checkpoint, engine, spread(data.test, images))
+    test = gaps(checkpoint, engine, data.test.take(evenly(len(data.test), images)))
     record: dict[str, object] = {"method": checkpoint.config.method, "training": training, "digest": checkpoint.digest}
-    record |= {"test": summary(test), "train": summary(gaps(checkpoint, engine, spread(data.train, of_train)))}
+    record |= {
+        "test": summary(test),
+        "train": summary(gaps(checkpoint, engine, data.train.take(evenly(len(data.train), of_train)))),
+    }
     record["coverage"] = coverage(checkpoint)
     encoder = checkpoint.model.encoder
     if isinstance(encoder, GPEncoder):
-        x = spread(data.test, FITS).pixels()
+        x = data.test.pixels(evenly(len(data.test), FITS))
         with torch.no_grad():
             correction = encoder.double().correction(x.double())
         encoder.float()
@@ -187,14 +184,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--of-train", type=int, default=1000)
     arguments = parser.parse_args()
-    command = " ".join(["python -m benchmarks.claims", *sys.argv[1:]]).replace(str(arguments.data_dir), "DIR")
+    header = {"command": command("claims", arguments.data_dir), "hardware": hardware()}
     for name in arguments.checkpoints:
         checkpoint = load_checkpoint(name)
         record, test = measure(checkpoint, arguments.data_dir, arguments.images, arguments.of_train)
         np.savez(Path("runs") / f"claims-{checkpoint.name}.npz", **test)
-        path = RESULTS / "claims.json"
-        stored = read_json(path) if path.exists() else {}
-        store_result(path.name, stored | {checkpoint.name: {"command": command, "hardware": hardware(), **record}})
+        store_part("claims.json", checkpoint.name, header | record)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from gpvae_core.checkpoints import Checkpoint, write_atomically
+from gpvae_core.checkpoints import Checkpoint, read_json, write_atomically
 from gpvae_core.data import load_dataset
 
 RESULTS = Path(__file__).parent / "results"
@@ -18,14 +19,30 @@ def hardware() -> str:
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
 
 
+def evenly(total: int, count: int) -> np.ndarray:
+    """The numbers of ``count`` images spread evenly over ``total``; all of them where there are no more."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int)
+
+
 def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> tuple[np.ndarray, torch.Tensor]:
     """``count`` test images spread evenly over the whole test set: their numbers and pixels (count, C, H, W)."""
     training = checkpoint.training
     test = load_dataset(training["dataset"], data_dir, seed=int(training["seed"])).test
-    indices = np.linspace(0, len(test) - 1, count).round().astype(int)
+    indices = evenly(len(test), count)
     return indices, test.take(indices).pixels()
+
+
+def command(module: str, data_dir: Path | None) -> str:
+    """The command line as a reader can type it: the folder of the data sets is theirs."""
+    return " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]]).replace(str(data_dir), "DIR")
 
 
 def store_result(name: str, record: object) -> None:
     """Write benchmarks/results/NAME, JSON, whole or not at all."""
     write_atomically(RESULTS / name, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def store_part(name: str, key: str, record: object) -> None:
+    """Put ``record`` beside what results/NAME holds already."""
+    path = RESULTS / name
+    store_result(name, (read_json(path) if path.exists() else {}) | {key: record})

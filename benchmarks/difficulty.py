@@ -9,7 +9,6 @@ benchmarks/results/difficulty-NAME.json.
 """
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from benchmarks.common import hardware, store_result
+from benchmarks.common import command, evenly, hardware, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, load_dataset
@@ -49,7 +48,7 @@ def conditions(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> dic
     """The images of each condition, pixels in [0,1]."""
     training = checkpoint.training
     test = load_dataset(training["dataset"], data_dir, seed=int(training["seed"])).test
-    rows = np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int)
+    rows = evenly(len(test), count)
     pixels = test.take(rows).pixels()[:, 0].numpy()
     sets = {
         name: ImageSet(np.stack([change(image) for image in pixels])) if change else ImageSet(pixels)
@@ -57,7 +56,7 @@ def conditions(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> dic
     }
     if training["dataset"] == "mnist":
         other = load_dataset("omniglot", data_dir).test
-        sets["OMNIGLOT"] = other.take(np.linspace(0, len(other) - 1, count).round().astype(int))
+        sets["OMNIGLOT"] = other.take(evenly(len(other), count))
     return sets
 
 
@@ -140,9 +139,8 @@ def main() -> None:
     engine = PosteriorEngine.of(checkpoint)
     sets = conditions(checkpoint, arguments.data_dir, arguments.images)
     table = {name: measure(checkpoint, engine, images) for name, images in tqdm(sets.items())}
-    command = " ".join(["python -m benchmarks.difficulty", *sys.argv[1:]]).replace(str(arguments.data_dir), "DIR")
-    record = {"command": command, "hardware": hardware(), "digest": checkpoint.digest, "conditions": table}
-    store_result(f"difficulty-{checkpoint.name}.json", record)
+    header = {"command": command("difficulty", arguments.data_dir), "hardware": hardware()}
+    store_result(f"difficulty-{checkpoint.name}.json", header | {"digest": checkpoint.digest, "conditions": table})
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from scipy.optimize import minimize
 from scipy.stats import binom
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, hardware, test_images
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
+from benchmarks.common import RESULTS, hardware, store_part, test_images
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
@@ -323,12 +323,10 @@ def main() -> None:
     checkpoint = load_checkpoint(arguments.checkpoint)
     section, count = SECTIONS[arguments.section]
     figures = section(arguments.checkpoint, arguments.data_dir, arguments.images or count)
-    out = RESULTS / f"posterior-{checkpoint.name}.json"
-    report = json.loads(out.read_text()) if out.exists() else {}
     command = f"python -m benchmarks.posterior {arguments.section} {arguments.checkpoint}"
-    report[arguments.section] = {"command": command, "hardware": hardware(), "digest": checkpoint.digest, **figures}
-    write_atomically(out, (json.dumps(report, indent=2) + "\n").encode())
-    print(json.dumps(report[arguments.section], indent=2))
+    record = {"command": command, "hardware": hardware(), "digest": checkpoint.digest, **figures}
+    store_part(f"posterior-{checkpoint.name}.json", arguments.section, record)
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

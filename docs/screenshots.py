@@ -1,18 +1,14 @@
-"""Renew the screenshots of this folder, digits only: python docs/screenshots.py [--out DIR] [NAME=ADDRESS ...]."""
+"""Renew the screenshots of this folder, digits only: python -m docs.screenshots [--out DIR] [NAME=ADDRESS ...]."""
 
 import argparse
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from tests.browser import find_chromium  # noqa: E402
-from tests.server import serving  # noqa: E402
+from tests.browser import SIZES, find_chromium
+from tests.server import serving
 
-SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 SHOTS = {
     "explore": "?from=number&i=150&data=digits",
     "simulate": "?from=simulate&seed=7&data=digits",
@@ -23,7 +19,7 @@ SHOTS = {
 def main() -> None:
     """Each address in Chromium at both sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--scheme", default="light")
     parser.add_argument("--whole", action="store_true", help="the whole page, not one screen of it")
     parser.add_argument("shots", nargs="*", help="NAME=ADDRESS of others")

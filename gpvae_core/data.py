@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from zipfile import BadZipFile
 
 import numpy as np
-import platformdirs
 import pooch
 import requests
 import torch
@@ -22,6 +21,7 @@ from PIL import Image
 from gpvae_core.checkpoints import load_checkpoint, write_atomically
 from gpvae_core.errors import InputError
 from gpvae_core.images import FORMATS, SIDE, read_image, to_model_input
+from gpvae_core.paths import user_cache
 from gpvae_core.torchvision_compat import torchvision_datasets
 
 HELD_OUT = 0.1  # of the training set, for validation
@@ -81,11 +81,6 @@ def as_pixels(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255 if images.dtype == torch.uint8 else images).unsqueeze(1)
 
 
-def default_data_dir() -> Path:
-    """Where downloads are kept unless told otherwise: the user's cache folder."""
-    return Path(platformdirs.user_cache_dir("gpvae"))
-
-
 def load_dataset(spec: str, data_dir: Path | None = None, *, seed: int = 0, timeout: float = 30.0) -> Dataset:
     """A data set by name: one of DATASETS, or 'folder:PATH', or 'simulated:CHECKPOINT'.
 
@@ -93,7 +88,7 @@ def load_dataset(spec: str, data_dir: Path | None = None, *, seed: int = 0, time
     ``timeout`` in seconds, for each network connection. Raises InputError with the cure.
     """
     name, _, argument = spec.partition(":")
-    data_dir = data_dir or default_data_dir()
+    data_dir = data_dir or user_cache()
     if spec in DATASETS:
         train, test = DATASETS[spec](data_dir, seed, timeout)
     elif name in _BY_ARGUMENT and argument:

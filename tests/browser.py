@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -15,10 +15,9 @@ from playwright.sync_api import expect, sync_playwright
 from app.compute import decode
 from app.theme import MASSES
 from gpvae_core.report import posterior_report
-from tests.browser import find_chromium
+from tests.browser import SIZES, find_chromium
 from tests.server import serving
 
-SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 PATIENCE = 60_000  # ms: other tests share the cores
 expect.set_options(timeout=PATIENCE)
 

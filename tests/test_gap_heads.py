@@ -26,7 +26,9 @@ from tests.decoders import STD, Linear
 
 def test_for_a_linear_decoder_the_laplace_gap_is_the_exact_kl(generator):
     x = torch.rand(4, 1, 8, 8, generator=generator).double()
-    q = DiagonalGaussian(0.3 * torch.randn(4, 2, generator=generator).double(), 0.1 + torch.rand(4, 2).double())
+    q = DiagonalGaussian(
+        0.3 * torch.randn(4, 2, generator=generator).double(), 0.1 + torch.rand(4, 2, generator=generator).double()
+    )
     decoder = Linear()
     near = laplace(GenerativeModel(decoder, GaussianLikelihood(STD).double()), x, q)
     for k, gap in enumerate(near.gap(q.std**2)):
