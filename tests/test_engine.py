@@ -1,5 +1,7 @@
 """The engine beyond one image's evidence: batches, previews, samples, any q, best Gaussians, caches, calibration."""
 
+from math import log, log1p
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from gpvae_core.likelihoods import GaussianLikelihood
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.interpolation import at, filled
+from gpvae_core.posterior.lattice import resolved
+from gpvae_core.posterior.modes import Mode
 from gpvae_core.report import encode
 from tests import reference
 from tests.decoders import FOLDED, STD, Features, Linear
@@ -234,6 +238,34 @@ def test_no_other_search_finds_a_better_diagonal_gaussian(target):
     assert fit.elbo.value >= best - 1e-4
 
 
+# --- how fine a lattice has to be -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.99, 1e-2, 1e-4])
+def test_a_lattice_may_pass_over_a_mode_where_that_errs_by_a_tenth_of_the_tolerance(share, generator):
+    """Against the sum itself: a Gaussian with ``share`` of the mass, on square lattices at any offset."""
+    tolerance, widest = 1e-3, 0.0
+    modes = [Mode(np.zeros(2), log(share), np.eye(2)), Mode(np.full(2, 50.0), log1p(-share), np.eye(2))]
+    for spacing in np.arange(0.5, 6, 0.1):
+        node = spacing * (np.arange(-40, 41) + torch.rand(200, 1, generator=generator).double().numpy())
+        sums = (spacing * np.exp(-0.5 * node**2) / np.sqrt(2 * np.pi)).sum(1)  # of one axis
+        error = share * np.abs(np.outer(sums, sums) - 1).max()
+        if resolved(modes, spacing * np.eye(2), tolerance)[0]:
+            widest = spacing
+            assert error <= 0.15 * tolerance  # higher harmonics add to the tenth
+    assert widest >= 1.2  # and it does let lattices pass
+
+
+def test_a_broad_posterior_is_read_off_the_grid(digits, digits_2d):
+    model = GenerativeModel(digits_2d.model.generative.decoder, GaussianLikelihood(1.0))
+    engine, x = PosteriorEngine(model), digits.test.pixels(slice(0, 8))
+    for result in engine.posteriors(x):
+        assert result.evaluations < 0.3 * len(result.points)  # decodes: those beyond the box
+    field = engine.grid.log_joint(engine.double_model, x.double())
+    exact = reference.log_joint_of(engine.double_model.decoder, reference.gaussian_pixel(1.0), x[:1].double().numpy())
+    np.testing.assert_allclose(field[0].ravel()[::50], exact(engine.grid.points[::50]), atol=5e-5, rtol=0)
+
+
 # --- the grid's cache -----------------------------------------------------------------------------------------
 
 
@@ -243,7 +275,7 @@ def test_the_base_grid_is_read_from_disk_the_second_time(digits, digits_2d, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(GenerativeModel, "decode", lambda *_: pytest.fail("the grid is on disk"))
         second = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
-    assert torch.equal(first.grid.eta, second.grid.eta) and torch.equal(first.grid.constant, second.grid.constant)
+    assert torch.equal(first.grid.eta, second.grid.eta) and np.array_equal(first.grid.constant, second.grid.constant)
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     again = PosteriorEngine(digits_2d.model.generative, digest="a", **options)

@@ -133,7 +133,7 @@ class PosteriorEngine:
         """Lattices where they do, adaptive cells where they do not."""
         tolerance, axis = 0.5 * self.tolerance, self.grid.axis
         ways = [broad(axis, field, modes, tolerance), cover(modes, tolerance), broad(axis, field, modes, tolerance)]
-        if not self._resolved(modes):
+        if not self._resolved(modes, tolerance):
             del ways[0]  # only a grid that is fine enough comes first: it costs no decode
         for way in ways:
             lattices = yield from way
@@ -193,14 +193,14 @@ class PosteriorEngine:
 
     def _preview_pieces(self, modes: list[Mode], field: Array) -> Task[list[Lattice]]:
         tolerance = 0.05
-        if self._resolved(modes):
+        if self._resolved(modes, tolerance):
             return [(yield from Lattice.on_grid(self.grid.axis, field, depth(tolerance), np.inf))]
         lattices = yield from cover(modes, tolerance)
         return lattices or [(yield from Lattice.around(modes[0], depth(tolerance)))]
 
-    def _resolved(self, modes: list[Mode]) -> bool:
+    def _resolved(self, modes: list[Mode], tolerance: float) -> bool:
         """Whether the base grid is fine enough as it is."""
-        return all(resolved(mode, self.grid.spacing * np.eye(2)) for mode in modes)
+        return bool(resolved(modes, self.grid.spacing * np.eye(2), tolerance).all())
 
 
 class Interpolated:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from math import log, pi
 from typing import Any
 
 import numpy as np
@@ -222,15 +223,19 @@ class Lattice:
         pairs = ((self, other), (other, self))
         return any(a.holds(b.points[b.values > b.values.max() - drop + 3]).any() for a, b in pairs)
 
-    def resolves(self, mode: Mode) -> bool:
-        """Whether the spacing is about that of a lattice of the mode's own, or less."""
-        return resolved(mode, self.basis)
 
+def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[np.bool_]:
+    """For each mode whether a lattice of this basis may pass over it, its share of the mass being what it is.
 
-def resolved(mode: Mode, basis: Array) -> bool:
-    """Whether the columns of ``basis`` measure at most 1.5 SPACING of the mode's standard deviations."""
-    side = np.linalg.eigvalsh(basis.T @ mode.precision @ basis)[-1]
-    return bool(side <= (1.5 * SPACING) ** 2)
+    On a Gaussian of standard deviation 1 the trapezoid rule of spacing h errs by 4 exp(-2 pi^2 / h^2) of its mass.
+    That, weighed by Laplace's shares, has to stay below a tenth of the tolerance. It is no error bound, only what a
+    refinement needs in order to see every mode that matters.
+    """
+    mass = np.array([mode.log_mass for mode in modes])
+    log_share = mass - np.logaddexp.reduce(mass)
+    side = np.linalg.eigvalsh(np.stack([basis.T @ mode.precision @ basis for mode in modes]))[:, -1]
+    seen: NDArray[np.bool_] = log_share + log(4) - 2 * pi**2 / side <= log(0.1 * tolerance)
+    return seen
 
 
 def depth(tolerance: float) -> float:
@@ -245,7 +250,7 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
     """
     drop = depth(tolerance)
     lattices: list[Lattice] = []
-    for mode in modes:
+    for number, mode in enumerate(modes):
         home = next((lattice for lattice in lattices if lattice.holds(mode.location[None])[0]), None)
         if home is None:
             fresh = yield from Lattice.around(mode, drop)
@@ -254,7 +259,7 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
                 lattices.append(fresh)
             else:
                 yield from home.include(mode, drop)
-        while not home.resolves(mode):
+        while not resolved(modes, home.basis, tolerance)[number]:
             if _too_many(lattices, home, MERGING_NODES):
                 return None
             yield from home.refine(drop)
@@ -269,7 +274,7 @@ def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) ->
     lattice = yield from Lattice.on_grid(axis, field, drop, 0.1 * tolerance)
     if not lattice.holds(np.stack([mode.location for mode in modes])).all():
         return None
-    while not all(lattice.resolves(mode) for mode in modes):
+    while not resolved(modes, lattice.basis, tolerance).all():
         if _too_many([lattice], lattice, NODES):
             return None
         yield from lattice.refine(drop)
