@@ -26,6 +26,7 @@ WINDOW = 7.0  # standard deviations around a mode that cells cover before growin
 CELL = WINDOW * 2 / 3  # side of the first cells, in standard deviations
 GRID_CELL = 4.0  # side of the first cells around active grid nodes, in grid spacings
 ACTIVE = 16.0  # a grid cell with less than e^-16 = 1e-7 of the mass is left alone
+TRIFLE = 0.01  # of the tolerance: what a mode may hold and be passed over
 ARITHMETIC_POINTS = 16
 
 
@@ -146,11 +147,12 @@ class PosteriorEngine:
         return [cells]
 
     def _misses(self, lattices: list[Lattice], modes: list[Mode], field: Array) -> bool:
-        """Whether a mode, or a grid maximum that may hold mass, lies in no lattice."""
-        if not np.any([lattice.holds(np.stack([m.location for m in modes])) for lattice in lattices], 0).all():
-            return True
+        """Whether a mode, or a grid maximum, that may hold more than a trifle of the tolerance lies in no lattice."""
         top = max(lattice.log_integral for lattice in lattices)
-        node = np.argwhere(field + 2 * log(self.grid.spacing) > top - ACTIVE)
+        matter = [m.location for m in modes if m.log_mass > top + log(TRIFLE * self.tolerance)]
+        if not np.any([lattice.holds(np.reshape(matter, (-1, 2))) for lattice in lattices], 0).all():
+            return True
+        node = np.argwhere(field + 2 * log(self.grid.spacing) > top - ACTIVE + log(max(self.tolerance, 1e-3) / 1e-3))
         for lattice in lattices:
             node = node[~lattice.holds(self.grid.axis[node])]
         around = np.pad(field, 1, constant_values=-np.inf)
