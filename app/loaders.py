@@ -66,11 +66,11 @@ def _batcher() -> Batcher[Request, View]:
 
 @st.cache_resource(show_spinner="Looking for the data set …", max_entries=8)
 def source(spec: str, seed: int) -> Source:
-    """Data set ``spec``, tried once per server; the offline digits where it cannot be had."""
+    """Data set ``spec``, tried once per server; the offline digits, binary as well, where it cannot be had."""
     try:
         return Source(load_dataset(spec, data_dir(), seed=seed, timeout=NETWORK_TIMEOUT))
     except InputError as error:
-        return Source(load_dataset("digits"), str(error))
+        return Source(load_dataset("binary-digits" if spec.startswith("binary-") else "digits"), str(error))
 
 
 @st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=6)

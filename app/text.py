@@ -34,6 +34,7 @@ SIMULATE = (
     "no data set is needed. Tap a plane to choose another z."
 )
 DIAL = "Clean on the left; what the model saw on the right. Everything below is of the changed image."
+BINARY = "each pixel made 0 or 1 by one draw (seed 0), its grey value the probability of 1"
 APART = (
     "The two masses lie too far apart for one zoomed window, or in different latent spaces: each has its own to start "
     "with. Zooming and dragging one moves the other."

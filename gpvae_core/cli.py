@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, save_heads, write_atomically
-from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
+from gpvae_core.data import DATASETS, Dataset, ImageSet, bernoulli_draw, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
 from gpvae_core.gap_heads import fit_heads
@@ -271,6 +271,9 @@ def posterior(
         images = ImageSet(pixels[None])
         check_shape(opened.config.image_shape, images)
         source: dict[str, Any] = {"image": str(image)}
+        if opened.config.likelihood == "bernoulli":
+            images = bernoulli_draw(images, 0)
+            source["pixels"] = "made 0 or 1 by one Bernoulli draw, seed 0"
     else:
         data = _data_of(opened, dataset, data_dir)
         images = data.split(split)

@@ -96,7 +96,7 @@ def load_dataset(spec: str, data_dir: Path | None = None, *, seed: int = 0, time
     else:
         names = ", ".join([*DATASETS, "folder:PATH", "simulated:CHECKPOINT"])
         raise InputError(f"data set '{spec}' is unknown; choose one of {names}")
-    return _hold_out(Dataset(spec, train, train, test, dynamic=spec == "binary-mnist"), seed)
+    return _hold_out(Dataset(spec, train, train, test, dynamic=spec in DYNAMIC), seed)
 
 
 def _hold_out(dataset: Dataset, seed: int) -> Dataset:
@@ -104,7 +104,7 @@ def _hold_out(dataset: Dataset, seed: int) -> Dataset:
     held = max(1, round(HELD_OUT * len(order)))
     validation = dataset.validation.take(np.sort(order[:held]))
     if dataset.dynamic:  # evaluated on a fixed draw
-        validation = _bernoulli_draw(validation, seed)
+        validation = bernoulli_draw(validation, seed)
     return replace(dataset, train=dataset.train.take(np.sort(order[held:])), validation=validation)
 
 
@@ -209,21 +209,21 @@ def _build_omniglot(raw: Path, timeout: float) -> dict[str, Images]:
 # --- derived, offline, simulated, and anybody's own -----------------------------------------------------------
 
 
-def _bernoulli_draw(part: ImageSet, seed: int) -> ImageSet:
-    """Pixels drawn once as Bernoulli(grey), 0 or 255: never a threshold."""
+def bernoulli_draw(part: ImageSet, seed: int) -> ImageSet:
+    """Pixels drawn once as Bernoulli(grey), 0 or 255: never a threshold. Pixels of 0 or 1 stay what they are."""
     rng = np.random.default_rng([seed, len(part)])
-    ink = rng.random(part.images.shape, dtype=np.float32) < part.images.astype(np.float32) / 255
+    ink = rng.random(part.images.shape, dtype=np.float32) < part.pixels()[:, 0].numpy()
     return replace(part, images=ink.astype(np.uint8) * np.uint8(255))
 
 
-def _binary_mnist(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
-    train, test = DATASETS["mnist"](data_dir, seed, timeout)
-    return train, _bernoulli_draw(test, 0)
+def _binary(name: str, *, fixed: bool = False) -> Callable[[Path, int, float], tuple[ImageSet, ImageSet]]:
+    """Data set ``name`` with binary pixels: the test set drawn once, the training set too if ``fixed``."""
 
+    def load(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
+        train, test = DATASETS[name](data_dir, seed, timeout)
+        return bernoulli_draw(train, 0) if fixed else train, bernoulli_draw(test, 0)
 
-def _binary_mnist_fixed(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
-    train, test = _binary_mnist(data_dir, seed, timeout)
-    return _bernoulli_draw(train, 0), test
+    return load
 
 
 def _digits(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
@@ -264,10 +264,12 @@ def _simulated(checkpoint: str, seed: int) -> tuple[ImageSet, ImageSet]:
 DATASETS: dict[str, Callable[[Path, int, float], tuple[ImageSet, ImageSet]]] = {
     "mnist": _archived("mnist", _build_mnist),
     "omniglot": _archived("omniglot", _build_omniglot),
-    "binary-mnist": _binary_mnist,
-    "binary-mnist-fixed": _binary_mnist_fixed,
+    "binary-mnist": _binary("mnist"),
+    "binary-mnist-fixed": _binary("mnist", fixed=True),
     "digits": _digits,
+    "binary-digits": _binary("digits"),
 }
+DYNAMIC = ("binary-mnist", "binary-digits")  # grey training images, their pixels drawn anew at each use
 _BY_ARGUMENT: dict[str, Callable[[str, int], tuple[ImageSet, ImageSet]]] = {
     "folder": _folder,
     "simulated": _simulated,

@@ -75,7 +75,7 @@ def columns_of(checkpoint: Checkpoint) -> Columns:
 
 def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
     """Which data and weights the page shows, and why the digits where MNIST is missing."""
-    method = {"gpvae": "GPVAE", "vae": "plain VAE"}[checkpoint.config.method]
+    method = "GPVAE" if checkpoint.config.method.startswith("gpvae") else "plain VAE"
     st.caption(
         f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}**, a {method} trained on "
         f"{checkpoint.training['dataset']} (weights {checkpoint.digest[:8]})."

@@ -13,7 +13,7 @@ from app.payload import plane_data
 from app.state import short, to_query
 from app.views import common
 from app.views.figures import downloads
-from app.views.sources import Subject, choose, test_subject, turn_dial, way_control
+from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint, pretrained_names
 from gpvae_core.stored import Columns
 
@@ -41,7 +41,7 @@ def _explore() -> None:
         where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
         subject = choose(way_control(), checkpoint, where, columns)
         if subject is not None:
-            subject = turn_dial(subject)
+            subject = admissible(checkpoint, turn_dial(subject))
             other = _compare_with(checkpoint, subject, where)
     with shown:
         if subject is not None:
@@ -187,7 +187,8 @@ def _compare_with(checkpoint: Checkpoint, subject: Subject, where: loaders.Sourc
         return checkpoint, test_subject(where, index)
     if kind == "checkpoint":
         bound = session.controlled("versus-name", rest, lambda name: session.update(versus=f"checkpoint:{name}"))
-        return loaders.checkpoint(st.selectbox("Which one", names, **bound)), subject
+        opened = loaders.checkpoint(st.selectbox("Which one", names, **bound))
+        return opened, admissible(opened, subject)
     return None
 
 

@@ -1,6 +1,6 @@
 """Where x comes from: one function for each way, each returning the image to show, or None while there is none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from app.state import LARGEST, WAYS, State, pack_image, short, unpack_image
 from app.views.common import choose_order, order_names
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.corruptions import AMOUNTS, Corruption
-from gpvae_core.data import ImageSet
+from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.errors import InputError
 from gpvae_core.images import FORMATS, read_image, to_model_input
 from gpvae_core.stored import Columns
 
 THUMBNAILS = 12
+MOST_PILLS = 12  # more classes than these are chosen from a list
 SHEET, GALLERY = "sheet", "gallery"
 
 
@@ -67,7 +68,8 @@ def _test_image(way: str, where: loaders.Source, columns: Columns) -> Subject:
 def test_subject(where: loaders.Source, index: int) -> Subject:
     """Test image ``index``."""
     test = where.data.test
-    label = "" if test.labels is None else f", a {int(test.labels[index])}"
+    number = None if test.labels is None else int(test.labels[index])
+    label = "" if number is None else f", a {number}" if number <= 9 else f", class {number}"
     name = f"test image {index}"
     return Subject(
         test.pixels(slice(index, index + 1))[0, 0].numpy(),
@@ -113,7 +115,11 @@ def _rows(test: ImageSet) -> Array:
     """Rows of the digit class asked for."""
     classes = _classes(test)
     # a class shows its own first image: the one before need not be of it
-    chosen = st.pills("Digit class", classes, required=True, wrap=True, **session.bound("digit", index=-1))
+    bound = session.bound("digit", index=-1)
+    if len(classes) > MOST_PILLS:
+        chosen = st.selectbox("Class", classes, **bound)
+    else:
+        chosen = st.pills("Digit class", classes, required=True, wrap=True, **bound)
     return np.arange(len(test)) if chosen == "all" else np.flatnonzero(_labels(test).astype(str) == chosen)
 
 
@@ -298,6 +304,16 @@ def turn_dial(subject: Subject) -> Subject:
     return Subject(
         pixels, f"{subject.name}, changed", f"{subject.sentence}, changed by the dial", subject.truth, subject.given
     )
+
+
+def admissible(checkpoint: Checkpoint, subject: Subject) -> Subject:
+    """The subject as the checkpoint's likelihood allows it: a Bernoulli one knows pixels of 0 and 1 only."""
+    if checkpoint.config.likelihood != "bernoulli":
+        return subject
+    drawn = bernoulli_draw(ImageSet(subject.pixels[None]), 0).pixels()[0, 0].numpy()
+    if np.array_equal(drawn, subject.pixels):
+        return subject
+    return replace(subject, pixels=drawn, sentence=f"{subject.sentence}, {text.BINARY}")
 
 
 def _set_amount(**amounts: Any) -> None:
