@@ -11,8 +11,10 @@ from app.compute import Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export
 from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
+from gpvae_core.cli import DATASET_HELP
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.errors import InputError
+from gpvae_core.evaluation import check_shape
 from gpvae_core.gap_table import gap_table
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.scores import SCORES, score_images
@@ -22,6 +24,7 @@ from gpvae_core.stored import stored_columns
 @click.command(context_settings={"show_default": True})
 @click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder that train wrote.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
+@click.option("--dataset", help=f"By default the one the checkpoint was trained on. {DATASET_HELP}")
 @click.option("--images", default=6, help="Images in Figure 1.")
 @click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score that orders Figure 1.")
 @click.option("--limit", type=click.IntRange(1), help="Choose among the first images only.")
@@ -30,14 +33,22 @@ from gpvae_core.stored import stored_columns
     "--data-dir", type=click.Path(file_okay=False, path_type=Path), envvar="GPVAE_DATA_DIR", help="Where data sets are."
 )
 def main(
-    checkpoint: str, out: Path, images: int, by: str, limit: int | None, formats: str, data_dir: Path | None
+    checkpoint: str,
+    out: Path,
+    dataset: str | None,
+    images: int,
+    by: str,
+    limit: int | None,
+    formats: str,
+    data_dir: Path | None,
 ) -> None:
     """Figures 1 and 2 of the paper on the test set of a checkpoint, images chosen by quantiles, never by hand."""
     try:
         kinds = _kinds(formats)
         opened = load_checkpoint(checkpoint)
         training = opened.training
-        data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
+        data = load_dataset(dataset or training["dataset"], data_dir, seed=int(training["seed"]))
+        check_shape(opened.config.image_shape, data.test)
         engine = PosteriorEngine.of(opened)
         test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
         columns = _columns(opened, engine, data.name, len(data.test), test)
