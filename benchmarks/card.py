@@ -1,0 +1,139 @@
+"""A checkpoint's card in Markdown, every figure of it computed from the files beside it."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.claims import coverage, mean
+from benchmarks.difficulty import partial, spearman
+from gpvae_core.checkpoints import Checkpoint, read_json
+from gpvae_core.data import Dataset
+from gpvae_core.inference import GPEncoder
+from gpvae_core.paths import CONFIG
+from gpvae_core.scores import SCORES
+from gpvae_core.stored import Columns, stored_columns
+from gpvae_core.training import TrainingConfig
+
+ALIVE = 1000  # images for V(f) / v
+CARD = """\
+# {name}
+
+GPVAE with two latent dimensions and {pixels}, trained on {train:,} images of `{dataset}`; {validation:,} more chose the
+epoch, number {best_epoch} of {epochs}. Weights `{digest}`; {sizes}. Licence: MIT, as the code; no image of
+the data set is in here.
+
+```sh
+{commands}
+```
+
+All {test:,} test images against their exact posteriors (`test.parquet`, from which and from the weights
+`python -m benchmarks.ship {name}` computes this card); nats; +- is 1.96 standard errors over images.
+
+{gaps}
+
+{facts}
+
+{scores}
+"""
+
+
+def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
+    """The whole card of a checkpoint that was trained into the folder ``out``."""
+    columns = stored_columns(checkpoint, data.name, len(data.test))
+    files = sorted(p for p in checkpoint.folder.iterdir() if p.suffix in (".safetensors", ".parquet"))
+    return CARD.format(
+        name=checkpoint.name,
+        pixels=_pixels(checkpoint),
+        dataset=data.name,
+        train=len(data.train),
+        validation=len(data.validation),
+        test=len(data.test),
+        best_epoch=checkpoint.training["best_epoch"],
+        epochs=checkpoint.training["epochs"],
+        digest=checkpoint.digest[:16],
+        sizes=", ".join(f"`{p.name}` {p.stat().st_size:,} bytes" for p in files),
+        commands="\n".join(commands(read_json(checkpoint.folder / CONFIG), out)),
+        gaps=_table(_gaps(checkpoint, columns)),
+        facts="\n".join(f"- {fact}" for fact in _facts(checkpoint, data, columns)),
+        scores=_table(_scores(columns)),
+    )
+
+
+def commands(record: Mapping[str, Any], out: str) -> list[str]:
+    """The command lines that trained a run, the one it started from first, as far as that is on this machine."""
+    model, training = record["model"], record["training"]
+    options = {"dataset": training["dataset"], "method": model["method"]} | {
+        f.name: training[f.name]
+        for f in fields(TrainingConfig)
+        if f.name in ("seed", "epochs") or training.get(f.name, f.default) != f.default
+    }
+    if not model["train_std"]:
+        options["s_x"] = model["std"]
+    initial = options.pop("initial", None)
+    if initial:
+        options["init"] = initial
+    words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}") for key, value in options.items()]
+    earlier = Path(initial or "") / CONFIG
+    before = commands(read_json(earlier), initial) if initial and earlier.exists() else []
+    return [*before, " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
+
+
+def _table(rows: list[list[str]]) -> str:
+    ruled = [rows[0], [":--", *["--:"] * (len(rows[0]) - 1)], *rows[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in ruled)
+
+
+def _pixels(checkpoint: Checkpoint) -> str:
+    if checkpoint.config.likelihood == "bernoulli":
+        return "Bernoulli pixels"
+    how = "trained" if checkpoint.config.train_std else "fixed"
+    return f"Gaussian pixels, s_x = {float(checkpoint.model.generative.likelihood.std):.4g} ({how})"
+
+
+def _gaps(checkpoint: Checkpoint, columns: Columns) -> list[list[str]]:
+    kls = [columns["kl_base"], columns["kl_marginal"]]
+    simulated: Any = coverage(checkpoint)
+    held = [" / ".join(f"{share:.1%}" for share in simulated[q].values()) for q in ("base", "marginal")]
+    return [
+        ["", "base encoder", "marginalised"],
+        ["KL(q, p(z given x)), median", *(f"{np.median(kl):.3f}" for kl in kls)],
+        ["mean", *("{:.2f} +- {:.2f}".format(*mean(kl)) for kl in kls)],
+        ["90 % quantile", *(f"{np.quantile(kl, 0.9):.2f}" for kl in kls)],
+        [f"q's 50 / 80 / 95 % regions hold the true z of {simulated['images']:,} simulated images", *held],
+    ]
+
+
+def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]:
+    gain, half = mean(columns["kl_base"] - columns["kl_marginal"])
+    worse = (columns["kl_base"] < columns["kl_marginal"]).mean()
+    negentropy = columns["negentropy"]
+    facts = [
+        f"Marginalising gains {gain:.4f} +- {half:.4f} nats on average and makes {worse:.1%} of the images worse.",
+        f"log p(x) is {columns['log_evidence'].mean():.2f} on average.",
+        f"Posteriors: negentropy {np.median(negentropy):.3f} in the median, {np.quantile(negentropy, 0.9):.3f} at the "
+        f"90 % quantile; {(columns['modes'] > 1).mean():.1%} have several modes; "
+        f"{(columns['mass_outside_box'] > 0.5).sum()} lie outside the box of +-4.5.",
+    ]
+    encoder = checkpoint.model.encoder
+    if isinstance(encoder, GPEncoder):
+        with torch.no_grad():
+            correction = encoder.correction(data.test.pixels(slice(0, ALIVE)))
+        share = float((correction.var_f / correction.marginal().std ** 2).mean())
+        facts.append(f"V(f) is {share:.2g} of q's variance, mean over both dimensions of the first {ALIVE:,} images.")
+    return facts
+
+
+def _scores(columns: Columns) -> list[list[str]]:
+    """Spearman's rho of each score with the exact KL and the negentropy, and the same given q's width."""
+    rows = [["Spearman's rho", "with KL", "given width", "with negentropy", "given width"]]
+    for name in (name for name in SCORES if name in columns):
+        row = [SCORES[name].label]
+        for target in ("kl_marginal", "negentropy"):
+            given = partial(columns[name], columns[target], columns["log_width"])
+            row += [f"{spearman(columns[name], columns[target]):+.2f}", "" if given is None else f"{given:+.2f}"]
+        rows.append(row)
+    return rows
