@@ -18,8 +18,11 @@ from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, pla
 from app.state import State, to_query
 from app.theme import MASSES
 from app.views.sources import simulate
+from gpvae_core.checkpoints import load_checkpoint, pretrained_names
 from gpvae_core.corruptions import Corruption
+from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.images import to_model_input
+from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
 from gpvae_core.scores import score_images
 from gpvae_core.stored import stored_columns
@@ -308,3 +311,25 @@ def test_the_last_picture_is_kept_for_the_next_start_but_nobodys_own(tmp_path, d
     assert records and all(
         r["plane"]["digest"] == digits_2d.digest and "image 5" in r["sentence"].lower() for r in records
     )
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", pretrained_names())
+def test_every_shipped_checkpoint_has_its_page(name):
+    page = opened(c=name)
+    assert not page.exception
+    assert not [e.value for e in page.error]
+    assert np.isfinite(shown(page)["exact log p(x)"])
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_bernoulli_model_is_shown_a_draw_of_a_grey_image_and_the_page_says_so():
+    checkpoint = load_checkpoint("binary-mnist-2d")
+    page = opened(**to_query(State(checkpoint="binary-mnist-2d", way="draw", strokes=drawing.encode(STROKES))))
+    assert not page.exception
+    assert any("one draw (seed 0)" in m.value for m in page.markdown)
+    grey = to_model_input(drawing.picture(STROKES), "it").astype(np.float32) / 255
+    drawn = bernoulli_draw(ImageSet(grey[None]), 0).pixels()[0, 0].numpy()
+    assert set(np.unique(drawn)) == {0, 1}
+    wanted = compute_view(checkpoint, PosteriorEngine(checkpoint.model.generative), drawn)
+    assert shown(page) == pytest.approx(numbers_of(wanted), abs=6e-4)

@@ -24,14 +24,17 @@ ENTRIES = read_json(MANIFEST)
 def shipped(request):
     name = request.param
     checkpoint = load_checkpoint(name)
-    folder = request.getfixturevalue("data_dir") if checkpoint.training["dataset"] == "mnist" else None
-    data = load_dataset(checkpoint.training["dataset"], folder, seed=checkpoint.training["seed"])
-    return ENTRIES[name], checkpoint, data
+    dataset = checkpoint.training["dataset"]
+    folder = None if dataset == "digits" else request.getfixturevalue("data_dir")
+    if dataset == "omniglot" and not (folder / "omniglot.npz").exists():
+        pytest.skip("needs OMNIGLOT: put omniglot.npz into GPVAE_DATA_DIR")
+    return ENTRIES[name], checkpoint, load_dataset(dataset, folder, seed=checkpoint.training["seed"])
 
 
 def test_manifest_and_folders_agree():
     assert {p.parent.name for p in PRETRAINED.glob(f"*/{WEIGHTS}")} == set(ENTRIES)
     for name, entry in ENTRIES.items():
+        assert entry["sha256"][:16] in (PRETRAINED / name / "README.md").read_text()  # the card is of these weights
         assert sha256((PRETRAINED / name / WEIGHTS).read_bytes()).hexdigest() == entry["sha256"]
     assert sum(p.stat().st_size for p in PRETRAINED.rglob("*") if p.is_file()) < 25e6
 
@@ -66,7 +69,8 @@ def test_mnist_2d_reaches_215_nats_and_its_base_stands_by_itself():
 def test_uncertainty_is_alive(shipped):
     """Mean V(f) over the posterior's variance, per latent dimension, at least 1e-3."""
     _, checkpoint, data = shipped
-    correction = checkpoint.model.encoder.correction(data.test.pixels(slice(0, 500)))
+    with torch.no_grad():
+        correction = checkpoint.model.encoder.correction(data.test.pixels(slice(0, 500)))
     share = (correction.var_f / correction.marginal().std ** 2).mean()
     assert share >= 1e-3
     assert np.unique(correction.variance().sum(-1).numpy()).size > 300
@@ -90,13 +94,6 @@ def test_the_stored_scores_are_those_of_the_weights(shipped):
     stored = stored_columns(checkpoint, data.name, len(data.test))
     for name, values in score_images(checkpoint.model, ImageSet(data.test.images[:40])).items():
         np.testing.assert_allclose(stored[name][:40], values, rtol=1e-3, err_msg=name)
-
-
-def test_the_uncertainty_is_no_rounding_error(shipped):
-    _, checkpoint, data = shipped
-    with torch.no_grad():
-        correction = checkpoint.model.encoder.correction(data.test.pixels(slice(0, 300)))
-    assert float((correction.var_f / correction.marginal().std ** 2).mean()) >= 1e-3
 
 
 @pytest.mark.parametrize(("score", "rho", "error"), [("predicted_gap", 0.6, 0.5), ("corrected_gap", 0.85, 0.3)])
