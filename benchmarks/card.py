@@ -1,4 +1,7 @@
-"""A checkpoint's card in Markdown, every figure of it computed from the files beside it."""
+"""A checkpoint's card in Markdown, every figure of it computed from the files beside it.
+
+python -m benchmarks.card   # README's table of all of them
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,10 +13,10 @@ import torch
 
 from benchmarks.claims import coverage, mean
 from benchmarks.difficulty import partial, spearman
-from gpvae_core.checkpoints import Checkpoint, read_json
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json
 from gpvae_core.data import Dataset
 from gpvae_core.inference import GPEncoder
-from gpvae_core.paths import CONFIG
+from gpvae_core.paths import CONFIG, MANIFEST
 from gpvae_core.scores import SCORES
 from gpvae_core.stored import Columns, stored_columns
 from gpvae_core.training import TrainingConfig
@@ -29,7 +32,7 @@ the data set is in here.
 ```sh
 {commands}
 ```
-
+{note}
 All {test:,} test images against their exact posteriors (`test.parquet`, from which and from the weights
 `python -m benchmarks.ship {name}` computes this card); nats; +- is 1.96 standard errors over images.
 
@@ -57,6 +60,7 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
         digest=checkpoint.digest[:16],
         sizes=", ".join(f"`{p.name}` {p.stat().st_size:,} bytes" for p in files),
         commands="\n".join(commands(read_json(checkpoint.folder / CONFIG), out)),
+        note=f"\n{checkpoint.training['note']}\n" if "note" in checkpoint.training else "",
         gaps=_table(_gaps(checkpoint, columns)),
         facts="\n".join(f"- {fact}" for fact in _facts(checkpoint, data, columns)),
         scores=_table(_scores(columns)),
@@ -80,6 +84,30 @@ def commands(record: Mapping[str, Any], out: str) -> list[str]:
     earlier = Path(initial or "") / CONFIG
     before = commands(read_json(earlier), initial) if initial and earlier.exists() else []
     return [*before, " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
+
+
+def zoo() -> str:
+    """One line for each shipped checkpoint, from the manifest and the test tables."""
+    rows = [["model", "pixels", "ELBO", "KL of base: median, mean", "gain by marginalising", "negentropy", "rho"]]
+    for name, entry in read_json(MANIFEST).items():
+        checkpoint = load_checkpoint(name)
+        columns = stored_columns(checkpoint, entry["dataset"], entry["test"]["images"])
+        base, marginal = columns["kl_base"], columns["kl_marginal"]
+        gain, half = mean(base - marginal)
+        best = max((s for s in SCORES if s in columns), key=lambda score: spearman(columns[score], marginal))
+        rows.append(
+            [
+                f"[`{name}`](pretrained/{name}/README.md)",
+                _pixels(checkpoint),
+                f"{entry['test']['elbo']:.2f}",
+                f"{np.median(base):.2f}, {base.mean():.2f}",
+                f"{gain:.4f} +- {half:.4f}",
+                f"{np.median(columns['negentropy']):.3f}, {np.quantile(columns['negentropy'], 0.9):.3f}",
+                f"{spearman(columns['uncertainty'], marginal):+.2f}; {SCORES[best].label} "
+                f"{spearman(columns[best], marginal):+.2f}",
+            ]
+        )
+    return _table(rows)
 
 
 def _table(rows: list[list[str]]) -> str:
@@ -121,9 +149,9 @@ def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]
     encoder = checkpoint.model.encoder
     if isinstance(encoder, GPEncoder):
         with torch.no_grad():
-            correction = encoder.correction(data.test.pixels(slice(0, ALIVE)))
+            correction = encoder.correction(x := data.test.pixels(slice(0, ALIVE)))
         share = float((correction.var_f / correction.marginal().std ** 2).mean())
-        facts.append(f"V(f) is {share:.2g} of q's variance, mean over both dimensions of the first {ALIVE:,} images.")
+        facts.append(f"V(f) is {share:.2g} of q's variance, mean over both dimensions of the first {len(x):,} images.")
     return facts
 
 
@@ -137,3 +165,7 @@ def _scores(columns: Columns) -> list[list[str]]:
             row += [f"{spearman(columns[name], columns[target]):+.2f}", "" if given is None else f"{given:+.2f}"]
         rows.append(row)
     return rows
+
+
+if __name__ == "__main__":
+    print(zoo())
