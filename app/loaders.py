@@ -82,7 +82,7 @@ def checkpoint(name: str) -> Checkpoint:
 @st.cache_resource(show_spinner="Decoding the base grid, once …", max_entries=4)
 def engine(name: str, digest: str) -> PosteriorEngine:
     """The exact-posterior engine of a checkpoint."""
-    return PosteriorEngine.of(checkpoint(name), cache=cache_dir())
+    return PosteriorEngine.of(checkpoint(name), tolerance=compute.TOLERANCE, cache=cache_dir())
 
 
 @st.cache_data(show_spinner=False, max_entries=6)

@@ -7,7 +7,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from app.compute import Array, View, box_atlas, compute_view
+from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export
 from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
@@ -49,7 +49,7 @@ def main(
         training = opened.training
         data = load_dataset(dataset or training["dataset"], data_dir, seed=int(training["seed"]))
         check_shape(opened.config.image_shape, data.test)
-        engine = PosteriorEngine.of(opened)
+        engine = PosteriorEngine.of(opened, tolerance=TOLERANCE)
         test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
         columns = _columns(opened, engine, data.name, len(data.test), test)
 

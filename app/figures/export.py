@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from app import components, meter, theme
+from app.compute import TOLERANCE
 from app.figures.sheet import Panel, Sheet
 from app.payload import plane_data
 
@@ -109,7 +110,7 @@ def _python(sheet: Sheet, atlas: Extra) -> bytes:
         "",
         f'checkpoint = load_checkpoint("{made["checkpoint"]}")  # weights {made["weights"][:8]}',
         f"images = {images}",
-        "engine = PosteriorEngine.of(checkpoint)",
+        f"engine = PosteriorEngine.of(checkpoint, tolerance={TOLERANCE})",
         "for x in images.split(1):",
         "    report = posterior_report(engine, checkpoint.model, x)",
         '    print(*(f"{name} {report[name]:.3f}" for name in ("log_evidence", "kl_base", "kl_marginal", "kl_best")))',
