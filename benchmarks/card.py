@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from app.figures.sheet import FIGURE_2_QUANTILES
 from benchmarks.claims import coverage, mean
 from benchmarks.difficulty import partial, spearman
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json
@@ -136,11 +137,12 @@ def _gaps(checkpoint: Checkpoint, columns: Columns) -> list[list[str]]:
 
 
 def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]:
-    gain, half = mean(columns["kl_base"] - columns["kl_marginal"])
-    worse = (columns["kl_base"] < columns["kl_marginal"]).mean()
-    negentropy = columns["negentropy"]
+    gains, negentropy = columns["kl_base"] - columns["kl_marginal"], columns["negentropy"]
+    low, middle, high = np.quantile(gains, FIGURE_2_QUANTILES)
     facts = [
-        f"Marginalising gains {gain:.4f} +- {half:.4f} nats on average and makes {worse:.1%} of the images worse.",
+        f"Marginalising gains {mean(gains)[0]:.4f} +- {mean(gains)[1]:.4f} nats on average and makes "
+        f"{(gains < 0).mean():.1%} of the images worse; Figure 2's quantiles of the gain: {low:+.4f}, {middle:+.4f}, "
+        f"{high:+.4f}.",
         f"log p(x) is {columns['log_evidence'].mean():.2f} on average.",
         f"Posteriors: negentropy {np.median(negentropy):.3f} in the median, {np.quantile(negentropy, 0.9):.3f} at the "
         f"90 % quantile; {(columns['modes'] > 1).mean():.1%} have several modes; "
@@ -148,6 +150,13 @@ def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]
     ]
     encoder = checkpoint.model.encoder
     if isinstance(encoder, GPEncoder):
+        thirds = np.array_split(np.argsort(columns["uncertainty"], kind="stable"), 3)
+        kl, width = (
+            [f"{np.median(columns[key][rows]):.3g}" for rows in thirds] for key in ("kl_marginal", "negentropy")
+        )
+        facts.append(
+            f"Figure 1, by thirds of ascending U(x): median KL {', '.join(kl)}; median negentropy {', '.join(width)}."
+        )
         with torch.no_grad():
             correction = encoder.correction(x := data.test.pixels(slice(0, ALIVE)))
         share = float((correction.var_f / correction.marginal().std ** 2).mean())

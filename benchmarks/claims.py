@@ -149,10 +149,10 @@ def coverage(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def measure(
-    checkpoint: Checkpoint, data_dir: Path | None, images: int, of_train: int
+    checkpoint: Checkpoint, data_dir: Path | None, images: int, of_train: int, tolerance: float
 ) -> tuple[dict[str, object], Table]:
     """Everything of one checkpoint."""
-    training, engine = checkpoint.training, PosteriorEngine.of(checkpoint)
+    training, engine = checkpoint.training, PosteriorEngine.of(checkpoint, tolerance=tolerance)
     data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
     test = gaps(checkpoint, engine, data.test.take(evenly(len(data.test), images)))
     record: dict[str, object] = {"method": checkpoint.config.method, "training": training, "digest": checkpoint.digest}
@@ -183,11 +183,14 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--of-train", type=int, default=1000)
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="of log p(x), in nats")
     arguments = parser.parse_args()
     header = {"command": command("claims", arguments.data_dir), "hardware": hardware()}
     for name in arguments.checkpoints:
         checkpoint = load_checkpoint(name)
-        record, test = measure(checkpoint, arguments.data_dir, arguments.images, arguments.of_train)
+        record, test = measure(
+            checkpoint, arguments.data_dir, arguments.images, arguments.of_train, arguments.tolerance
+        )
         np.savez(Path("runs") / f"claims-{checkpoint.name}.npz", **test)
         store_part("claims.json", checkpoint.name, header | record)
 
