@@ -158,7 +158,7 @@ def measure(
     record: dict[str, object] = {"method": checkpoint.config.method, "training": training, "digest": checkpoint.digest}
     record |= {
         "test": summary(test),
-        "train": summary(gaps(checkpoint, engine, data.train.take(evenly(len(data.train), of_train)))),
+        "train": summary(gaps(checkpoint, engine, data.split("train").take(evenly(len(data.train), of_train)))),
     }
     record["coverage"] = coverage(checkpoint)
     encoder = checkpoint.model.encoder

@@ -71,9 +71,9 @@ class Dataset:
         return replace(self, train=train, validation=validation)
 
     def split(self, name: str) -> ImageSet:
-        """'train', 'validation' or 'test'."""
+        """'train', 'validation' or 'test', as they are evaluated: pixels that training draws anew are drawn once."""
         images: ImageSet = getattr(self, name)
-        return images
+        return bernoulli_draw(images, 0) if self.dynamic and name == "train" else images
 
 
 def as_pixels(images: torch.Tensor) -> torch.Tensor:

@@ -60,6 +60,7 @@ def test_binary_mnist_is_a_draw_and_never_a_threshold(grey_mnist):
     data = load_dataset("binary-mnist", grey_mnist)
     assert data.dynamic
     assert set(np.unique(data.train.images)) == {77}  # drawn anew at each use
+    assert set(np.unique(data.split("train").images)) == {0, 255}
     for part in (data.test, data.validation):
         assert set(np.unique(part.images)) == {0, 255}
         assert abs(part.images.mean() / 255 - 77 / 255) < 4 * (0.25 / part.images.size) ** 0.5
