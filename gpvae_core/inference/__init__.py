@@ -14,7 +14,6 @@ METHODS: dict[str, Callable[[Callable[[], nn.Module], int, int], Encoder]] = {
     "vae-3": partial(GaussianEncoder, trunks=3),
     "gpvae": GPEncoder,
     "gpvae-shared": partial(GPEncoder, shared=True),
-    "gpvae-unit": partial(GPEncoder, amplitude=0.1),
 }
 
 __all__ = ["METHODS", "Encoder", "GPEncoder", "GaussianEncoder"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from gpvae_core.gaussian import DiagonalGaussian, kl_cholesky_to_prior
 from gpvae_core.generative import GenerativeModel
@@ -85,8 +84,7 @@ class Correction:
 class GPEncoder(Encoder):
     """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U.
 
-    ``shared``: psi_m and psi_s are the base encoder's own features, one trunk instead of three. ``amplitude``: features
-    are scaled to this length, so that V(f_j(x)) a priori is its square for every x, in squared latent units.
+    ``shared``: psi_m and psi_s are the base encoder's own features, one trunk instead of three.
     """
 
     INITIAL_STD = 3e-4  # of the weights, where no trained VAE says how wide the posteriors are
@@ -98,10 +96,9 @@ class GPEncoder(Encoder):
         latent_dim: int,
         *,
         shared: bool = False,
-        amplitude: float | None = None,
     ) -> None:
         super().__init__()
-        self.shared, self.amplitude = shared, amplitude
+        self.shared = shared
         self.base_encoder = GaussianEncoder(trunk, features, latent_dim)
         if not shared:
             self.psi_mean = trunk()
@@ -116,8 +113,6 @@ class GPEncoder(Encoder):
         """psi_m and psi_s, (B, p), and the base encoder's q."""
         own = self.trunk_features(x)
         psi = (own, own) if self.shared else (self.psi_mean(x), self.psi_std(x))
-        if self.amplitude is not None:
-            psi = (self.amplitude * normalize(psi[0]), self.amplitude * normalize(psi[1]))
         return *psi, self.base_encoder.of(own).base
 
     def correction(self, x: Tensor) -> Correction:
