@@ -13,7 +13,7 @@ from app import compute
 from app.batching import Batcher
 from app.compute import Array, View, compute_views
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data import Dataset, load_dataset
+from gpvae_core.data import BINARY, Dataset, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.images import SIDE
 from gpvae_core.paths import user_cache
@@ -70,7 +70,7 @@ def source(spec: str, seed: int) -> Source:
     try:
         return Source(load_dataset(spec, data_dir(), seed=seed, timeout=NETWORK_TIMEOUT))
     except InputError as error:
-        return Source(load_dataset("binary-digits" if spec.startswith("binary-") else "digits"), str(error))
+        return Source(load_dataset(f"{BINARY}digits" if spec.startswith(BINARY) else "digits"), str(error))
 
 
 @st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=6)

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from scipy.stats import binom
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, hardware, store_part, test_images
+from benchmarks.common import RESULTS, command, hardware, store_part, test_images
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
@@ -323,8 +323,8 @@ def main() -> None:
     checkpoint = load_checkpoint(arguments.checkpoint)
     section, count = SECTIONS[arguments.section]
     figures = section(arguments.checkpoint, arguments.data_dir, arguments.images or count)
-    command = f"python -m benchmarks.posterior {arguments.section} {arguments.checkpoint}"
-    record = {"command": command, "hardware": hardware(), "digest": checkpoint.digest, **figures}
+    line = command("posterior", arguments.data_dir)
+    record = {"command": line, "hardware": hardware(), "digest": checkpoint.digest, **figures}
     store_part(f"posterior-{checkpoint.name}.json", arguments.section, record)
     print(json.dumps(record, indent=2))
 

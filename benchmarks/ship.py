@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     arguments = parser.parse_args()
     folder = PRETRAINED / arguments.name
+    if not arguments.gaps and not (folder / NAME).exists():
+        raise InputError(f"{folder} holds no {NAME} yet, so there can be no card; give --gaps")
     if arguments.run:
         folder.mkdir(exist_ok=True)
         for name in (WEIGHTS, CONFIG, HEADS):
@@ -81,8 +83,6 @@ def main() -> None:
     write_atomically(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     if arguments.gaps:
         store(checkpoint, data, arguments.gaps)
-    if not (folder / NAME).exists():
-        raise InputError(f"{folder} holds no {NAME} yet, so there is no card; give --gaps")
     trained_in = str(arguments.run or f"runs/{arguments.name}")
     write_atomically(folder / "README.md", card(checkpoint, data, trained_in).encode())
     print(f"pretrained/{arguments.name}: {sum(p.stat().st_size for p in folder.iterdir()):,} bytes")

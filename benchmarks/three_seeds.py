@@ -1,22 +1,18 @@
 """GPVAE against the plain VAE of equal budget on MNIST's 10,000 test images, in nats; one row per checkpoint.
 
-    python benchmarks/three_seeds.py --data-dir DIR [--seeds 0 1 2]
+    python -m benchmarks.three_seeds --data-dir DIR [--seeds 0 1 2]
 
 Reads runs/vae-S-more and runs/gpvae-S, which the commands in README train; writes benchmarks/results/three_seeds.json.
 """
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
-import torch
-
-from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from benchmarks.common import command, hardware, store_result
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
 from gpvae_core.evaluation import evaluate_elbo
-
-RESULTS = Path(__file__).parent / "results" / "three_seeds.json"
 
 
 def row(folder: str, data_dir: Path) -> dict[str, object]:
@@ -40,9 +36,8 @@ def main() -> None:
         for folder in (f"runs/vae-{seed}-more", f"runs/gpvae-{seed}"):
             rows.append(row(folder, arguments.data_dir))
             print(json.dumps(rows[-1]), flush=True)
-    hardware = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
-    report = {"command": "python benchmarks/three_seeds.py", "hardware": hardware, "noise_seed": 0, "rows": rows}
-    write_atomically(RESULTS, (json.dumps(report, indent=2) + "\n").encode())
+    header = {"command": command("three_seeds", arguments.data_dir), "hardware": hardware(), "noise_seed": 0}
+    store_result("three_seeds.json", header | {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, save_heads, write_atomically
-from gpvae_core.data import DATASETS, Dataset, ImageSet, bernoulli_draw, load_dataset
+from gpvae_core.data import BINARY, DATASETS, Dataset, ImageSet, bernoulli_draw, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
 from gpvae_core.gap_heads import fit_heads
@@ -153,7 +153,7 @@ def train(
 ) -> None:
     """Train a model, showing the objective and its parts; keep the best epoch on validation in --out."""
     data = load_dataset(dataset, data_dir, seed=options["seed"])
-    binary = dataset.startswith("binary-")
+    binary = dataset.startswith(BINARY)
     config = ModelConfig(
         method=method,
         latent_dim=latent_dim,

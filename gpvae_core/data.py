@@ -269,6 +269,7 @@ DATASETS: dict[str, Callable[[Path, int, float], tuple[ImageSet, ImageSet]]] = {
     "digits": _digits,
     "binary-digits": _binary("digits"),
 }
+BINARY = "binary-"  # how the names of data sets with pixels of 0 and 1 begin
 DYNAMIC = ("binary-mnist", "binary-digits")  # grey training images, their pixels drawn anew at each use
 _BY_ARGUMENT: dict[str, Callable[[str, int], tuple[ImageSet, ImageSet]]] = {
     "folder": _folder,

@@ -8,7 +8,7 @@ import streamlit as st
 import torch
 
 from app import components, drawing, loaders, session, text
-from app.compute import Array
+from app.compute import Array, grey
 from app.payload import packed
 from app.state import LARGEST, WAYS, State, pack_image, short, unpack_image
 from app.views.common import choose_order, order_names
@@ -160,7 +160,7 @@ def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, label: s
         {"index": int(i), "caption": f"{values[i]:.3g}", "title": f"test image {i}: {label} {values[i]:.4g}"}
         for i in order[ranks]
     ]
-    tiles = packed((test.pixels(order[ranks])[:, 0].numpy() * 255).round().astype(np.uint8))
+    tiles = packed(grey(test.pixels(order[ranks])[:, 0].numpy()))
     data = {"tiles": tiles, "items": items, "chosen": int(order[rank])}
     components.gallery(data, GALLERY, lambda: _take_choice(order))
 
@@ -275,7 +275,7 @@ def _strip(given: Array, seen: Array, caption: str) -> None:
 
 def enlarged(pixels: Array) -> Array:
     """Pixels in [0, 1] as a larger picture, nearest neighbour, so that a browser does not blur them."""
-    return np.kron(np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8), np.ones((8, 8), dtype=np.uint8))
+    return np.kron(grey(pixels), np.ones((8, 8), dtype=np.uint8))
 
 
 def turn_dial(subject: Subject) -> Subject:

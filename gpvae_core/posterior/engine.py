@@ -134,7 +134,7 @@ class PosteriorEngine:
         """Lattices where they do, adaptive cells where they do not."""
         tolerance, axis = 0.5 * self.tolerance, self.grid.axis
         ways = [broad(axis, field, modes, tolerance), cover(modes, tolerance), broad(axis, field, modes, tolerance)]
-        if not self._resolved(modes, tolerance):
+        if not self._resolved(modes):
             del ways[0]  # only a grid that is fine enough comes first: it costs no decode
         for way in ways:
             lattices = yield from way
@@ -195,14 +195,14 @@ class PosteriorEngine:
 
     def _preview_pieces(self, modes: list[Mode], field: Array) -> Task[list[Lattice]]:
         tolerance = 0.05
-        if self._resolved(modes, tolerance):
+        if self._resolved(modes):
             return [(yield from Lattice.on_grid(self.grid.axis, field, depth(tolerance), np.inf))]
         lattices = yield from cover(modes, tolerance)
         return lattices or [(yield from Lattice.around(modes[0], depth(tolerance)))]
 
-    def _resolved(self, modes: list[Mode], tolerance: float) -> bool:
+    def _resolved(self, modes: list[Mode]) -> bool:
         """Whether the base grid is fine enough as it is."""
-        return bool(resolved(modes, self.grid.spacing * np.eye(2), tolerance).all())
+        return bool(resolved(modes, self.grid.spacing * np.eye(2), 0.5 * self.tolerance).all())
 
 
 class Interpolated:
