@@ -127,10 +127,8 @@ def _limited(images: ImageSet, limit: int | None) -> ImageSet:
 @click.option("--learning-rate", type=float, default=2e-3)
 @click.option("--base-lr-scale", type=float, default=1.0, help="Learning rate of b and c over the others'.")
 @click.option("--psi-lr-scale", type=float, default=1.0, help="The same of the feature networks; 0 freezes them.")
-@click.option("--decoder-lr-scale", type=float, default=1.0, help="The same of decoder and likelihood.")
 @click.option("--base-weight", type=float, default=0.0, help="Weight of the base encoder's own ELBO in the objective.")
 @click.option("--encoder-noise", type=float, default=0.0, help="Pixel noise on what the encoder sees in training.")
-@click.option("--held-out", is_flag=True, help="Train on validation images, which --init was not trained on.")
 @click.option("--batch-size", type=int, default=128)
 @click.option("--patience", type=int, default=20, help="Stop after this many epochs without a better validation ELBO.")
 @click.option("--init", "initial", help="Start from this checkpoint's weights: a vae for gpvae is the usual recipe.")
@@ -168,8 +166,6 @@ def train(
             f"--likelihood bernoulli needs binary pixels, but data set '{dataset}' is grey; use binary-mnist"
         )
     training = TrainingConfig(dataset=dataset, **options)
-    if training.held_out:
-        data = data.held_out()
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(_resolve_device(device))
     if training.initial:

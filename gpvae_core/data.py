@@ -60,16 +60,6 @@ class Dataset:
     test: ImageSet
     dynamic: bool = False
 
-    def held_out(self) -> "Dataset":
-        """The validation images as a data set of their own, one in six kept for validation again.
-
-        On its training images an encoder errs less than on new ones, so what is to learn the encoder's error has to
-        see images that the encoder has not.
-        """
-        last = len(self.validation) * 5 // 6
-        train, validation = (self.validation.take(rows) for rows in np.split(np.arange(len(self.validation)), [last]))
-        return replace(self, train=train, validation=validation)
-
     def split(self, name: str) -> ImageSet:
         """'train', 'validation' or 'test', as they are evaluated: pixels that training draws anew are drawn once."""
         images: ImageSet = getattr(self, name)

@@ -33,12 +33,11 @@ class TrainingConfig:
     """How a model is trained: Adam on a one-cycle schedule, the data set resident on the device.
 
     With method 'gpvae', ``base_lr_scale`` and ``psi_lr_scale`` multiply the learning rate of b and c, and of the
-    feature networks, ``decoder_lr_scale`` that of decoder and likelihood; 0 freezes them. ``base_weight`` times the
-    ELBO of the base encoder joins the objective. ``encoder_noise`` is the standard deviation, in pixels, of noise on
-    what the encoder sees in training (not on what is reconstructed): the amortised inference regularisation of Shu et
-    al. (2018), against the gap between training and test images. ``held_out``: train on images
-    that ``initial``, the checkpoint it starts from, was not trained on (see ``Dataset.held_out``). ``patience`` epochs
-    without a better validation ELBO end the run.
+    feature networks; 0 freezes them. ``base_weight`` times the ELBO of the base encoder joins the objective.
+    ``encoder_noise`` is the standard deviation, in pixels, of noise on what the
+    encoder sees in training (not on what is reconstructed): the amortised inference regularisation of Shu et al.
+    (2018), against the gap between training and test images. ``initial``: the checkpoint it starts from. ``patience``
+    epochs without a better validation ELBO end the run.
     """
 
     dataset: str
@@ -48,10 +47,8 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     base_lr_scale: float = 1.0
     psi_lr_scale: float = 1.0
-    decoder_lr_scale: float = 1.0
     base_weight: float = 0.0
     encoder_noise: float = 0.0
-    held_out: bool = False
     patience: int = 20
     initial: str | None = None
 
@@ -154,11 +151,7 @@ def fit(
 
 def _groups(model: VariationalAutoencoder, config: TrainingConfig) -> list[dict[str, Any]]:
     """Parameters by learning-rate scale; those of scale 0 are frozen, which also saves their backward pass."""
-    scales = {
-        "generative.": config.decoder_lr_scale,
-        ".base_encoder.": config.base_lr_scale,
-        ".psi_": config.psi_lr_scale,
-    }
+    scales = {".base_encoder.": config.base_lr_scale, ".psi_": config.psi_lr_scale}
     groups: dict[float, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         scale = next((value for part, value in scales.items() if part in name), 1.0)
