@@ -1,7 +1,4 @@
-"""A checkpoint's card in Markdown, every figure of it computed from the files beside it.
-
-python -m benchmarks.card   # README's table of all of them
-"""
+"""A checkpoint's card in Markdown, every figure of it computed from the files beside it."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,6 +10,7 @@ import torch
 
 from app.figures.sheet import FIGURE_2_QUANTILES
 from benchmarks.claims import coverage, mean
+from benchmarks.common import markdown
 from benchmarks.difficulty import partial, spearman
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json
 from gpvae_core.data import Dataset
@@ -62,9 +60,9 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
         sizes=", ".join(f"`{p.name}` {p.stat().st_size:,} bytes" for p in files),
         commands="\n".join(commands(read_json(checkpoint.folder / CONFIG), out)),
         note=f"\n{checkpoint.training['note']}\n" if "note" in checkpoint.training else "",
-        gaps=_table(_gaps(checkpoint, columns)),
+        gaps=markdown(_gaps(checkpoint, columns)),
         facts="\n".join(f"- {fact}" for fact in _facts(checkpoint, data, columns)),
-        scores=_table(_scores(columns)),
+        scores=markdown(_scores(columns)),
     )
 
 
@@ -87,7 +85,7 @@ def commands(record: Mapping[str, Any], out: str) -> list[str]:
     return [*before, " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
 
 
-def zoo() -> str:
+def zoo() -> list[list[str]]:
     """One line for each shipped checkpoint, from the manifest and the test tables."""
     rows = [["model", "pixels", "ELBO", "KL of base: median, mean", "gain by marginalising", "negentropy", "rho"]]
     for name, entry in read_json(MANIFEST).items():
@@ -108,12 +106,7 @@ def zoo() -> str:
                 f"{spearman(columns[best], marginal):+.2f}",
             ]
         )
-    return _table(rows)
-
-
-def _table(rows: list[list[str]]) -> str:
-    ruled = [rows[0], [":--", *["--:"] * (len(rows[0]) - 1)], *rows[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in ruled)
+    return rows
 
 
 def _pixels(checkpoint: Checkpoint) -> str:
@@ -174,7 +167,3 @@ def _scores(columns: Columns) -> list[list[str]]:
             row += [f"{spearman(columns[name], columns[target]):+.2f}", "" if given is None else f"{given:+.2f}"]
         rows.append(row)
     return rows
-
-
-if __name__ == "__main__":
-    print(zoo())

@@ -37,6 +37,12 @@ def command(module: str, data_dir: Path | None) -> str:
     return " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]]).replace(str(data_dir), "DIR")
 
 
+def markdown(rows: list[list[str]]) -> str:
+    """A Markdown table of a head and its rows, figures to the right."""
+    ruled = [rows[0], [":--", *["--:"] * (len(rows[0]) - 1)], *rows[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in ruled)
+
+
 def store_result(name: str, record: object) -> None:
     """Write benchmarks/results/NAME, JSON, whole or not at all."""
     write_atomically(RESULTS / name, (json.dumps(record, indent=2) + "\n").encode())

@@ -1,10 +1,15 @@
-"""The house rules that can be checked: imports run one way, and nothing happens on import."""
+"""The house rules that can be checked: imports run one way, nothing happens on import, README shows the results."""
 
 import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from benchmarks.common import markdown
+from benchmarks.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +75,8 @@ def test_the_example_in_the_readme_runs(capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     assert "nats" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_tables_in_the_readme_are_the_results(table):
+    assert markdown(TABLES[table]()) in (ROOT / "README.md").read_text(), "python -m benchmarks.tables prints them"

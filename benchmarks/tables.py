@@ -1,0 +1,96 @@
+"""README's tables of what was measured, from benchmarks/results/ and the test tables in pretrained/.
+
+python -m benchmarks.tables
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.card import zoo
+from benchmarks.common import RESULTS, markdown
+from gpvae_core.checkpoints import read_json
+
+Rows = list[list[str]]
+RECIPES = {  # of results/claims.json
+    "vae-0": "plain VAE, 40 epochs",
+    "gp-then-0": "VAE, then GP; V(f) began at 3e-4",
+    "gp-shared-0": "the same on the base's own trunk; V(f) began at p/N",
+    "gp-unit-0": "three trunks, features of length 0.1; V(f) began at p/N",
+    "gp-held-0": "VAE, then GP alone on 5,000 validation images",
+    "binary-mnist-2d": "`binary-mnist-2d`: Bernoulli, the base's own trunk",
+    "mnist-2d-wide": "`mnist-2d-wide`: s_x = 1, the base's own trunk (`--tolerance 1e-2`)",
+}
+SCORES = {  # of results/difficulty-mnist-2d.json
+    "uncertainty": "U(x), the paper's",
+    "relative_uncertainty": "U(x) / q's variance",
+    "log_width": "q's width, log det v",
+    "reconstruction_error": "reconstruction error",
+    "residual, 1 draws": "natural-gradient residual, 1 draw",
+    "residual, 16 draws": "the same, 16 draws",
+    "residual, 128 draws": "the same, 128 draws",
+    "laplace_gap": "**Laplace gap**, one decode, nothing fitted",
+    "corrected_gap": "**corrected Laplace gap**, one decode",
+    "predicted_gap": "**predicted gap**, encoder alone",
+}
+SHIFTED = ("rotated by 40 degrees", "covered by 10 pixels", "noise of 0.3", "OMNIGLOT")
+
+
+def claims() -> Rows:
+    """One recipe a row: what it gains, and whether f is the error."""
+    held = "95 % region holds, base / marginalised"
+    explained = "share of (m* - b)² explained"
+    head = ["recipe", "log p(x)", "KL of base: mean, median", "gain by marginalising", "made worse", "V(f) / v"]
+    return [[*head, explained, held], *(_claim(RECIPES[n], r) for n, r in _ordered(read("claims"), RECIPES))]
+
+
+def _claim(label: str, record: dict[str, Any]) -> list[str]:
+    test, base = record["test"], record["test"]["kl_base"]
+    row = [label, f"{test['log_evidence'][0]:.1f}", f"{_short(base['mean'][0])}, {_short(base['median'])}"]
+    if "error" in record:
+        gain, half = test["gain"]
+        digits = 4 if half < 1e-3 else 3
+        row += [f"{gain:.{digits}f} ± {half:.{digits}f}", f"{test['made_worse']:.0%}".replace("%", " %")]
+        row += [f"{record['var_f_over_q_variance'][0]:.2g}", f"{record['error']['f']['r_squared'] + 0.0:.5f}"]
+    else:
+        row += [""] * 4
+    shares = [f"{record['coverage'][q]['95%']:.0%}".rstrip("%") for q in ("base", "marginal")]
+    return [*row, " / ".join(shares) + " %"]
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}"
+
+
+def _ordered(records: dict[str, Any], labels: dict[str, str]) -> list[tuple[str, Any]]:
+    return [(name, records[name]) for name in labels]
+
+
+def difficulty() -> Rows:
+    """Each score's rank correlation with the exact KL, in and out of distribution."""
+    found = read("difficulty-mnist-2d")["conditions"]
+    rows = [["score", "KL, test", "given width", "negentropy, test", *SHIFTED]]
+    for name, label in SCORES.items():
+        test = found["test"]["scores"][name]
+        kl = test["kl"]
+        row = [label, f"{kl['rho']:+.2f} [{kl['interval'][0]:+.2f}, {kl['interval'][1]:+.2f}]"]
+        row += ["" if kl["partial"] is None else f"{kl['partial']:+.2f}", f"{test['negentropy']['rho']:+.2f}"]
+        rows.append(row + [f"{found[shift]['scores'][name]['kl']['rho']:+.2f}" for shift in SHIFTED])
+    return rows
+
+
+def read(name: str) -> dict[str, Any]:
+    """A file of results."""
+    return dict(read_json(RESULTS / f"{name}.json"))
+
+
+TABLES: dict[str, Callable[[], Rows]] = {"zoo": zoo, "claims": claims, "difficulty": difficulty}
+
+
+def main() -> None:
+    """Print them all."""
+    for make in TABLES.values():
+        print(markdown(make()), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
