@@ -11,7 +11,7 @@ from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export
 from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
-from gpvae_core.cli import DATASET_HELP
+from gpvae_core.commands.options import DATASET_HELP
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape

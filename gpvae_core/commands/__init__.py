@@ -1,0 +1,1 @@
+"""The commands, the only part of the library that prints."""

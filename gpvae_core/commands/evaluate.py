@@ -1,0 +1,126 @@
+"""One checkpoint looked at: its ELBOs, the posterior of an image, a ranking of many."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from gpvae_core.commands import options
+from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.errors import InputError
+from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
+from gpvae_core.images import read_image, to_model_input
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.report import posterior_report
+from gpvae_core.scores import SCORES, score_images
+
+
+@click.command()
+@options.checkpoint
+@options.dataset
+@options.split
+@click.option("--samples", type=click.IntRange(1), default=100, help="K of the importance-weighted bound.")
+@options.limit
+@click.option("--seed", type=int, default=0, help="Of the noise.")
+@options.data_dir
+@options.device
+def evaluate(
+    checkpoint: str,
+    dataset: str | None,
+    split: str,
+    samples: int,
+    limit: int | None,
+    seed: int,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Average ELBO of the encoder and of its base, and IWAE-K, as JSON in nats per image."""
+    opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
+    data = options.data_of(opened, dataset, data_dir)
+    images = options.limited(data.split(split), limit)
+    values = evaluate_elbo(opened.model, images, seed=seed)
+    values[f"iwae_{samples}"] = evaluate_iwae(opened.model, images, samples=samples, seed=seed)
+    report: dict[str, Any] = {"checkpoint": opened.name, "dataset": data.name, "split": split, "images": len(images)}
+    for name, value in values.items():
+        report[name] = float(value.double().mean())
+        report[f"{name}_stderr"] = float(value.double().std() / len(value) ** 0.5) if len(value) > 1 else None
+    click.echo(json.dumps(report, indent=2))
+
+
+@click.command()
+@options.checkpoint
+@click.option("--index", type=click.IntRange(0), help="An image of the data set, by number.")
+@click.option("--image", type=options.FilePath, help="An image file of your own.")
+@options.dataset
+@options.split
+@options.tolerance
+@options.data_dir
+def posterior(
+    checkpoint: str,
+    index: int | None,
+    image: Path | None,
+    dataset: str | None,
+    split: str,
+    tolerance: float,
+    data_dir: Path | None,
+) -> None:
+    """The exact posterior of one image as JSON: log p(x) with its error, both KLs and ELBOs, U, moments."""
+    if (index is None) == (image is None):
+        raise InputError("give one of --index I (an image of the data set) and --image FILE")
+    opened = load_checkpoint(checkpoint)
+    engine = PosteriorEngine.of(opened, tolerance=tolerance)
+    if image is not None:
+        pixels = to_model_input(read_image(image, str(image)), str(image))
+        images = ImageSet(pixels[None])
+        check_shape(opened.config.image_shape, images)
+        source: dict[str, Any] = {"image": str(image)}
+        if opened.config.likelihood == "bernoulli":
+            images = bernoulli_draw(images, 0)
+            source["pixels"] = "made 0 or 1 by one Bernoulli draw, seed 0"
+    else:
+        data = options.data_of(opened, dataset, data_dir)
+        images = data.split(split)
+        if index is not None and index >= len(images):
+            raise InputError(f"there is no image {index}: the {split} set of {data.name} ends at {len(images) - 1}")
+        images = images.take(np.array([index]))
+        source = {"dataset": data.name, "split": split, "index": index}
+    report = posterior_report(engine, opened.model, images.pixels())
+    click.echo(json.dumps({"checkpoint": opened.name, **source, **report}, indent=2))
+
+
+@click.command()
+@options.checkpoint
+@options.dataset
+@options.split
+@click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score to rank by.")
+@options.limit
+@click.option("--out", type=options.FilePath, required=True, help="CSV file to write.")
+@options.data_dir
+@options.device
+def rank(
+    checkpoint: str,
+    dataset: str | None,
+    split: str,
+    by: str,
+    limit: int | None,
+    out: Path,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Images by an ascending difficulty score, as CSV: rank, index, the score, label."""
+    opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
+    images = options.limited(options.data_of(opened, dataset, data_dir).split(split), limit)
+    scores = score_images(opened.model, images, [by])[by]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["rank", "index", by, "label"])
+    for position, row in enumerate(np.argsort(scores, kind="stable")):
+        label = "" if images.labels is None else int(images.labels[row])
+        writer.writerow([position, int(row), repr(float(scores[row])), label])
+    write_atomically(out, table.getvalue().encode())
+    click.echo(f"{len(images)} images ranked by {SCORES[by].label} in {out}")

@@ -1,0 +1,110 @@
+"""Exact gaps of whole data sets, and the scores learned from them."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from tqdm import tqdm
+
+from gpvae_core.checkpoints import load_checkpoint, read_json, save_heads, write_atomically
+from gpvae_core.commands import options
+from gpvae_core.errors import InputError
+from gpvae_core.gap_heads import fit_heads
+from gpvae_core.gap_table import gap_table, read_gaps, settings_file
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.report import encode
+from gpvae_core.tables import Row, check_suffix, read_table, write_table
+
+SAVE_SECONDS = 20.0
+
+
+@click.command()
+@options.checkpoint
+@options.dataset
+@options.split
+@options.limit
+@options.tolerance
+@click.option("--gaussians", is_flag=True, help="Also find the best diagonal and full Gaussian of each image.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, help="Images at once; more for a GPU.")
+@click.option("--out", type=options.FilePath, required=True, help="CSV or Parquet file to write, by its suffix.")
+@click.option("--resume", is_flag=True, help="Go on with the table in --out.")
+@options.data_dir
+@options.device
+def gaps(
+    checkpoint: str,
+    dataset: str | None,
+    split: str,
+    limit: int | None,
+    tolerance: float,
+    gaussians: bool,
+    batch_size: int,
+    out: Path,
+    resume: bool,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Exact log p(x), KLs and gaps of a whole split, one row per image; beside it OUT.json says what was computed."""
+    check_suffix(out)
+    opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
+    data = options.data_of(opened, dataset, data_dir)
+    images = options.limited(data.split(split), limit)
+    settings = {
+        "checkpoint": opened.name,
+        "digest": opened.digest,
+        "dataset": data.name,
+        "split": split,
+        "tolerance": tolerance,
+        "gaussians": gaussians,
+    }
+    rows = _rows_so_far(out, settings, resume)
+    engine = PosteriorEngine.of(opened, tolerance=tolerance)
+    table = gap_table(engine, opened.model, images, start=len(rows), batch_size=batch_size, gaussians=gaussians)
+    write_atomically(settings_file(out), (json.dumps(settings, indent=2) + "\n").encode())
+    saved = time.monotonic()
+    with tqdm(total=len(images), initial=len(rows), unit="img") as bar:
+        for batch in table:
+            rows += batch
+            bar.update(len(batch))
+            if time.monotonic() - saved > SAVE_SECONDS or len(rows) == len(images):
+                write_table(out, rows)
+                saved = time.monotonic()
+    missed = sum(row["log_evidence_error"] > tolerance for row in rows)
+    means = {name: sum(row[f"kl_{name}"] for row in rows) / len(rows) for name in ("base", "marginal")}
+    click.echo(
+        f"{len(rows)} images in {out}: mean KL of base {means['base']:.3f}, marginalised {means['marginal']:.3f} nats; "
+        f"{missed} beyond the tolerance of {tolerance:g} nats, each with its own error"
+    )
+
+
+def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]:
+    """What --out holds already. Raises InputError where it holds something else, or was not asked for."""
+    if not out.exists():
+        return []
+    if not resume:
+        raise InputError(f"{out} exists already; go on with it by --resume, or choose another --out")
+    before = read_json(settings_file(out))
+    for key, value in settings.items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{out} was computed with {key} = {before.get(key)}, not {value}; give that, or another --out"
+            )
+    return read_table(out)
+
+
+@click.command()
+@options.checkpoint
+@click.option("--gaps", "table", type=options.FilePath, required=True, help="What `gaps --split validation` wrote.")
+@click.option("--seed", type=int, default=0, help="Of the small networks.")
+@options.data_dir
+def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) -> None:
+    """Fit the learned difficulty scores to exact gaps of validation images, and keep them beside the weights."""
+    opened = load_checkpoint(checkpoint)
+    data = options.data_of(opened, None, data_dir)
+    rows = read_gaps(table, opened, dataset=data.name, split="validation")
+    x = data.validation.pixels(slice(0, len(rows)))
+    kl = torch.tensor([row["kl_marginal"] for row in rows], dtype=torch.float64)
+    save_heads(opened, fit_heads(opened.model, x, encode(opened.model, x), kl, seed=seed))
+    click.echo(f"learned scores of {opened.name}, fitted to {len(rows)} validation images, in {opened.folder}")

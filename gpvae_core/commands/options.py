@@ -1,0 +1,81 @@
+"""What the commands share: their options, and what these stand for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
+from gpvae_core.errors import InputError
+from gpvae_core.evaluation import check_shape
+
+FolderPath = click.Path(file_okay=False, path_type=Path)
+FilePath = click.Path(dir_okay=False, path_type=Path)
+DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or simulated:CHECKPOINT."
+
+
+def data_dir(command: Callable[..., None]) -> Callable[..., None]:
+    """Where data sets are kept."""
+    help_text = "Where mnist.npz and its like are kept (or GPVAE_DATA_DIR); by default the user's cache folder."
+    return click.option("--data-dir", type=FolderPath, envvar="GPVAE_DATA_DIR", help=help_text)(command)
+
+
+def device(command: Callable[..., None]) -> Callable[..., None]:
+    """What to compute on; see ``resolve_device``."""
+    return click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...")(command)
+
+
+def checkpoint(command: Callable[..., None]) -> Callable[..., None]:
+    """The model."""
+    return click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder.")(command)
+
+
+def split(command: Callable[..., None]) -> Callable[..., None]:
+    """Which images of the data set."""
+    choice = click.Choice(["train", "validation", "test"])
+    return click.option("--split", type=choice, default="test", help="Part of the data set.")(command)
+
+
+def tolerance(command: Callable[..., None]) -> Callable[..., None]:
+    """The engine's."""
+    positive = click.FloatRange(0, min_open=True)
+    return click.option("--tolerance", type=positive, default=1e-3, help="Of log p(x), in nats.")(command)
+
+
+def limit(command: Callable[..., None]) -> Callable[..., None]:
+    """Of images, for a quick look."""
+    return click.option("--limit", type=click.IntRange(1), help="Only the first images.")(command)
+
+
+def dataset(command: Callable[..., None]) -> Callable[..., None]:
+    """Another data set than the one of the training."""
+    text = f"By default the one the checkpoint was trained on. {DATASET_HELP}"
+    return click.option("--dataset", help=text)(command)
+
+
+def resolve_device(name: str) -> torch.device:
+    """A usable device; auto: an accelerator where there is one. Raises InputError."""
+    if name == "auto":
+        usable = torch.accelerator.is_available()
+        return torch.accelerator.current_accelerator() or torch.device("cpu") if usable else torch.device("cpu")
+    try:
+        torch.zeros(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"device '{name}' is not usable here; use --device cpu or leave the option out") from None
+
+
+def data_of(checkpoint: Checkpoint, dataset: str | None, data_dir: Path | None) -> Dataset:
+    """The data set named, or the one the checkpoint was trained on. Raises InputError where the images do not fit."""
+    spec = dataset or checkpoint.training.get("dataset", "digits")
+    data = load_dataset(spec, data_dir, seed=int(checkpoint.training.get("seed", 0)))
+    check_shape(checkpoint.config.image_shape, data.test)
+    return data
+
+
+def limited(images: ImageSet, limit: int | None) -> ImageSet:
+    """The first ``limit`` images, or all."""
+    return images if limit is None else images.take(np.arange(min(limit, len(images))))
