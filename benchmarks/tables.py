@@ -6,9 +6,14 @@ python -m benchmarks.tables
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from benchmarks.card import zoo
 from benchmarks.common import RESULTS, markdown
-from gpvae_core.checkpoints import read_json
+from benchmarks.difficulty import partial, spearman
+from gpvae_core.checkpoints import load_checkpoint, read_json
+from gpvae_core.paths import MANIFEST
+from gpvae_core.stored import Columns, stored_columns
 
 Rows = list[list[str]]
 RECIPES = {  # of results/claims.json
@@ -32,7 +37,29 @@ SCORES = {  # of results/difficulty-mnist-2d.json
     "corrected_gap": "**corrected Laplace gap**, one decode",
     "predicted_gap": "**predicted gap**, encoder alone",
 }
+TARGETS = {"kl_marginal": "KL", "negentropy": "negentropy", "reconstruction_error": "reconstruction error"}
 SHIFTED = ("rotated by 40 degrees", "covered by 10 pixels", "noise of 0.3", "OMNIGLOT")
+
+
+def uncertainty() -> Rows:
+    """Is an image of large U hard, non-Gaussian, badly reconstructed? One shipped model a row."""
+    correlations = [f"rho with {label}; given width" for label in TARGETS.values()]
+    rows = [["model", "median KL by thirds of U", "median negentropy", *correlations]]
+    for name, entry in read_json(MANIFEST).items():
+        columns = stored_columns(load_checkpoint(name), entry["dataset"], entry["test"]["images"])
+        rows.append([f"`{name}`", *_thirds(columns), *(_correlation(columns, target) for target in TARGETS)])
+    return rows
+
+
+def _thirds(columns: Columns) -> list[str]:
+    thirds = np.array_split(np.argsort(columns["uncertainty"], kind="stable"), 3)
+    medians = [[np.median(columns[target][rows]) for rows in thirds] for target in ("kl_marginal", "negentropy")]
+    return [", ".join(f"{median:.2g}" if median < 0.1 else f"{median:.2f}" for median in row) for row in medians]
+
+
+def _correlation(columns: Columns, target: str) -> str:
+    score, values = columns["uncertainty"], columns[target]
+    return f"{spearman(score, values):+.2f}; {partial(score, values, columns['log_width']):+.2f}"
 
 
 def claims() -> Rows:
@@ -83,7 +110,12 @@ def read(name: str) -> dict[str, Any]:
     return dict(read_json(RESULTS / f"{name}.json"))
 
 
-TABLES: dict[str, Callable[[], Rows]] = {"zoo": zoo, "claims": claims, "difficulty": difficulty}
+TABLES: dict[str, Callable[[], Rows]] = {
+    "zoo": zoo,
+    "uncertainty": uncertainty,
+    "claims": claims,
+    "difficulty": difficulty,
+}
 
 
 def main() -> None:

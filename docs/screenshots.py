@@ -10,7 +10,7 @@ from tests.browser import SIZES, find_chromium
 from tests.server import serving
 
 SHOTS = {
-    "explore": "?from=number&i=150&data=digits",
+    "explore": "?from=number&i=241&data=digits",
     "simulate": "?from=simulate&seed=7&data=digits",
     "figures": "figures?data=digits",
 }
