@@ -117,7 +117,7 @@ def main() -> None:
             rows.append(measured(folder, arguments.data_dir, arguments.images, arguments.tolerance))
         models = {method: [summary(table) for table in rows] for method, rows in tables.items()}
         record = header | {"seeds": arguments.seeds, "models": models, "differences": compare(tables)}
-        store_part("seeds.json", f"{regime}, {schedule}", record)
+        store_part("seeds.json", f"{regime}, {schedule}, {' '.join(map(str, arguments.seeds))}", record)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ SCORES = {  # of results/difficulty-mnist-2d.json
     "corrected_gap": "**corrected Laplace gap**, one decode",
     "predicted_gap": "**predicted gap**, encoder alone",
 }
+METHODS = {  # of results/seeds.json
+    "vae": "plain VAE",
+    "vae-3": "VAE with three trunks",
+    "gpvae": "GPVAE",
+    "gpvae-base": "GPVAE with base term",
+}
 TARGETS = {"kl_marginal": "KL", "negentropy": "negentropy", "reconstruction_error": "reconstruction error"}
 SHIFTED = ("rotated by 40 degrees", "covered by 10 pixels", "noise of 0.3", "OMNIGLOT")
 
@@ -60,6 +66,34 @@ def _thirds(columns: Columns) -> list[str]:
 def _correlation(columns: Columns, target: str) -> str:
     score, values = columns["uncertainty"], columns[target]
     return f"{spearman(score, values):+.2f}; {partial(score, values, columns['log_width']):+.2f}"
+
+
+def seeds() -> Rows:
+    """GPVAE against its controls, means over seeds, one method a row."""
+    head = ["s_x, schedule, seeds", "method", "log p(x)", "ELBO", "IWAE-100", "KL of base", "KL, marginalised"]
+    rows = [[*head, "less the plain VAE's"]]
+    for name, record in read("seeds").items():
+        for method, runs in record["models"].items():
+            means = [
+                _over(runs, lambda run: run["log_evidence"][0]),
+                _over(runs, lambda run: run["elbo_marginal"][0]),
+                _over(runs, lambda run: run["log_evidence"][0] + run["iwae_less_log_evidence"][0]),
+                _over(runs, lambda run: run["kl_base"]["mean"][0]),
+                _over(runs, lambda run: run["kl_marginal"]["mean"][0]),
+            ]
+            difference = record["differences"].get(f"kl_marginal: {method} - vae")
+            rows.append([name, METHODS[method], *means, _difference(difference) if difference else ""])
+    return rows
+
+
+def _over(runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> str:
+    return f"{np.mean([value(run) for run in runs]):.2f}"
+
+
+def _difference(record: dict[str, Any]) -> str:
+    """Over seeds where there are several, else over images."""
+    value, half = record.get("mean", record["seeds"][0])
+    return f"{value:+.2f} ± {half:.2f}"
 
 
 def claims() -> Rows:
@@ -113,6 +147,7 @@ def read(name: str) -> dict[str, Any]:
 TABLES: dict[str, Callable[[], Rows]] = {
     "zoo": zoo,
     "uncertainty": uncertainty,
+    "seeds": seeds,
     "claims": claims,
     "difficulty": difficulty,
 }
