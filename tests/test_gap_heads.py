@@ -101,6 +101,6 @@ def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_pa
     assert np.median(scores["corrected_gap"] / scores["laplace_gap"]) == pytest.approx(2, rel=0.2)
     assert (scores["predicted_gap"] > 0).all()
     weights = folder / "model.safetensors"
-    weights.write_bytes((digits_2d.folder.parent / "mnist-2d" / weights.name).read_bytes())
+    weights.write_bytes((digits_2d.folder.parent / "omniglot-2d" / weights.name).read_bytes())
     with pytest.raises(InputError, match="was fitted to other weights"):
         load_checkpoint(folder)
