@@ -1,6 +1,6 @@
 """A checkpoint's card in Markdown, every figure of it computed from the files beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,23 @@ def commands(record: Mapping[str, Any], out: str) -> list[str]:
     return [*before, " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
 
 
+def shipped() -> Iterator[tuple[str, Checkpoint, Columns]]:
+    """Every shipped checkpoint, with its name and the columns of its test table."""
+    for name, entry in read_json(MANIFEST).items():
+        checkpoint = load_checkpoint(name)
+        yield name, checkpoint, stored_columns(checkpoint, entry["dataset"], entry["test"]["images"])
+
+
+def thirds(columns: Columns, target: str) -> list[float]:
+    """Medians of a column in the lower, middle and upper third of U(x)."""
+    parts = np.array_split(np.argsort(columns["uncertainty"], kind="stable"), 3)
+    return [float(np.median(columns[target][rows])) for rows in parts]
+
+
 def zoo() -> list[list[str]]:
     """One line for each shipped checkpoint, from the manifest and the test tables."""
     rows = [["model", "pixels", "ELBO", "KL of base: median, mean", "gain by marginalising", "negentropy", "rho"]]
-    for name, entry in read_json(MANIFEST).items():
-        checkpoint = load_checkpoint(name)
-        columns = stored_columns(checkpoint, entry["dataset"], entry["test"]["images"])
+    for name, checkpoint, columns in shipped():
         base, marginal = columns["kl_base"], columns["kl_marginal"]
         gain, half = mean(base - marginal)
         best = max((s for s in SCORES if s in columns), key=lambda score: spearman(columns[score], marginal))
@@ -144,10 +155,7 @@ def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]
     ]
     encoder = checkpoint.model.encoder
     if isinstance(encoder, GPEncoder):
-        thirds = np.array_split(np.argsort(columns["uncertainty"], kind="stable"), 3)
-        kl, width = (
-            [f"{np.median(columns[key][rows]):.3g}" for rows in thirds] for key in ("kl_marginal", "negentropy")
-        )
+        kl, width = ([f"{v:.3g}" for v in thirds(columns, key)] for key in ("kl_marginal", "negentropy"))
         facts.append(
             f"Figure 1, by thirds of ascending U(x): median KL {', '.join(kl)}; median negentropy {', '.join(width)}."
         )

@@ -5,9 +5,9 @@
     python -m gpvae_core gaps --checkpoint runs/RUN --out GAPS.parquet
     python -m benchmarks.ship NAME --run runs/RUN --gaps GAPS.parquet [--data-dir DIR]
 
-manifest.json keeps each file's digest and test numbers that a test recomputes; test.parquet every score and exact gap
-of each test image; README.md, the card, is computed from these. Without --run the weights stay, without --gaps the
-table.
+manifest.json keeps the digest of each model's weights and test numbers that a test recomputes; test.parquet every score
+and exact gap of each test image; README.md, the card, is computed from these. Without --run the weights stay, without
+--gaps the table.
 """
 
 import argparse

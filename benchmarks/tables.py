@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.card import zoo
+from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown
 from benchmarks.difficulty import partial, spearman
-from gpvae_core.checkpoints import load_checkpoint, read_json
-from gpvae_core.paths import MANIFEST
-from gpvae_core.stored import Columns, stored_columns
+from gpvae_core.checkpoints import read_json
+from gpvae_core.stored import Columns
 
 Rows = list[list[str]]
 RECIPES = {  # of results/claims.json
@@ -51,16 +50,19 @@ def uncertainty() -> Rows:
     """Is an image of large U hard, non-Gaussian, badly reconstructed? One shipped model a row."""
     correlations = [f"rho with {label}; given width" for label in TARGETS.values()]
     rows = [["model", "median KL by thirds of U", "median negentropy", *correlations]]
-    for name, entry in read_json(MANIFEST).items():
-        columns = stored_columns(load_checkpoint(name), entry["dataset"], entry["test"]["images"])
-        rows.append([f"`{name}`", *_thirds(columns), *(_correlation(columns, target) for target in TARGETS)])
+    for name, _, columns in shipped():
+        rows.append(
+            [
+                f"`{name}`",
+                *(_medians(columns, target) for target in ("kl_marginal", "negentropy")),
+                *(_correlation(columns, target) for target in TARGETS),
+            ]
+        )
     return rows
 
 
-def _thirds(columns: Columns) -> list[str]:
-    thirds = np.array_split(np.argsort(columns["uncertainty"], kind="stable"), 3)
-    medians = [[np.median(columns[target][rows]) for rows in thirds] for target in ("kl_marginal", "negentropy")]
-    return [", ".join(f"{median:.2g}" if median < 0.1 else f"{median:.2f}" for median in row) for row in medians]
+def _medians(columns: Columns, target: str) -> str:
+    return ", ".join(f"{median:.2g}" if median < 0.1 else f"{median:.2f}" for median in thirds(columns, target))
 
 
 def _correlation(columns: Columns, target: str) -> str:
@@ -98,10 +100,11 @@ def _difference(record: dict[str, Any]) -> str:
 
 def claims() -> Rows:
     """One recipe a row: what it gains, and whether f is the error."""
+    found = read("claims")
     held = "95 % region holds, base / marginalised"
     explained = "share of (m* - b)² explained"
     head = ["recipe", "log p(x)", "KL of base: mean, median", "gain by marginalising", "made worse", "V(f) / v"]
-    return [[*head, explained, held], *(_claim(RECIPES[n], r) for n, r in _ordered(read("claims"), RECIPES))]
+    return [[*head, explained, held], *(_claim(label, found[name]) for name, label in RECIPES.items())]
 
 
 def _claim(label: str, record: dict[str, Any]) -> list[str]:
@@ -120,10 +123,6 @@ def _claim(label: str, record: dict[str, Any]) -> list[str]:
 
 def _short(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:.1f}"
-
-
-def _ordered(records: dict[str, Any], labels: dict[str, str]) -> list[tuple[str, Any]]:
-    return [(name, records[name]) for name in labels]
 
 
 def difficulty() -> Rows:

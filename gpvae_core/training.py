@@ -34,10 +34,10 @@ class TrainingConfig:
 
     With method 'gpvae', ``base_lr_scale`` and ``psi_lr_scale`` multiply the learning rate of b and c, and of the
     feature networks; 0 freezes them. ``base_weight`` times the ELBO of the base encoder joins the objective.
-    ``encoder_noise`` is the standard deviation, in pixels, of noise on what the
-    encoder sees in training (not on what is reconstructed): the amortised inference regularisation of Shu et al.
-    (2018), against the gap between training and test images. ``initial``: the checkpoint it starts from. ``patience``
-    epochs without a better validation ELBO end the run.
+    ``encoder_noise`` is the standard deviation, in pixels, of noise on what the encoder sees in training (not on what
+    is reconstructed): the amortised inference regularisation of Shu et al. (2018), against the gap between training and
+    test images. ``initial``: the checkpoint it starts from. ``patience`` epochs without a better validation ELBO end
+    the run.
     """
 
     dataset: str
