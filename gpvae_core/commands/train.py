@@ -104,16 +104,15 @@ def train(
     if training.initial:
         start_from(model, load_checkpoint(training.initial).model, data.train)
     with tqdm(total=len(data.train), unit="img", dynamic_ncols=True) as bar:
-        bar.set_description("epoch 1")
 
         def on_step(epoch: int, images: int, objective: float) -> None:
+            bar.set_description(f"epoch {epoch}", refresh=False)
             bar.update(images)
             bar.set_postfix_str(f"objective {objective:.2f}")
 
         for progress in fit(model, config, training, data, out, resume=resume, on_step=on_step):
             bar.write(_progress_line(progress))
             bar.reset()
-            bar.set_description(f"epoch {progress.epoch + 1}")
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
 
 
