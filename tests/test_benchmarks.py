@@ -1,0 +1,56 @@
+"""The statistics of the benchmarks, against other ways to the same numbers."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from benchmarks import claims, detection, difficulty, seeds
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.inference.gp import Correction
+
+
+def three(count: int = 200) -> np.ndarray:
+    """Three correlated columns with ties."""
+    rng = np.random.default_rng(1)
+    common = rng.normal(size=count)
+    return np.round([common + rng.normal(size=count) for _ in range(3)], 1)
+
+
+def test_rank_correlations_are_scipys():
+    a, b, given = three()
+    assert difficulty.spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
+    ranks = [stats.rankdata(column) for column in (a, b, given)]
+    left = [r - np.poly1d(np.polyfit(ranks[2], r, 1))(ranks[2]) for r in ranks[:2]]  # what a line through given leaves
+    assert difficulty.partial(a, b, given) == pytest.approx(stats.pearsonr(*left).statistic, abs=1e-10)
+    assert difficulty.partial(given, b, given) is None
+
+
+def test_auroc_counts_the_pairs():
+    outside, inside, _ = three(60)
+    pairs = outside[:40, None] - inside[None]
+    assert detection.auroc(outside[:40], inside) == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean(), abs=1e-12)
+    assert detection.auroc(inside, inside) == 0.5
+
+
+def test_the_interval_over_seeds_is_students():
+    differences = [np.array([0.1, 0.3]), np.array([-0.2, 0.1]), np.array([0.5, 0.9])]
+    found = seeds.over_seeds(differences)["mean"]
+    interval = stats.ttest_1samp([d.mean() for d in differences], 0).confidence_interval(0.95)
+    assert found == pytest.approx([(interval.low + interval.high) / 2, (interval.high - interval.low) / 2], abs=1e-4)
+
+
+def test_the_mixtures_divergence_is_that_of_draws():
+    """KL of (11) to (12): E log mixture(z) - log N(z), with z and h drawn."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    base = DiagonalGaussian(0 * one, 0.5 * one)
+    correction = Correction(base=base, mean_f=0 * one, var_f=0.01 * one, mean_h=0.1 * one, var_h=0.09 * one)
+    rng = np.random.default_rng(0)
+    count = 20_000
+    stds = np.sqrt((0.6 + 0.3 * rng.normal(size=(2, count))) ** 2 + 0.01)
+    z = stds[0] * rng.normal(size=count)
+    log_mixture = np.log(stats.norm.pdf(z[:, None], scale=stds[1, :1000]).mean(1))
+    draws = log_mixture - stats.norm.logpdf(z, scale=float(correction.marginal().std))
+    found, error = claims._mixture_kl(correction, 0, 0), 4 * draws.std() / count**0.5
+    assert error < found / 4
+    assert found == pytest.approx(draws.mean(), abs=error)
