@@ -160,8 +160,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises InputError naming it."""
+    content = _read_bytes(path)
     try:
-        value = json.loads(_read_bytes(path))
+        value = json.loads(content)
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); restore the file") from None
     if not isinstance(value, dict):
