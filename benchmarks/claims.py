@@ -45,7 +45,8 @@ def gaps(checkpoint: Checkpoint, engine: PosteriorEngine, images: ImageSet) -> T
     rows = []
     for start in tqdm(range(0, len(images), BATCH), desc=checkpoint.name):
         x = images.pixels(slice(start, start + BATCH))
-        rows += gap_rows(engine.posteriors(x), encode(checkpoint.model, x))
+        encoding = encode(checkpoint.model, x)
+        rows += gap_rows(engine.posteriors(x, near=encoding.means), encoding)
     table = {
         k: np.array([row[k] for row in rows]) for k in ("log_evidence", "log_evidence_error", "kl_base", "kl_marginal")
     }
@@ -167,7 +168,8 @@ def measure(
         with torch.no_grad():
             correction = encoder.double().correction(x.double())
         encoder.float()
-        posteriors = [p for start in range(0, len(x), BATCH) for p in engine.posteriors(x[start : start + BATCH])]
+        batches = zip(x.split(BATCH), correction.base.mean.split(BATCH), strict=True)
+        posteriors = [p for images, means in batches for p in engine.posteriors(images, near=means[:, None])]
         fits = best_gaussians(posteriors, [[correction.base[k]] for k in range(len(x))], diagonal=True)
         record |= {"error": errors(correction, fits), "mixture": mixture(correction, posteriors[:MIXTURES])}
         alive = correction.variance() / correction.marginal().std ** 2

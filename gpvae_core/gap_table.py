@@ -56,7 +56,8 @@ def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -
 
 def image_rows(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor, *, gaussians: bool) -> list[Row]:
     """One row per image of x (B, C, H, W): ``gap_rows`` with moments, modes and mass outside the prior box."""
-    posteriors, encoding = engine.posteriors(x), encode(model, x)
+    encoding = encode(model, x)
+    posteriors = engine.posteriors(x, near=encoding.means)
     rows: list[Row] = [
         numbers
         | {

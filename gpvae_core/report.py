@@ -33,7 +33,7 @@ def posterior_report(engine: PosteriorEngine, model: VariationalAutoencoder, x: 
 
 def judge(engine: PosteriorEngine, x: Tensor, encoding: Encoding) -> list[Judged]:
     """Each image of x (B, C, H, W), whose encoding is there already; all of them share decodes."""
-    posteriors = engine.posteriors(x)
+    posteriors = engine.posteriors(x, near=encoding.means)
     fits = best_gaussians(posteriors, [[encoding.base[k]] for k in range(len(posteriors))], diagonal=True)
     rows = gap_rows(posteriors, encoding)
     half_width = float(engine.grid.axis[-1])

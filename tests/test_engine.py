@@ -269,19 +269,20 @@ def test_a_broad_posterior_is_read_off_the_grid(digits, digits_2d):
 # --- the grid's cache -----------------------------------------------------------------------------------------
 
 
-def test_the_base_grid_is_read_from_disk_the_second_time(digits, digits_2d, tmp_path, monkeypatch):
+def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_path, monkeypatch):
     options = {"nodes": 61, "cache": tmp_path}
     first = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     with monkeypatch.context() as patch:
         patch.setattr(GenerativeModel, "decode", lambda *_: pytest.fail("the grid is on disk"))
         second = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
-    assert torch.equal(first.grid.eta, second.grid.eta) and np.array_equal(first.grid.constant, second.grid.constant)
-    (path,) = tmp_path.glob("*.safetensors")
+    for one, other in ((first.grid, second.grid), (first.surroundings, second.surroundings)):
+        assert torch.equal(one.eta, other.eta) and np.array_equal(one.constant, other.constant)
+    (path,) = tmp_path.glob("a-*-61.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     again = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     assert torch.equal(first.grid.eta, again.grid.eta)
     PosteriorEngine(digits_2d.model.generative, digest="b", **options)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 4
 
 
 # --- extremes -------------------------------------------------------------------------------------------------

@@ -134,6 +134,30 @@ def test_mass_outside_the_base_grid_is_found(linear_image):
     np.testing.assert_allclose(posterior.mean, mean, atol=1e-5)
 
 
+@pytest.mark.parametrize(("centre", "seen"), [((3.0, -9.0), True), ((3.0, -20.0), False)])
+def test_a_hill_that_no_slope_of_the_box_leads_to_is_found(centre, seen):
+    """Black but for one bump: within the coarse grid it is seen, beyond from where the encoder looks."""
+
+    def features(a, b):
+        first, second = a - centre[0], b - centre[1]
+        bump = 2 * torch.exp(-(first**2 + second**2) / 0.3)
+        return [bump, bump * (1 + first), bump * (1 + second)]
+
+    model = GenerativeModel(Features(features).double(), GaussianLikelihood(STD).double())
+    x = torch.tensor([1.9, 2.0, 1.8]).double().reshape(1, 1, 1, 3)
+    engine, near = PosteriorEngine(model), torch.tensor([[[centre[0] - 0.2, centre[1] + 0.1]]])
+    log_joint = reference.log_joint_of(model.decoder, reference.gaussian_pixel(STD), x.numpy())
+    wanted, change = reference.log_evidence(log_joint, [reference.square(np.array(centre), 0.5)], 0.01)
+    found = engine.posteriors(x, near=near)[0]
+    assert change < 1e-4
+    assert abs(found.log_evidence - wanted) <= min(1e-3, found.log_evidence_error)
+    np.testing.assert_allclose(engine.posterior(x, near=near[0]).mean, found.mean)
+    alone = engine.posterior(x).log_evidence
+    assert abs(alone - wanted) < 1e-3 if seen else alone < wanted - 100
+    with pytest.raises(InputError, match=r"shape \(1, 2\); give finite places of shape \(1, k, 2\)"):
+        engine.posteriors(x, near=near[0])
+
+
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_small_networks_match_brute_force(activation, likelihood, generator):

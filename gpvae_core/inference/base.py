@@ -48,6 +48,11 @@ class Encoding:
     gp_variance: Tensor | None
 
     @property
+    def means(self) -> Tensor:
+        """Where the encoder puts mass, (B, 2, d): the means of both Gaussians."""
+        return torch.stack([self.base.mean, self.marginal.mean], 1)
+
+    @property
     def uncertainty(self) -> Tensor | None:
         """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
         return None if self.gp_variance is None else self.gp_variance.sum(-1)

@@ -19,9 +19,10 @@ from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
 from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, find_modes, summits
+from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, far_summits, find_modes, summits
 
 HALF_WIDTH, NODES = 4.5, 181
+FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths
 WINDOW = 7.0  # standard deviations around a mode that cells cover before growing: the rest holds 1e-11
 CELL = WINDOW * 2 / 3  # side of the first cells, in standard deviations
 GRID_CELL = 4.0  # side of the first cells around active grid nodes, in grid spacings
@@ -34,8 +35,9 @@ class PosteriorEngine:
     """Exact posteriors of one generative model with a two-dimensional latent, for any image.
 
     Any ``GenerativeModel`` will do: the decoder is a module from z (B, 2) to pixel means. Decoding the base grid
-    over [-half_width, half_width]^2 happens once, here, or is read from ``cache``, a folder, under ``digest``, which
-    must then identify the weights. ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses
+    over [-half_width, half_width]^2, and a coarse one three times as wide on which hills outside that box are sought,
+    happens once, here, or both are read from ``cache``, a folder, under ``digest``, which must then identify the
+    weights. ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses
     it within ``max_evaluations`` decodes says so in its ``log_evidence_error``.
 
     Raises InputError when the latent is not two-dimensional or the decoder gives non-finite means.
@@ -62,11 +64,14 @@ class PosteriorEngine:
         self.model = model
         self.tolerance = tolerance
         self.max_evaluations = max_evaluations
-        self.grid: BaseGrid = (
-            build_grid(model, half_width, nodes)
-            if cache is None or digest is None
-            else open_grid(model, half_width, nodes, cache, digest)
-        )
+
+        def grid(half_width: float, nodes: int) -> BaseGrid:
+            if cache is None or digest is None:
+                return build_grid(model, half_width, nodes)
+            return open_grid(model, half_width, nodes, cache, digest)
+
+        self.grid = grid(half_width, nodes)
+        self.surroundings = grid(FAR * half_width, FAR_NODES)
 
     @staticmethod
     def of(checkpoint: Checkpoint, *, tolerance: float = 1e-3, cache: Path | None = None) -> "PosteriorEngine":
@@ -80,20 +85,24 @@ class PosteriorEngine:
 
     # --- exact --------------------------------------------------------------------------------------------------
 
-    def posterior(self, x: Tensor) -> ExactPosterior:
-        """p(z|x) of one image x (C, H, W) or (1, C, H, W), pixels in [0,1]; see ``posteriors``."""
-        return self.posteriors(x.reshape(1, *x.shape[-3:]))[0]
+    def posterior(self, x: Tensor, *, near: Tensor | None = None) -> ExactPosterior:
+        """p(z|x) of one image x (C, H, W) or (1, C, H, W), pixels in [0,1]; ``near`` (k, 2); see ``posteriors``."""
+        return self.posteriors(x.reshape(1, *x.shape[-3:]), near=None if near is None else near[None])[0]
 
-    def posteriors(self, images: Tensor) -> list[ExactPosterior]:
+    def posteriors(self, images: Tensor, *, near: Tensor | None = None) -> list[ExactPosterior]:
         """p(z|x) of each image (B, C, H, W), pixels in [0,1]; their decodes share batches.
 
+        Modes are sought from the summits of both grids and from ``near`` (B, k, 2), in latent units: places where an
+        encoder puts mass, such as its means. A hill that no grid shows is found from there only.
+
         Where the decoder's own precision is too coarse for the tolerance, the work is done again in float64. Raises
-        InputError on non-finite pixels and on pixels outside the likelihood's support.
+        InputError on non-finite pixels, on pixels outside the likelihood's support and on places of another shape.
         """
         self._check(images)
         joint = Decoded(self.model, images)
         fields = self.grid.log_joint(self.model, joint.images)
-        modes = find_modes(joint, self.grid, fields)
+        elsewhere = self._elsewhere(joint.images, _places(near, len(images)))
+        modes = find_modes(joint, self.grid, fields, elsewhere)
         if joint.images.dtype == torch.float64:
             return self._integrate(joint, fields, modes)
         exact = Decoded(self.double_model, images.cpu())
@@ -105,9 +114,17 @@ class PosteriorEngine:
             k for k in range(len(modes)) if k not in results or results[k].arithmetic_error > 0.5 * self.tolerance
         ]
         again = exact.take(coarse)
-        modes = find_modes(again, self.grid, fields[coarse])
+        modes = find_modes(again, self.grid, fields[coarse], [elsewhere[k] for k in coarse])
         results |= zip(coarse, self._integrate(again, fields[coarse], modes), strict=True)
         return [results[k] for k in range(len(results))]
+
+    def _elsewhere(self, images: Tensor, near: Array) -> list[Array]:
+        """Where else than in the box to look for each image's modes, (k_i, 2)."""
+        axis, half_width = self.surroundings.axis, float(self.grid.axis[-1])
+        fields = self.surroundings.log_joint(self.model, images)
+        return [
+            np.concatenate([far_summits(axis, field, half_width), own]) for field, own in zip(fields, near, strict=True)
+        ]
 
     def _fine_enough(self, joint: Decoded, exact: Decoded, modes: list[list[Mode]]) -> list[int]:
         """The images at whose best mode the decoder's precision does for the tolerance."""
@@ -223,6 +240,18 @@ class Interpolated:
         # beyond the box nothing is known: fall off quickly
         values: Array = interpolation.at(self.field, inside) - 1e3 * ((places - inside) ** 2).sum(1)
         return values
+
+
+def _places(near: Tensor | None, images: int) -> Array:
+    """Where else to look for modes, (images, k, 2)."""
+    if near is None:
+        return np.empty((images, 0, 2))
+    if near.ndim != 3 or near.shape[0] != images or near.shape[2] != 2 or not bool(torch.isfinite(near).all()):
+        raise InputError(
+            f"near has the shape {tuple(near.shape)}; give finite places of shape ({images}, k, 2), k for each image"
+        )
+    places: Array = near.detach().cpu().double().numpy()
+    return places
 
 
 def _completed(joint: Decoded, modes: list[list[Mode]], covers: list[Sequence[Lattice | Cubature]]) -> list[list[Mode]]:

@@ -12,6 +12,7 @@ from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
 from gpvae_core.posterior.joint import Array, Decoded, Index
 
 STARTS = 12  # a posterior of digits has one to four modes
+FAR_STARTS = 6  # beyond the box; one image in five hundred has its only hill there, and no slope of the box leads to it
 STEPS = 40
 SETTLED = 1e-2  # nats that the last step may still promise: it is taken on trust
 STALLED = 1e3  # the damping at which a start has met a kink and stays
@@ -47,15 +48,27 @@ class Mode:
         return distance
 
 
-def find_modes(joint: Decoded, grid: BaseGrid, fields: Array) -> list[list[Mode]]:
-    """For each image its modes by descending Laplace mass, none repeated; ``fields`` (B, n, n) holds log p(x, z)."""
+def find_modes(joint: Decoded, grid: BaseGrid, fields: Array, elsewhere: list[Array]) -> list[list[Mode]]:
+    """For each image its modes by descending Laplace mass, none repeated; ``fields`` (B, n, n) holds log p(x, z).
+
+    Sought from the summits of each field, and from ``elsewhere``, (k_i, 2) each.
+    """
     if not len(fields):
         return []
-    starts = [summits(grid.axis, field)[0][:STARTS] for field in fields]
+    found = zip(fields, elsewhere, strict=True)
+    starts = [np.concatenate([summits(grid.axis, field)[0][:STARTS], others]) for field, others in found]
     inside = [np.abs(z).max(1) < grid.axis[-2] - 1e-9 for z in starts]
     # beyond the grid's edge a mode can be anywhere
     reaches = [np.where(known, STRIDE * grid.spacing, np.inf) for known in inside]
     return [distinct(found) for found in climbed(joint, starts, reaches)]
+
+
+def far_summits(axis: Array, field: Array, half_width: float) -> Array:
+    """The highest nodes of one coarse field (n, n) that lie outside the box and no neighbour exceeds, (k, 2)."""
+    node = np.argwhere(field == maximum_filter(field, size=3, mode="nearest"))
+    node = node[np.abs(axis[node]).max(1) > half_width]
+    highest: Array = axis[node[np.argsort(-field[tuple(node.T)])][:FAR_STARTS]]
+    return highest
 
 
 def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[list[Mode]]:
