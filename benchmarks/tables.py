@@ -21,8 +21,9 @@ RECIPES = {  # of results/claims.json
     "gp-shared-0": "the same on the base's own trunk; V(f) began at p/N",
     "gp-unit-0": "three trunks, features of length 0.1; V(f) began at p/N",
     "gp-held-0": "VAE, then GP alone on 5,000 validation images",
-    "binary-mnist-2d": "`binary-mnist-2d`: Bernoulli, the base's own trunk",
-    "mnist-2d-wide": "`mnist-2d-wide`: s_x = 1, the base's own trunk (`--tolerance 1e-2`)",
+    "mnist-2d": "`mnist-2d`: GP from epoch 5 on, with base term",
+    "binary-mnist-2d": "`binary-mnist-2d`: Bernoulli, VAE, then GP",
+    "mnist-2d-wide": "`mnist-2d-wide`: s_x = 1, GP from epoch 5 on, with base term",
 }
 SCORES = {  # of results/difficulty-mnist-2d.json
     "uncertainty": "U(x), the paper's",
@@ -43,6 +44,14 @@ METHODS = {  # of results/seeds.json
     "gpvae-base": "GPVAE with base term",
 }
 TARGETS = {"kl_marginal": "KL", "negentropy": "negentropy", "reconstruction_error": "reconstruction error"}
+DETECTORS = (
+    "uncertainty",
+    "relative_uncertainty",
+    "log_width",
+    "reconstruction_error",
+    "predicted_gap",
+    "corrected_gap",
+)
 SHIFTED = ("rotated by 40 degrees", "covered by 10 pixels", "noise of 0.3", "OMNIGLOT")
 
 
@@ -138,6 +147,18 @@ def difficulty() -> Rows:
     return rows
 
 
+def detection() -> Rows:
+    """Each score's AUROC for images that are not of the data set, on both models of MNIST's grey pixels."""
+    names = ("mnist-2d", "mnist-2d-wide")
+    found = [read("detection")[name]["conditions"] for name in names]
+    head = ["score: AUROC on " + ", ".join(f"`{name}`" for name in names), *SHIFTED]
+    return [head, *([SCORES[score].replace("**", ""), *_detections(found, score)] for score in DETECTORS)]
+
+
+def _detections(models: list[dict[str, Any]], score: str) -> list[str]:
+    return [", ".join(f"{model[shift][score]['auroc']:.2f}" for model in models) for shift in SHIFTED]
+
+
 def read(name: str) -> dict[str, Any]:
     """A file of results."""
     return dict(read_json(RESULTS / f"{name}.json"))
@@ -149,6 +170,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "seeds": seeds,
     "claims": claims,
     "difficulty": difficulty,
+    "detection": detection,
 }
 
 
