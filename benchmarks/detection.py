@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from benchmarks.common import command, hardware, store_part
-from benchmarks.difficulty import RESAMPLES, conditions
+from benchmarks.difficulty import RESAMPLES, central, conditions
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.scores import score_images
 
@@ -29,8 +29,9 @@ def auroc(outside: np.ndarray, inside: np.ndarray) -> float:
 def interval(outside: np.ndarray, inside: np.ndarray) -> list[float]:
     """The 95 % bootstrap interval of the AUROC."""
     rng = np.random.default_rng(0)
-    draws = [auroc(rng.choice(outside, len(outside)), rng.choice(inside, len(inside))) for _ in range(RESAMPLES)]
-    return [round(float(v), 3) for v in np.quantile(draws, [0.025, 0.975])]
+    return central(
+        [auroc(rng.choice(outside, len(outside)), rng.choice(inside, len(inside))) for _ in range(RESAMPLES)]
+    )
 
 
 def measure(name: str, data_dir: Path | None, count: int) -> dict[str, object]:

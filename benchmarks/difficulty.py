@@ -90,7 +90,12 @@ def interval(a: np.ndarray, b: np.ndarray) -> list[float]:
     """The 95 % bootstrap interval of Spearman's rho."""
     rng = np.random.default_rng(0)
     draws = (rng.integers(len(a), size=len(a)) for _ in range(RESAMPLES))
-    return [round(float(v), 3) for v in np.quantile([spearman(a[i], b[i]) for i in draws], [0.025, 0.975])]
+    return central([spearman(a[i], b[i]) for i in draws])
+
+
+def central(draws: list[float]) -> list[float]:
+    """The ends of the central 95 % of bootstrap draws."""
+    return [round(float(v), 3) for v in np.quantile(draws, [0.025, 0.975])]
 
 
 def compare(scores: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
 from gpvae_core.posterior.joint import Array, Decoded, Index
 
 STARTS = 12  # a posterior of digits has one to four modes
-FAR_STARTS = 6  # beyond the box; one image in five hundred has its only hill there, and no slope of the box leads to it
+FAR_STARTS = 6  # beyond the box; one image of MNIST in 250 has its main hill there, and no slope of the box leads to it
 STEPS = 40
 SETTLED = 1e-2  # nats that the last step may still promise: it is taken on trust
 STALLED = 1e3  # the damping at which a start has met a kink and stays
@@ -55,8 +55,8 @@ def find_modes(joint: Decoded, grid: BaseGrid, fields: Array, elsewhere: list[Ar
     """
     if not len(fields):
         return []
-    found = zip(fields, elsewhere, strict=True)
-    starts = [np.concatenate([summits(grid.axis, field)[0][:STARTS], others]) for field, others in found]
+    pairs = zip(fields, elsewhere, strict=True)
+    starts = [np.concatenate([summits(grid.axis, field)[0][:STARTS], others]) for field, others in pairs]
     inside = [np.abs(z).max(1) < grid.axis[-2] - 1e-9 for z in starts]
     # beyond the grid's edge a mode can be anywhere
     reaches = [np.where(known, STRIDE * grid.spacing, np.inf) for known in inside]
