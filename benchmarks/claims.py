@@ -20,9 +20,9 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from benchmarks.common import command, evenly, hardware, store_part
+from benchmarks.common import command, dataset_of, evenly, hardware, store_part
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.data import ImageSet
 from gpvae_core.evaluation import evaluate_iwae
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
@@ -153,15 +153,16 @@ def measure(
     checkpoint: Checkpoint, data_dir: Path | None, images: int, of_train: int, tolerance: float
 ) -> tuple[dict[str, object], Table]:
     """Everything of one checkpoint."""
-    training, engine = checkpoint.training, PosteriorEngine.of(checkpoint, tolerance=tolerance)
-    data = load_dataset(training["dataset"], data_dir, seed=int(training["seed"]))
+    data, engine = dataset_of(checkpoint, data_dir), PosteriorEngine.of(checkpoint, tolerance=tolerance)
     test = gaps(checkpoint, engine, data.test.take(evenly(len(data.test), images)))
-    record: dict[str, object] = {"method": checkpoint.config.method, "training": training, "digest": checkpoint.digest}
-    record |= {
+    record: dict[str, object] = {
+        "method": checkpoint.config.method,
+        "training": checkpoint.training,
+        "digest": checkpoint.digest,
         "test": summary(test),
         "train": summary(gaps(checkpoint, engine, data.split("train").take(evenly(len(data.train), of_train)))),
+        "coverage": coverage(checkpoint),
     }
-    record["coverage"] = coverage(checkpoint)
     encoder = checkpoint.model.encoder
     if isinstance(encoder, GPEncoder):
         x = data.test.pixels(evenly(len(data.test), FITS))

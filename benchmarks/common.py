@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gpvae_core.checkpoints import Checkpoint, read_json, write_atomically
-from gpvae_core.data import load_dataset
+from gpvae_core.data import Dataset, load_dataset
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,12 +24,15 @@ def evenly(total: int, count: int) -> np.ndarray:
     return np.linspace(0, total - 1, min(count, total)).round().astype(int)
 
 
-def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> tuple[np.ndarray, torch.Tensor]:
-    """``count`` test images spread evenly over the whole test set: their numbers and pixels (count, C, H, W)."""
-    training = checkpoint.training
-    test = load_dataset(training["dataset"], data_dir, seed=int(training["seed"])).test
-    indices = evenly(len(test), count)
-    return indices, test.take(indices).pixels()
+def dataset_of(checkpoint: Checkpoint, data_dir: Path | None) -> Dataset:
+    """The data set that a checkpoint was trained on, split as it was then."""
+    return load_dataset(checkpoint.training["dataset"], data_dir, seed=int(checkpoint.training["seed"]))
+
+
+def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> torch.Tensor:
+    """``count`` test images spread evenly over the whole test set, pixels (count, C, H, W)."""
+    test = dataset_of(checkpoint, data_dir).test
+    return test.pixels(evenly(len(test), count))
 
 
 def command(module: str, data_dir: Path | None) -> str:

@@ -17,7 +17,7 @@ import torch
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from benchmarks.common import command, evenly, hardware, store_result
+from benchmarks.common import command, dataset_of, evenly, hardware, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, load_dataset
@@ -46,15 +46,14 @@ BATCH = 50
 
 def conditions(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> dict[str, ImageSet]:
     """The images of each condition, pixels in [0,1]."""
-    training = checkpoint.training
-    test = load_dataset(training["dataset"], data_dir, seed=int(training["seed"])).test
+    test = dataset_of(checkpoint, data_dir).test
     rows = evenly(len(test), count)
     pixels = test.take(rows).pixels()[:, 0].numpy()
     sets = {
         name: ImageSet(np.stack([change(image) for image in pixels])) if change else ImageSet(pixels)
         for name, change in CONDITIONS.items()
     }
-    if training["dataset"] == "mnist":
+    if checkpoint.training["dataset"] == "mnist":
         other = load_dataset("omniglot", data_dir).test
         sets["OMNIGLOT"] = other.take(evenly(len(other), count))
     return sets

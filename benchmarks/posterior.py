@@ -2,7 +2,8 @@
 
     python -m benchmarks.posterior SECTION CHECKPOINT [--data-dir DIR] [--images N]
 
-Sections: accuracy (needs benchmarks.reference first), speed, calibration, gaussians, throughput (a whole test set).
+Sections: accuracy (needs benchmarks.reference first), hills (of a shipped checkpoint), speed, calibration, gaussians,
+throughput (a whole test set).
 Each one's figures go with command and hardware into benchmarks/results/posterior-NAME.json.
 """
 
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,14 +23,17 @@ from scipy.optimize import minimize
 from scipy.stats import binom
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, command, hardware, store_part, test_images
+from benchmarks.common import RESULTS, command, dataset_of, evenly, hardware, store_part, test_images
+from benchmarks.reference import HALF_WIDTH, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.inference.base import Encoding
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import elbos
 from gpvae_core.posterior.joint import Decoded
 from gpvae_core.report import encode
+from gpvae_core.stored import stored_columns
 from gpvae_core.tables import read_table
 from tests import reference
 
@@ -38,16 +41,10 @@ Figures = dict[str, object]
 MASSES = (0.5, 0.8, 0.95)
 
 
-def in_batches(engine: PosteriorEngine, images: torch.Tensor, size: int = 64) -> list[ExactPosterior]:
-    parts = tqdm(images.split(size), desc="posteriors", mininterval=10)
-    return [posterior for part in parts for posterior in engine.posteriors(part)]
-
-
-def log_joint_of(checkpoint: Checkpoint, x: torch.Tensor) -> reference.LogJoint:
-    """The reference's own float64 log joint."""
-    pixel = reference.gaussian_pixel(float(np.exp(float(checkpoint.model.generative.likelihood.log_std))))
-    decoder = deepcopy(checkpoint.model.generative.decoder).double()
-    return reference.log_joint_of(decoder, pixel, x.double().numpy())
+def in_batches(checkpoint: Checkpoint, images: torch.Tensor, size: int = 64) -> list[ExactPosterior]:
+    """Exact posteriors to the engine's own tolerance, sought where the encoder puts mass too."""
+    engine, parts = PosteriorEngine.of(checkpoint), tqdm(images.split(size), desc="posteriors", mininterval=10)
+    return [p for part in parts for p in engine.posteriors(part, near=encode(checkpoint.model, part).means)]
 
 
 # --- accuracy -------------------------------------------------------------------------------------------------
@@ -57,9 +54,8 @@ def accuracy(source: str, data_dir: Path | None, count: int) -> Figures:
     """Log evidence, both KLs, HDR and modes against benchmarks.reference, on the images that it holds."""
     checkpoint = load_checkpoint(source)
     rows = json.loads((RESULTS / f"reference-{checkpoint.name}.json").read_text())["rows"]
-    _, images = test_images(checkpoint, data_dir, 200)
-    images = images[: len(rows)]
-    posteriors = in_batches(PosteriorEngine.of(checkpoint), images)
+    images = dataset_of(checkpoint, data_dir).test.pixels(np.array([row["index"] for row in rows]))
+    posteriors = in_batches(checkpoint, images)
     pairs = {name: [_gaussian(row[f"q_{name}"]) for row in rows] for name in ("base", "marginal")}
     figures: Figures = {"images": len(rows)}
     truth = np.array([row["log_evidence"] for row in rows])
@@ -96,7 +92,7 @@ def _compare(error: np.ndarray, reported: np.ndarray, reference_change: list[flo
 
 def _inner(row: dict[str, list[list[float]]]) -> list[list[float]]:
     """The reference's modes that its grid's edge did not make."""
-    return [mode for mode in row["modes"] if max(abs(mode[0]), abs(mode[1])) < 4.49]
+    return [mode for mode in row["modes"] if max(abs(mode[0]), abs(mode[1])) < 0.999 * HALF_WIDTH]
 
 
 def _missed(
@@ -107,10 +103,44 @@ def _missed(
     for mode in _inner(row):
         z = np.array(mode[:2])
         if min(m.distance(z) for m in posterior.modes) > 1:
-            log_joint = log_joint_of(checkpoint, x)
+            log_joint = reference.log_joint_for(checkpoint.model.generative, x)
             z = minimize(lambda p: -log_joint(p[None])[0], z, method="Nelder-Mead", options={"xatol": 1e-6}).x  # noqa: B023
             missed += int(min(m.distance(z) for m in posterior.modes) > 1)
     return missed
+
+
+# --- hills ----------------------------------------------------------------------------------------------------
+
+
+def hills(source: str, data_dir: Path | None, count: int) -> Figures:
+    """Log p(x) by one grid over +-13.5 against the shipped table: a hill that the engine missed makes it larger."""
+    checkpoint, step = load_checkpoint(source), 0.01
+    model, test = checkpoint.model.generative, dataset_of(checkpoint, data_dir).test
+    numbers = evenly(len(test), count)
+    images = test.pixels(numbers)
+    axis = np.arange(-HALF_WIDTH, HALF_WIDTH + step / 2, step)
+    top, mass = torch.full((len(images),), -torch.inf), torch.zeros(len(images))
+    summit = np.zeros((len(images), 2))
+    for first, row in zip(axis, grid_rows(model, images, axis), strict=True):
+        height, second = row.max(1)
+        risen = (height > top).numpy()
+        summit[risen] = np.stack([np.full(risen.sum(), first), axis[second.numpy()[risen]]], 1)
+        level = torch.maximum(top, height)
+        mass = mass * torch.exp(top - level) + torch.exp(row - level[:, None]).sum(1)
+        top = level
+    heights = [reference.log_joint_for(model, x)(z[None])[0] for x, z in zip(images[:, None], summit, strict=True)]
+    evidence = np.array(heights) + np.log(mass.double().numpy()) + 2 * np.log(step)
+    columns = stored_columns(checkpoint, checkpoint.training["dataset"], len(test))
+    more = evidence - columns["log_evidence"][numbers]
+    return {
+        "images": len(images),
+        "nodes": len(axis),
+        "outside_the_box": int((columns["mass_outside_box"][numbers] > 0.5).sum()),
+        "largest_deficit": float(more.max()),
+        "deficit_above_0.1": int((more > 0.1).sum()),
+        "median_difference": float(np.median(np.abs(more))),
+        "worst_image": int(numbers[more.argmax()]),
+    }
 
 
 # --- speed ----------------------------------------------------------------------------------------------------
@@ -119,22 +149,27 @@ def _missed(
 def speed(source: str, data_dir: Path | None, count: int) -> Figures:
     """One image at a time, warm, and beside it the naive ways; milliseconds."""
     checkpoint = load_checkpoint(source)
-    _, images = test_images(checkpoint, data_dir, count)
+    images = test_images(checkpoint, data_dir, count)
     engine = PosteriorEngine.of(checkpoint)
     for x in images[:5]:
         _exact(engine, checkpoint, x[None])
     preview = [_milliseconds(lambda x=x: engine.preview(x)) for x in images]
     exact = [_milliseconds(lambda x=x: _exact(engine, checkpoint, x[None])) for x in images]
-    alone = [_milliseconds(lambda x=x: engine.posterior(x)) for x in images]
+    alone = [_milliseconds(lambda x=x: _posterior(engine, checkpoint, x[None])) for x in images]
     figures: Figures = {"images": len(images), **_opening(source)}
     for name, times in (("preview", preview), ("exact_with_kls_and_contours", exact), ("posterior_alone", alone)):
         figures[f"{name}_ms"] = {"p50": float(np.median(times)), "p95": float(np.percentile(times, 95))}
     return figures | _naive(checkpoint, engine, images[:1])
 
 
+def _posterior(engine: PosteriorEngine, checkpoint: Checkpoint, x: torch.Tensor) -> tuple[ExactPosterior, Encoding]:
+    encoding = encode(checkpoint.model, x)
+    return engine.posterior(x, near=encoding.means[0]), encoding
+
+
 def _exact(engine: PosteriorEngine, checkpoint: Checkpoint, x: torch.Tensor) -> tuple[object, ...]:
     """Everything the page shows: evidence, moments, contours, both KLs."""
-    posterior, encoding = engine.posterior(x), encode(checkpoint.model, x)
+    posterior, encoding = _posterior(engine, checkpoint, x)
     bounds = elbos([posterior, posterior], [encoding.base[0], encoding.marginal[0]])
     return bounds, posterior.mean, posterior.covariance, posterior.hdr_levels(), posterior.log_evidence_error
 
@@ -203,7 +238,7 @@ def calibration(source: str, data_dir: Path | None, count: int) -> Figures:
     checkpoint = load_checkpoint(source)
     model = checkpoint.model.generative
     simulation = model.simulate(count, generator=torch.Generator().manual_seed(0))
-    posteriors = in_batches(PosteriorEngine.of(checkpoint), simulation.images)
+    posteriors = in_batches(checkpoint, simulation.images)
     inside = np.zeros(len(MASSES))
     for posterior, z in zip(posteriors, simulation.latents.double().numpy(), strict=True):
         inside += posterior.log_prob(z[None])[0] > posterior.hdr_levels(MASSES)
@@ -228,8 +263,8 @@ def calibration(source: str, data_dir: Path | None, count: int) -> Figures:
 def gaussians(source: str, data_dir: Path | None, count: int) -> Figures:
     """The search for the best diagonal Gaussian against 1,000 Adam steps from five starts, ELBOs by the engine."""
     checkpoint = load_checkpoint(source)
-    _, images = test_images(checkpoint, data_dir, count)
-    posteriors, encoding = in_batches(PosteriorEngine.of(checkpoint), images), encode(checkpoint.model, images)
+    images = test_images(checkpoint, data_dir, count)
+    posteriors, encoding = in_batches(checkpoint, images), encode(checkpoint.model, images)
     starts = [[encoding.base[k]] for k in range(count)]
     start = time.perf_counter()
     fits = best_gaussians(posteriors, starts, diagonal=True)
@@ -304,7 +339,8 @@ def throughput(source: str, data_dir: Path | None, count: int) -> Figures:
 
 
 SECTIONS = {
-    "accuracy": (accuracy, 200),
+    "accuracy": (accuracy, 0),
+    "hills": (hills, 2000),
     "speed": (speed, 100),
     "calibration": (calibration, 5000),
     "gaussians": (gaussians, 500),

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.card import card
+from benchmarks.common import dataset_of
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, write_atomically
-from gpvae_core.data import Dataset, load_dataset
+from gpvae_core.data import Dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import evaluate_elbo
 from gpvae_core.gap_table import read_gaps
@@ -78,7 +79,7 @@ def main() -> None:
             if (arguments.run / name).exists():
                 shutil.copyfile(arguments.run / name, folder / name)
     checkpoint = load_checkpoint(folder)
-    data = load_dataset(checkpoint.training["dataset"], arguments.data_dir, seed=int(checkpoint.training["seed"]))
+    data = dataset_of(checkpoint, arguments.data_dir)
     manifest = (read_json(MANIFEST) if MANIFEST.exists() else {}) | {arguments.name: entry(checkpoint, data)}
     write_atomically(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     if arguments.gaps:

@@ -1,6 +1,7 @@
 """Independent references: plain, slow, float64, and sharing no code with the engine they judge."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import combinations
 
 import numpy as np
@@ -9,12 +10,16 @@ from scipy.ndimage import binary_dilation, find_objects, label
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+
 Array = np.ndarray
 LogJoint = Callable[[Array], Array]
+LogPixel = Callable[[Array, Array], Array]
 Box = tuple[Array, Array]  # low and high corner, (2,) each
 
 
-def log_joint_of(decoder: torch.nn.Module, log_pixel: Callable[[Array, Array], Array], x: Array) -> LogJoint:
+def _log_joint_of(decoder: torch.nn.Module, log_pixel: LogPixel, x: Array) -> LogJoint:
     """log p(x, z) at points (n, 2) by decoding in float64; ``log_pixel(x, mean)`` per pixel."""
 
     def log_joint(z: Array) -> Array:
@@ -29,8 +34,23 @@ def log_joint_of(decoder: torch.nn.Module, log_pixel: Callable[[Array, Array], A
     return log_joint
 
 
-def gaussian_pixel(std: float) -> Callable[[Array, Array], Array]:
+def gaussian_pixel(std: float) -> LogPixel:
     return lambda x, mean: -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+
+
+def bernoulli_pixel(clamp: float) -> LogPixel:
+    return lambda x, mean: np.log(np.clip(np.where(x > 0.5, mean, 1 - mean), clamp, 1 - clamp))
+
+
+def log_pixel_of(likelihood: GaussianLikelihood | BernoulliLikelihood) -> LogPixel:
+    if isinstance(likelihood, GaussianLikelihood):
+        return gaussian_pixel(float(np.exp(float(likelihood.log_std))))  # float32's exp would cost 1e-3 nats
+    return bernoulli_pixel(likelihood.CLAMP)
+
+
+def log_joint_for(model: GenerativeModel, x: torch.Tensor) -> LogJoint:
+    """log p(x, z) of one image under a model of this project, decoded in float64."""
+    return _log_joint_of(deepcopy(model.decoder).double(), log_pixel_of(model.likelihood), x.double().numpy())
 
 
 # --- where the mass is ----------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ def two_modes(target=(1.0, 0.2), std: float = 0.3):
     """x = (z_1^2, z_2): its engine, and its log joint without the engine."""
     decoder, likelihood = Features(FOLDED[2][0]), GaussianLikelihood(std).double()
     x = torch.tensor(target).double().reshape(1, 1, 1, 2)
-    log_joint = reference.log_joint_of(decoder, reference.gaussian_pixel(float(likelihood.std)), x.numpy())
-    return PosteriorEngine(GenerativeModel(decoder, likelihood)).posterior(x), log_joint
+    model = GenerativeModel(decoder, likelihood)
+    return PosteriorEngine(model).posterior(x), reference.log_joint_for(model, x)
 
 
 # --- batches and previews -------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_a_broad_posterior_is_read_off_the_grid(digits, digits_2d):
     for result in engine.posteriors(x):
         assert result.evaluations < 0.3 * len(result.points)  # decodes: those beyond the box
     field = engine.grid.log_joint(engine.double_model, x.double())
-    exact = reference.log_joint_of(engine.double_model.decoder, reference.gaussian_pixel(1.0), x[:1].double().numpy())
+    exact = reference.log_joint_for(model, x[:1])
     np.testing.assert_allclose(field[0].ravel()[::50], exact(engine.grid.points[::50]), atol=5e-5, rtol=0)
 
 
@@ -294,9 +294,7 @@ def test_any_pixel_noise_has_an_exact_answer(digits, digits_2d, std):
     model = GenerativeModel(digits_2d.model.generative.decoder, GaussianLikelihood(std))
     x = digits.test.pixels(slice(3, 4))
     posterior = PosteriorEngine(model).posterior(x)
-    decoder = PosteriorEngine(model, nodes=7).double_model.decoder
-    pixel = reference.gaussian_pixel(float(np.exp(float(model.likelihood.log_std))))
-    log_joint = reference.log_joint_of(decoder, pixel, x.double().numpy())
+    log_joint = reference.log_joint_for(model, x)
     narrow = 8 * float(np.sqrt(np.diag(posterior.covariance)).max())
     box = reference.square(posterior.mean, narrow) if std < 1 else reference.square(np.zeros(2), 8.0)
     wanted = reference.log_integral(log_joint, [box], narrow / 30 if std < 1 else 0.08)

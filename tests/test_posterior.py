@@ -1,7 +1,6 @@
 """The exact posterior against closed forms, brute force, and its own laws on real images."""
 
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -93,8 +92,8 @@ def test_separated_modes_are_all_found_and_weighed(modes):
     features, target = FOLDED[modes]
     decoder, likelihood = Features(features), GaussianLikelihood(0.05).double()
     x = torch.tensor(target).double().reshape(1, 1, 1, 2)
-    posterior = PosteriorEngine(GenerativeModel(decoder, likelihood)).posterior(x)
-    log_joint = reference.log_joint_of(decoder, reference.gaussian_pixel(float(likelihood.std)), x.numpy())
+    model = GenerativeModel(decoder, likelihood)
+    posterior, log_joint = PosteriorEngine(model).posterior(x), reference.log_joint_for(model, x)
     wanted = reference.log_integral(log_joint, [reference.square(np.zeros(2), 6.0)], 0.0075)
     assert abs(posterior.log_evidence - wanted) <= min(1e-4, posterior.log_evidence_error)
     assert len(posterior.modes) == modes
@@ -115,8 +114,8 @@ def test_shapes_far_from_gaussian_are_covered(shape):
     features, target, std = SHAPES[shape]
     decoder, likelihood = Features(features), GaussianLikelihood(std).double()
     x = torch.tensor(target).double().reshape(1, 1, 1, -1)
-    posterior = PosteriorEngine(GenerativeModel(decoder, likelihood)).posterior(x)
-    log_joint = reference.log_joint_of(decoder, reference.gaussian_pixel(float(likelihood.std)), x.numpy())
+    model = GenerativeModel(decoder, likelihood)
+    posterior, log_joint = PosteriorEngine(model).posterior(x), reference.log_joint_for(model, x)
     box = [reference.square(np.zeros(2), 6.5)]
     wanted, change = reference.log_evidence(log_joint, box, 0.02, tolerance=1e-5)
     assert change < 1e-4
@@ -146,7 +145,7 @@ def test_a_hill_that_no_slope_of_the_box_leads_to_is_found(centre, seen):
     model = GenerativeModel(Features(features).double(), GaussianLikelihood(STD).double())
     x = torch.tensor([1.9, 2.0, 1.8]).double().reshape(1, 1, 1, 3)
     engine, near = PosteriorEngine(model), torch.tensor([[[centre[0] - 0.2, centre[1] + 0.1]]])
-    log_joint = reference.log_joint_of(model.decoder, reference.gaussian_pixel(STD), x.numpy())
+    log_joint = reference.log_joint_for(model, x)
     wanted, change = reference.log_evidence(log_joint, [reference.square(np.array(centre), 0.5)], 0.01)
     found = engine.posteriors(x, near=near)[0]
     assert change < 1e-4
@@ -171,16 +170,10 @@ def test_small_networks_match_brute_force(activation, likelihood, generator):
         network[0].weight.mul_(3)
         network[2].weight.mul_(2)
     network = network.double()
-    gaussian = likelihood == "gaussian"
-    model = GenerativeModel(network, GaussianLikelihood(0.3).double() if gaussian else BernoulliLikelihood())
+    pixels = GaussianLikelihood(0.3).double() if likelihood == "gaussian" else BernoulliLikelihood()
+    model = GenerativeModel(network, pixels)
     x = model.likelihood.sample(network(torch.tensor([[0.6, -0.9]]).double()), generator=generator).detach()
-
-    def bernoulli_pixel(x, mean):
-        return np.where(x > 0.5, np.log(mean), np.log(1 - mean))
-
-    log_joint = reference.log_joint_of(
-        network, reference.gaussian_pixel(0.3) if gaussian else bernoulli_pixel, x.numpy()
-    )
+    log_joint = reference.log_joint_for(model, x)
     wanted = reference.log_integral(log_joint, [reference.square(np.zeros(2), 7.0)], 0.01)
     posterior = PosteriorEngine(model).posterior(x)
     assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
@@ -195,7 +188,7 @@ def gap_identity(checkpoint, engine, x: torch.Tensor, disturbance: float = 0.0) 
     ELBO: Gauss-Hermite in float64 on q's nodes. KL: the engine's. log p(x): independent brute force, disturbed by
     ``disturbance`` to show that the law can fail.
     """
-    log_joint = float64_log_joint(checkpoint, x)
+    log_joint = reference.log_joint_for(checkpoint.model.generative, x)
     low, high = reference.box_around_peak(log_joint)
     evidence, change = reference.log_evidence(log_joint, [(low, high)], float((high - low).max()) / 48)
     assert change < 1e-4
@@ -207,12 +200,6 @@ def gap_identity(checkpoint, engine, x: torch.Tensor, disturbance: float = 0.0) 
         kl = posterior.kl_from(DiagonalGaussian(torch.as_tensor(mean), torch.as_tensor(std)))
         worst = max(worst, abs(elbo + kl.value - (evidence + disturbance)))
     return worst
-
-
-def float64_log_joint(checkpoint, x: torch.Tensor):
-    decoder = deepcopy(checkpoint.model.generative.decoder).double()
-    std = float(checkpoint.model.generative.likelihood.std.double())
-    return reference.log_joint_of(decoder, reference.gaussian_pixel(std), x.double().numpy())
 
 
 @pytest.mark.parametrize("index", [0, 1])
