@@ -1,4 +1,4 @@
-"""Shared fixtures: real data where it is at hand, small models, the shipped checkpoints."""
+"""Shared fixtures: real data where it is at hand, small models, the shipped checkpoints, the app in a browser."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import sync_playwright
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
 from gpvae_core.posterior import PosteriorEngine
+from tests.browser import SIZES, find_chromium
+from tests.pages import PATIENCE
+from tests.server import serving
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,3 +82,48 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for scheme in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
+
+
+# --- a browser ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("app")) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("needs a Chromium: `make browser` installs one, or put chromium on the PATH")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Open an address of the app in a fresh browser; every request must stay on the server, no error may be thrown."""
+    contexts, strayed, errors = [], [], []
+
+    def open_page(query="", size="desktop", *, path="", base=server, **options):
+        width, height = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, has_touch=size == "phone", accept_downloads=True, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        own = (base, "data:", "blob:", "ws://127")
+        page.on("request", lambda request: request.url.startswith(own) or strayed.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{base}/{path}{query}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert strayed == [] and errors == []

@@ -1,0 +1,105 @@
+"""What leaves the pages, and what everybody is owed, in a real Chromium with no network beyond the server."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from gpvae_core.report import posterior_report
+from tests.pages import evidence, idle, pixels, settle
+
+
+def download(page, name: str, suffix: str):
+    page.get_by_role("button", name="Export").first.click()
+    page.get_by_role("combobox", name=re.compile("Format")).first.click()
+    page.get_by_role("option", name=name).click()
+    button = page.get_by_role("button", name=re.compile(rf"^Download .*\.{suffix}$"))
+    button.wait_for()
+    idle(page)
+    with page.expect_download() as waiting:
+        button.click()
+    return waiting.value
+
+
+@pytest.fixture
+def shipped_report(digits, digits_2d, digits_engine):
+    return posterior_report(digits_engine, digits_2d.model, digits.test.pixels(slice(5, 6)))
+
+
+def test_an_export_opens_by_itself_and_holds_the_same_numbers(visit, browser, tmp_path, shipped_report):
+    page = visit("?from=number&i=5&data=digits")
+    settle(page)
+    shown = evidence(page)
+    download(page, "Page that works by itself", "html").save_as(tmp_path / "p.html")
+    page.keyboard.press("Escape")
+    context = browser.new_context(offline=True)
+    alone = context.new_page()
+    alone.goto(f"file://{tmp_path / 'p.html'}")
+    settle_alone(alone)
+    assert evidence(alone) == shown
+    at_rest = pixels(alone, ".at-cursor canvas")
+    frame = alone.locator(".panel-box .stage svg .frame").bounding_box()
+    alone.mouse.move(frame["x"] + 60, frame["y"] + 60)
+    expect(alone.locator(".at-cursor figcaption")).to_have_text("decoded at the cursor")
+    assert not np.array_equal(pixels(alone, ".at-cursor canvas"), at_rest)
+    context.close()
+    assert float(shown) == pytest.approx(shipped_report["log_evidence"], abs=6e-4)
+
+
+def settle_alone(page) -> None:
+    page.locator(".plane-root .line.exact").first.wait_for(state="attached")
+    page.wait_for_function("window.gpvaeAtlases && Object.keys(window.gpvaeAtlases).length === 1")
+
+
+def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
+    page = visit("?n=2", path="figures")
+    expect(page.locator(".figure img")).to_have_count(2)
+    idle(page)
+    words = page.locator(".figure img").first.get_attribute("alt")
+    saved = download(page, "Numbers (CSV)", "csv")
+    saved.save_as(tmp_path / "f.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "f.csv").read_text())))
+    assert len(rows) == 2
+    for row in rows:
+        assert f"image {row['index']}," in words and f"{float(row['kl_base']):.2f} nats" in words
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["", "figures"])
+def test_axe_finds_nothing_serious(visit, path, scheme):
+    page = visit("?from=simulate&seed=2" if not path else "?n=1", path=path, color_scheme=scheme)
+    idle(page)
+    page.locator(".figure img, .plane-root .line").first.wait_for(state="attached")
+    found = Axe().run(page).response["violations"]
+    serious = {v["id"]: [n["html"][:160] for n in v["nodes"]] for v in found if v["impact"] in ("serious", "critical")}
+    assert serious == {}, json.dumps(serious, indent=1)
+
+
+def test_projector_mode_has_large_type_and_thick_lines(visit):
+    sizes = []
+    for query in ("?from=number&i=5&data=digits", "?from=number&i=5&data=digits&big=1"):
+        page = visit(query)
+        settle(page)
+        sizes.append(
+            page.locator(".plane-root").evaluate(
+                """root => {
+                  const line = getComputedStyle(root.querySelector('path.line.base'));
+                  return [getComputedStyle(root).fontSize, line.strokeWidth].map(parseFloat);
+                }"""
+            )
+        )
+    assert sizes[1][0] >= 1.3 * sizes[0][0] and sizes[1][1] >= 1.5 * sizes[0][1]
+
+
+def test_the_page_says_what_it_shows_and_why(visit):
+    page = visit(size="phone")
+    settle(page)
+    expect(page.get_by_text(re.compile("test images of digits"))).to_be_visible()
+    expect(page.get_by_text("Why the digits, not MNIST?")).to_be_visible()
+    expect(page.locator(".badge")).to_contain_text("Exact")
+    assert page.get_by_test_id("stException").count() == 0

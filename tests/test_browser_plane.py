@@ -1,0 +1,107 @@
+"""The planes in a real Chromium: hover, keys, fingers, toggles, with and without the server."""
+
+import re
+
+import numpy as np
+from playwright.sync_api import expect
+
+from app.compute import decode
+from tests.pages import finger, pixels, settle
+from tests.server import serving
+
+
+def test_hover_decodes_with_the_server_gone_and_restores_on_leave(visit, tmp_path, digits_2d):
+    with serving(tmp_path) as own:
+        page = visit("?from=number&i=5&data=digits", base=own.url)
+        settle(page)
+        page.wait_for_function("window.gpvaeAtlases && Object.keys(window.gpvaeAtlases).length === 1")
+        own.process.kill()
+        own.process.wait(20)
+    at_rest = pixels(page, ".at-cursor canvas")
+    for panel in ("zoom", "box"):
+        box = page.locator(f".panel-{panel} .stage svg .frame").bounding_box()
+        page.mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.3 * box["height"])
+        expect(page.locator(".at-cursor figcaption")).to_have_text("decoded at the cursor")
+        words = page.locator(".readout").inner_text()
+        z = np.array([[float(v) for v in re.search(r"z = \(([-\d.]+), ([-\d.]+)\)", words).groups()]])
+        seen = pixels(page, ".at-cursor canvas") / 255
+        error = np.abs(seen - decode(digits_2d, z)[0].ravel())
+        assert error.mean() < (0.01 if panel == "zoom" else 0.06)
+        assert not np.array_equal(seen * 255, at_rest)
+        page.mouse.move(2, 2)
+        np.testing.assert_array_equal(pixels(page, ".at-cursor canvas"), at_rest)
+    page.locator("label[data-toggle=base] input").uncheck()
+    assert page.locator(".panel-zoom path.line.base").count() == 0
+
+
+def test_arrow_keys_and_fingers_move_the_point(visit):
+    page = visit("?from=number&i=5&data=digits", "phone")
+    settle(page)
+    stage = page.locator(".panel-zoom .stage")
+    stage.scroll_into_view_if_needed()
+    stage.focus()
+    readout = page.locator(".readout")
+    page.keyboard.press("ArrowRight")
+    expect(readout).to_contain_text("z = (")
+    first = readout.inner_text()
+    page.keyboard.press("ArrowUp")
+    expect(readout).not_to_have_text(first)
+    page.keyboard.press("Escape")
+    expect(readout).not_to_contain_text("z = (")
+    box = stage.bounding_box()
+    touch = finger(page)
+    touch("touchStart", (box["x"] + 150, box["y"] + 150))
+    expect(readout).to_contain_text("z = (")
+    touch("touchEnd")
+
+
+def test_toggles_zoom_and_walk_need_no_server(visit):
+    page = visit("?from=number&i=5&data=digits", reduced_motion="reduce")
+    settle(page)
+    zoom = page.locator(".panel-zoom")
+    for layer in ("exact", "logs", "base", "marginal", "best"):
+        lines = zoom.locator(f"path.line.{layer}")
+        assert lines.count() > 0
+        page.locator(f"label[data-toggle={layer}] input").uncheck()
+        assert lines.count() == 0
+        page.locator(f"label[data-toggle={layer}] input").check()
+    ticks = zoom.locator(".axes text").all_inner_texts()
+    page.get_by_role("button", name="Zoomed to the mass: zoom in").click()
+    assert zoom.locator(".axes text").all_inner_texts() != ticks
+    page.get_by_role("button", name="Zoomed to the mass: whole window again").click()
+    assert zoom.locator(".axes text").all_inner_texts() == ticks
+    page.get_by_role("button", name="Step").click()
+    heights = []
+    for _ in range(3):
+        heights.append(float(re.search(r"ELBO (-?[\d.]+)", page.locator(".walk-text").inner_text()).group(1)))
+        page.get_by_role("button", name="Step").click()
+    assert heights == sorted(heights) and zoom.locator("path.line.walk").count() == 3
+
+
+def test_methods_differ_in_line_style_not_in_colour_alone(visit):
+    page = visit("?from=number&i=5&data=digits")
+    settle(page)
+    styles = page.locator(".panel-zoom svg").evaluate(
+        """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
+          const style = getComputedStyle(svg.querySelector(`path.line.${layer}`));
+          return [style.strokeDasharray, style.stroke];
+        })"""
+    )
+    dashes = [dash for dash, _ in styles]
+    assert len({dashes[1], dashes[2], dashes[3]}) == 3
+    shapes = page.locator(".panel-box svg").evaluate(
+        """svg => ['base', 'marginal', 'best'].map(
+          (layer) => svg.querySelector(`.marker.${layer}`).getAttribute('d').replace(/[-\\d. ]/g, ''))"""
+    )
+    assert len(set(shapes)) == 3
+
+
+def test_side_by_side_planes_move_together(visit):
+    page = visit("?from=number&i=5&data=digits&vs=image:7")
+    settle(page)
+    boxes = page.locator(".panel-box")
+    expect(boxes).to_have_count(2)
+    before = boxes.nth(1).locator(".axes text").all_inner_texts()
+    boxes.nth(0).get_by_role("button", name="zoom in").click()
+    after = boxes.nth(1).locator(".axes text").all_inner_texts()
+    assert after != before and after == boxes.nth(0).locator(".axes text").all_inner_texts()
