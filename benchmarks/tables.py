@@ -42,6 +42,7 @@ METHODS = {  # of results/seeds.json
     "vae-3": "VAE with three trunks",
     "gpvae": "GPVAE",
     "gpvae-base": "GPVAE with base term",
+    "gpvae-3": "GPVAE, three networks",
 }
 TARGETS = {"kl_marginal": "KL", "negentropy": "negentropy", "reconstruction_error": "reconstruction error"}
 DETECTORS = (

@@ -153,8 +153,10 @@ def test_a_hill_that_no_slope_of_the_box_leads_to_is_found(centre, seen):
     np.testing.assert_allclose(engine.posterior(x, near=near[0]).mean, found.mean)
     alone = engine.posterior(x).log_evidence
     assert abs(alone - wanted) < 1e-3 if seen else alone < wanted - 100
-    with pytest.raises(InputError, match=r"shape \(1, 2\); give finite places of shape \(1, k, 2\)"):
+    with pytest.raises(InputError, match=r"shape \(1, 2\); give places of shape \(1, k, 2\)"):
         engine.posteriors(x, near=near[0])
+    with pytest.raises(InputError, match="image 0 holds a place that is not finite"):
+        engine.posteriors(x, near=near * torch.inf)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])

@@ -96,7 +96,8 @@ class PosteriorEngine:
         encoder puts mass, such as its means. A hill that no grid shows is found from there only.
 
         Where the decoder's own precision is too coarse for the tolerance, the work is done again in float64. Raises
-        InputError on non-finite pixels, on pixels outside the likelihood's support and on places of another shape.
+        InputError on non-finite pixels, on pixels outside the likelihood's support and on places of another shape
+        or not finite.
         """
         self._check(images)
         joint = Decoded(self.model, images)
@@ -246,11 +247,14 @@ def _places(near: Tensor | None, images: int) -> Array:
     """Where else to look for modes, (images, k, 2)."""
     if near is None:
         return np.empty((images, 0, 2))
-    if near.ndim != 3 or near.shape[0] != images or near.shape[2] != 2 or not bool(torch.isfinite(near).all()):
+    if near.ndim != 3 or near.shape[0] != images or near.shape[2] != 2:
         raise InputError(
-            f"near has the shape {tuple(near.shape)}; give finite places of shape ({images}, k, 2), k for each image"
+            f"near has the shape {tuple(near.shape)}; give places of shape ({images}, k, 2), k for each image"
         )
     places: Array = near.detach().cpu().double().numpy()
+    lost = np.flatnonzero(~np.isfinite(places).all((1, 2)))
+    if len(lost):
+        raise InputError(f"near of image {lost[0]} holds a place that is not finite; give finite latent coordinates")
     return places
 
 
