@@ -68,8 +68,11 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
 
 
 def commands(record: Mapping[str, Any], out: str) -> list[str]:
-    """The command lines that trained a run, the one it started from first, as far as that is on this machine."""
-    model, training = record["model"], record["training"]
+    """The command lines that made a run, the one it started from first, as far as that is on this machine."""
+    model, training = record["model"], dict(record["training"])
+    if earlier := training.pop("settled_from", None):
+        settled = f"python -m gpvae_core settle --checkpoint {earlier} --out {out}"
+        return [*commands({"model": model, "training": training}, earlier), settled]
     options = {"dataset": training["dataset"], "method": model["method"]} | {
         f.name: training[f.name]
         for f in fields(TrainingConfig)
@@ -81,8 +84,8 @@ def commands(record: Mapping[str, Any], out: str) -> list[str]:
     if initial:
         options["init"] = initial
     words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}") for key, value in options.items()]
-    earlier = Path(initial or "") / CONFIG
-    before = commands(read_json(earlier), initial) if initial and earlier.exists() else []
+    start = Path(initial or "") / CONFIG
+    before = commands(read_json(start), initial) if initial and start.exists() else []
     return [*before, " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
 
 

@@ -6,6 +6,7 @@ import click
 
 from gpvae_core.commands.evaluate import evaluate, posterior, rank
 from gpvae_core.commands.gaps import calibrate, gaps
+from gpvae_core.commands.settle import settle
 from gpvae_core.commands.train import train
 from gpvae_core.errors import InputError
 
@@ -35,5 +36,5 @@ def cli() -> None:
     """
 
 
-for command in (train, evaluate, posterior, rank, gaps, calibrate):
+for command in (train, settle, evaluate, posterior, rank, gaps, calibrate):
     cli.add_command(command)

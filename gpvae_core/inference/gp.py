@@ -39,6 +39,15 @@ class WeightPosterior(nn.Module):
         unit = torch.tril(self.off_diagonal, -1) + torch.eye(self.off_diagonal.shape[-1]).to(self.off_diagonal)
         return torch.exp(self.log_diagonal)[..., None] * unit
 
+    @torch.no_grad()
+    def set_covariance(self, covariance: Tensor) -> None:
+        """Make ``covariance`` (d, p, p) the L_j L_j', the means kept."""
+        mean, factor = self.mean, torch.linalg.cholesky(covariance)
+        diagonal = factor.diagonal(dim1=-2, dim2=-1)
+        self.log_diagonal.copy_(torch.log(diagonal))
+        self.relative_mean.copy_(mean / diagonal)
+        self.off_diagonal.copy_(torch.tril(factor / diagonal[..., None], -1))
+
     def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean mu_j'psi and variance psi'L_j L_j'psi of w_j'psi for features (B, p), both (B, d)."""
         mean = features @ self.mean.T

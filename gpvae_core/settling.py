@@ -1,0 +1,58 @@
+"""The covariances of the Gaussian process at their optimum, in closed form: what the training images leave open."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gpvae_core.data import ImageSet
+from gpvae_core.errors import InputError
+from gpvae_core.inference import GPEncoder
+from gpvae_core.laplace import laplace
+from gpvae_core.models import VariationalAutoencoder
+
+BATCH = 250
+
+
+@torch.no_grad()
+def settle(model: VariationalAutoencoder, images: ImageSet, *, on_batch: Callable[[int], None] | None = None) -> None:
+    """Set Sigma and Gamma where the objective (14) over ``images`` is largest, all else in the model held.
+
+    With h_nj the Gauss-Newton curvature of -log p(x_n, z) along z_j at q's mean, and a_nj = c_j + eta_j'psi_s,
+
+        Sigma_j = (I + sum_n h_nj psi_m psi_m')^-1,    Gamma_j = (I + sum_n (h_nj + 1 / a_nj^2) psi_s psi_s')^-1,
+
+    for a variance V of z_j costs h_nj V / 2 nats, the weights' own KL is that to N(0, I), and V(h) takes E log X^2 of
+    (15) down by V(h) / a_nj^2 to second order. Exact for a linear decoder and V(h) << a^2. What adaptive steps from
+    a poor start do not reach, one pass over the images does. The mean of h_nj V(f_j) over them is then below p / N.
+
+    ``on_batch(n)`` is called after every n images. Raises InputError where the model has no Gaussian process.
+    """
+    encoder = model.encoder
+    if not isinstance(encoder, GPEncoder):
+        raise InputError("the plain VAE has no Gaussian process to settle; use a checkpoint trained with gpvae")
+    precisions = {w: _prior_precision(w.mean) for w in (encoder.weights_mean, encoder.weights_std)}
+    for start in range(0, len(images), BATCH):
+        x = images.pixels(slice(start, start + BATCH)).to(model.device)
+        psi_mean, psi_std, _ = encoder.features(x)
+        correction = encoder.correction(x)
+        curvature = laplace(model.generative, x, correction.marginal()).precision.diagonal(dim1=-2, dim2=-1)
+        scale = (correction.base.std + correction.mean_h).double()
+        precisions[encoder.weights_mean] += _weighted_squares(psi_mean, curvature)
+        precisions[encoder.weights_std] += _weighted_squares(psi_std, curvature + scale**-2)
+        if on_batch:
+            on_batch(len(x))
+    for weights, precision in precisions.items():
+        weights.set_covariance(torch.linalg.inv(precision))
+
+
+def _prior_precision(mean: Tensor) -> Tensor:
+    """One identity matrix for each latent dimension, (d, p, p), of N(0, I) over the weights."""
+    latent_dim, features = mean.shape
+    return torch.eye(features, dtype=torch.float64, device=mean.device).repeat(latent_dim, 1, 1)
+
+
+def _weighted_squares(psi: Tensor, weight: Tensor) -> Tensor:
+    """sum_n weight_nj psi_n psi_n' for features (B, p) and weights (B, d), (d, p, p)."""
+    psi = psi.double()
+    return torch.stack([(psi * column[:, None]).T @ psi for column in weight.T])

@@ -1,0 +1,103 @@
+"""The settled Gaussian process against the objective it maximises, written out for a linear decoder."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
+from gpvae_core.cli import cli
+from gpvae_core.data import ImageSet
+from gpvae_core.errors import InputError
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference import GPEncoder
+from gpvae_core.inference.gaussian import GaussianEncoder
+from gpvae_core.likelihoods import GaussianLikelihood
+from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
+from gpvae_core.settling import settle
+from tests.decoders import STD, Linear
+
+FEATURES, IMAGES = 6, 40
+
+
+def trunk() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, FEATURES), nn.Tanh())
+
+
+@pytest.fixture
+def images(generator) -> ImageSet:
+    return ImageSet(torch.rand(IMAGES, 8, 8, generator=generator, dtype=torch.float64).numpy())
+
+
+@pytest.fixture(params=[False, True], ids=["three networks", "shared"])
+def model(request) -> VariationalAutoencoder:
+    """A linear decoder, under which every term of (14) is a closed form, and means of the GP that are not 0."""
+    generative = GenerativeModel(Linear(), GaussianLikelihood(STD).double())
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        encoder = GPEncoder(trunk, FEATURES, 2, shared=request.param).double()
+        for weights in (encoder.weights_mean, encoder.weights_std):
+            nn.init.normal_(weights.relative_mean)
+    return VariationalAutoencoder(generative, encoder)
+
+
+def objective(model: VariationalAutoencoder, x: torch.Tensor) -> torch.Tensor:
+    """(14), nats per image: E log p(x|z) of a linear decoder is that at q's mean less half the variance's cost."""
+    correction = model.encoder.correction(x)
+    q = correction.marginal()
+    cost = (model.generative.decoder.matrix**2).sum(0) / STD**2
+    fit = model.generative.log_likelihood(x, q.mean) - 0.5 * (q.std**2 * cost).sum(-1)
+    return (fit - correction.expected_kl()).mean() - model.encoder.kl_weights() / len(x)
+
+
+def slopes(model: VariationalAutoencoder, x: torch.Tensor, weights: nn.Module) -> float:
+    """The largest derivative of (14) by what makes up a covariance, the means D relative_mean held."""
+    parameters = [weights.log_diagonal, weights.off_diagonal, weights.relative_mean]
+    diagonal, below, mean = torch.autograd.grad(objective(model, x), parameters)
+    held = diagonal - weights.relative_mean.detach() * mean
+    return float(torch.cat([held, below.flatten(1)], 1).abs().max())
+
+
+def test_no_other_covariances_have_a_larger_objective(model, images):
+    x, encoder = images.pixels(), model.encoder
+    means = [weights.mean.detach().clone() for weights in (encoder.weights_mean, encoder.weights_std)]
+    before, slope = objective(model, x), slopes(model, x, encoder.weights_std)
+    settle(model, images)
+    assert objective(model, x) > before
+    for weights, mean in zip((encoder.weights_mean, encoder.weights_std), means, strict=True):
+        torch.testing.assert_close(weights.mean, mean)
+    assert slopes(model, x, encoder.weights_mean) < 1e-9
+    assert slopes(model, x, encoder.weights_std) < 0.02 * slope  # of second order in V(h) / a^2
+    with torch.no_grad():
+        encoder.weights_mean.log_diagonal += 0.1
+    assert slopes(model, x, encoder.weights_mean) > 1e-4
+
+
+def test_what_n_images_leave_open_is_at_most_p_of_n(model, images):
+    settle(model, images)
+    curvature = 1 + (model.generative.decoder.matrix**2).sum(0) / STD**2
+    left = (curvature * model.encoder.correction(images.pixels()).var_f).mean(0)
+    assert bool((left > 0).all()) and bool((left < FEATURES / IMAGES).all())
+
+
+def test_a_plain_vae_has_nothing_to_settle(model, images):
+    plain = VariationalAutoencoder(model.generative, GaussianEncoder(trunk, FEATURES, 2))
+    with pytest.raises(InputError, match="the plain VAE has no Gaussian process to settle"):
+        settle(plain, images)
+
+
+def test_the_command_writes_a_checkpoint_that_says_what_it_came_from(tmp_path):
+    config, first, out = ModelConfig(hidden=8, channels=(4, 4, 4)), tmp_path / "first", tmp_path / "settled"
+    save_checkpoint(first, build(config, seed=0), config, {"dataset": "digits", "seed": 0})
+    arguments = ["settle", "--checkpoint", str(first), "--out", str(out), "--device", "cpu"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert "of q's variance, ELBO" in result.output
+    assert json.loads((out / "config.json").read_text())["training"]["settled_from"] == str(first)
+    before, after = (load_checkpoint(folder).model.encoder for folder in (first, out))
+    assert not torch.equal(before.weights_mean.scale_tril, after.weights_mean.scale_tril)
+    for name, weight in before.base_encoder.state_dict().items():
+        assert torch.equal(weight, after.base_encoder.state_dict()[name])
+    with pytest.raises(InputError, match="already holds a checkpoint; choose another --out"):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
