@@ -1,5 +1,6 @@
 """Put a trained checkpoint into pretrained/, or renew what stands there: weights, manifest, test table and card.
 
+    python -m gpvae_core settle --checkpoint runs/TRAINED --out runs/RUN
     python -m gpvae_core gaps --checkpoint runs/RUN --split validation --out VALIDATION.parquet
     python -m gpvae_core calibrate --checkpoint runs/RUN --gaps VALIDATION.parquet
     python -m gpvae_core gaps --checkpoint runs/RUN --out GAPS.parquet

@@ -3,7 +3,7 @@
 python -m benchmarks.tables
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,27 @@ def _medians(columns: Columns, target: str) -> str:
 def _correlation(columns: Columns, target: str) -> str:
     score, values = columns["uncertainty"], columns[target]
     return f"{spearman(score, values):+.2f}; {partial(score, values, columns['log_width']):+.2f}"
+
+
+def settled() -> Rows:
+    """What a model's U says as trained, and with the covariances at their optimum."""
+    targets = ("kl_marginal", "reconstruction_error")
+    head = ["model: as trained → settled", "(14), nats", "V(f) / v"]
+    rows = [[*head, *(f"rho of U with {TARGETS[target]}; given width" for target in targets)]]
+    for name, record in read("settling").items():
+        both = [record["trained"], record["settled"]]
+        gain, half = record["objective_gain"]
+        row = [f"`{name}`", f"{gain:+.3f} ± {half:.3f}", _arrow(f"{r['var_f_over_q_variance']:.2g}" for r in both)]
+        rows.append([*row, *(_arrow(_rank(r[target]) for r in both) for target in targets)])
+    return rows
+
+
+def _rank(record: dict[str, float]) -> str:
+    return f"{record['rho']:+.2f}; {record['partial']:+.2f}"
+
+
+def _arrow(both: Iterable[str]) -> str:
+    return " → ".join(both)
 
 
 def seeds() -> Rows:
@@ -168,6 +189,7 @@ def read(name: str) -> dict[str, Any]:
 TABLES: dict[str, Callable[[], Rows]] = {
     "zoo": zoo,
     "uncertainty": uncertainty,
+    "settled": settled,
     "seeds": seeds,
     "claims": claims,
     "difficulty": difficulty,

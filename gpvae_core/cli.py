@@ -30,7 +30,8 @@ def cli() -> None:
       python -m gpvae_core rank --checkpoint digits-2d --out ranking.csv
       python -m gpvae_core gaps --checkpoint digits-2d --out gaps.csv
       python -m gpvae_core train --dataset digits --method gpvae --epochs 5 --out runs/first
-      python -m gpvae_core evaluate --checkpoint runs/first
+      python -m gpvae_core settle --checkpoint runs/first --out runs/settled
+      python -m gpvae_core evaluate --checkpoint runs/settled
 
     A checkpoint is a name in pretrained/ or the path of a folder that `train` wrote. All figures are in nats.
     """

@@ -12,7 +12,7 @@ from gpvae_core.checkpoints import load_checkpoint, read_json
 from gpvae_core.commands import options
 from gpvae_core.data import BINARY, load_dataset
 from gpvae_core.errors import InputError
-from gpvae_core.inference import METHODS
+from gpvae_core.inference import METHODS, GPEncoder
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.networks import ACTIVATIONS
 from gpvae_core.paths import CONFIG, WEIGHTS
@@ -114,6 +114,8 @@ def train(
             bar.write(_progress_line(progress))
             bar.reset()
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
+    if isinstance(model.encoder, GPEncoder):
+        click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled brings the GP to its optimum")
 
 
 def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
