@@ -69,10 +69,9 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
 
 def commands(record: Mapping[str, Any], out: str) -> list[str]:
     """The command lines that made a run, the one it started from first, as far as that is on this machine."""
-    model, training = record["model"], dict(record["training"])
-    if earlier := training.pop("settled_from", None):
-        settled = f"python -m gpvae_core settle --checkpoint {earlier} --out {out}"
-        return [*commands({"model": model, "training": training}, earlier), settled]
+    model, training = record["model"], record["training"]
+    if earlier := training.get("settled_from"):
+        return [*_earlier(earlier), f"python -m gpvae_core settle --checkpoint {earlier} --out {out}"]
     options = {"dataset": training["dataset"], "method": model["method"]} | {
         f.name: training[f.name]
         for f in fields(TrainingConfig)
@@ -84,9 +83,13 @@ def commands(record: Mapping[str, Any], out: str) -> list[str]:
     if initial:
         options["init"] = initial
     words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}") for key, value in options.items()]
-    start = Path(initial or "") / CONFIG
-    before = commands(read_json(start), initial) if initial and start.exists() else []
-    return [*before, " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
+    return [*_earlier(initial), " ".join(["python -m gpvae_core train", *words, f"--out {out}"])]
+
+
+def _earlier(run: str | None) -> list[str]:
+    """The commands that made the run another one started from, if that is on this machine."""
+    config = Path(run or "") / CONFIG
+    return commands(read_json(config), run) if run and config.exists() else []
 
 
 def shipped() -> Iterator[tuple[str, Checkpoint, Columns]]:

@@ -1,6 +1,7 @@
 """The covariances of the Gaussian process at their optimum, in closed form: what the training images leave open."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -9,9 +10,24 @@ from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.inference import GPEncoder
 from gpvae_core.laplace import laplace
-from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
+from gpvae_core.training import start_from
 
+METHOD = "gpvae-unit"
 BATCH = 250
+
+
+def on_top_of(
+    trained: VariationalAutoencoder, config: ModelConfig, images: ImageSet
+) -> tuple[VariationalAutoencoder, ModelConfig]:
+    """A GPVAE on the unit features of a plain VAE's own trunk, everything of the VAE kept, and its config; unsettled.
+
+    ``images`` are those that the VAE was trained on. Raises InputError where the VAE has several trunks.
+    """
+    config = replace(config, method=METHOD)
+    model = build(config, seed=0).to(trained.device)
+    start_from(model, trained, images)
+    return model, config
 
 
 @torch.no_grad()
@@ -30,7 +46,7 @@ def settle(model: VariationalAutoencoder, images: ImageSet, *, on_batch: Callabl
     """
     encoder = model.encoder
     if not isinstance(encoder, GPEncoder):
-        raise InputError("the plain VAE has no Gaussian process to settle; use a checkpoint trained with gpvae")
+        raise InputError("the plain VAE has no Gaussian process to settle; put one on it with on_top_of")
     precisions = {w: _prior_precision(w.mean) for w in (encoder.weights_mean, encoder.weights_std)}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH)).to(model.device)

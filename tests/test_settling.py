@@ -31,13 +31,13 @@ def images(generator) -> ImageSet:
     return ImageSet(torch.rand(IMAGES, 8, 8, generator=generator, dtype=torch.float64).numpy())
 
 
-@pytest.fixture(params=[False, True], ids=["three networks", "shared"])
+@pytest.fixture(params=[{}, {"shared": True}, {"shared": True, "unit": True}], ids=["three networks", "shared", "unit"])
 def model(request) -> VariationalAutoencoder:
     """A linear decoder, under which every term of (14) is a closed form, and means of the GP that are not 0."""
     generative = GenerativeModel(Linear(), GaussianLikelihood(STD).double())
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        encoder = GPEncoder(trunk, FEATURES, 2, shared=request.param).double()
+        encoder = GPEncoder(trunk, FEATURES, 2, **request.param).double()
         for weights in (encoder.weights_mean, encoder.weights_std):
             nn.init.normal_(weights.relative_mean)
     return VariationalAutoencoder(generative, encoder)
@@ -86,6 +86,22 @@ def test_a_plain_vae_has_nothing_to_settle(model, images):
     plain = VariationalAutoencoder(model.generative, GaussianEncoder(trunk, FEATURES, 2))
     with pytest.raises(InputError, match="the plain VAE has no Gaussian process to settle"):
         settle(plain, images)
+
+
+def test_a_plain_vae_gets_a_gaussian_process_and_keeps_everything_else(tmp_path):
+    config, first, out = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4)), tmp_path / "vae", tmp_path / "settled"
+    save_checkpoint(first, build(config, seed=0), config, {"dataset": "digits", "seed": 0})
+    arguments = ["settle", "--checkpoint", str(first), "--out", str(out), "--device", "cpu"]
+    assert CliRunner().invoke(cli, arguments, catch_exceptions=False).exit_code == 0
+    before, after = load_checkpoint(first), load_checkpoint(out)
+    assert after.config.method == "gpvae-unit"
+    x = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    psi, _, base = after.model.encoder.features(x)
+    torch.testing.assert_close(psi.norm(dim=1), torch.ones(5))
+    assert torch.equal(base.mean, before.model.encoder(x).mean) and torch.equal(base.std, before.model.encoder(x).std)
+    assert torch.equal(after.model.encoder(x).mean, base.mean)  # the GP's mean is 0
+    for name, weight in before.model.generative.state_dict().items():
+        assert torch.equal(weight, after.model.generative.state_dict()[name])
 
 
 def test_the_command_writes_a_checkpoint_that_says_what_it_came_from(tmp_path):

@@ -14,6 +14,7 @@ METHODS: dict[str, Callable[[Callable[[], nn.Module], int, int], Encoder]] = {
     "vae-3": partial(GaussianEncoder, trunks=3),
     "gpvae": GPEncoder,
     "gpvae-shared": partial(GPEncoder, shared=True),
+    "gpvae-unit": partial(GPEncoder, shared=True, unit=True),
 }
 
 __all__ = ["METHODS", "Encoder", "GPEncoder", "GaussianEncoder"]

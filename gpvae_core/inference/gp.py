@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from gpvae_core.gaussian import DiagonalGaussian, kl_cholesky_to_prior
 from gpvae_core.generative import GenerativeModel
@@ -93,7 +94,9 @@ class Correction:
 class GPEncoder(Encoder):
     """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U.
 
-    ``shared``: psi_m and psi_s are the base encoder's own features, one trunk instead of three.
+    ``shared``: psi_m and psi_s are the base encoder's own features, one trunk instead of three. ``unit``: features are
+    scaled to length 1, so that the prior variance of f_j(x) and h_j(x) is 1 for every x: V(f) then says how unlike the
+    training images x is, not how long its features are.
     """
 
     INITIAL_STD = 3e-4  # of the weights, where no trained VAE says how wide the posteriors are
@@ -105,9 +108,10 @@ class GPEncoder(Encoder):
         latent_dim: int,
         *,
         shared: bool = False,
+        unit: bool = False,
     ) -> None:
         super().__init__()
-        self.shared = shared
+        self.shared, self.unit = shared, unit
         self.base_encoder = GaussianEncoder(trunk, features, latent_dim)
         if not shared:
             self.psi_mean = trunk()
@@ -121,8 +125,10 @@ class GPEncoder(Encoder):
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, DiagonalGaussian]:
         """psi_m and psi_s, (B, p), and the base encoder's q."""
         own = self.trunk_features(x)
-        psi = (own, own) if self.shared else (self.psi_mean(x), self.psi_std(x))
-        return *psi, self.base_encoder.of(own).base
+        psi_mean, psi_std = (own, own) if self.shared else (self.psi_mean(x), self.psi_std(x))
+        if self.unit:
+            psi_mean, psi_std = normalize(psi_mean), normalize(psi_std)
+        return psi_mean, psi_std, self.base_encoder.of(own).base
 
     def correction(self, x: Tensor) -> Correction:
         """The base encoder's q, and what the GP adds to it."""
