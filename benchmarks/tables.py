@@ -3,7 +3,7 @@
 python -m benchmarks.tables
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,13 @@ RECIPES = {  # of results/claims.json
     "mnist-2d": "`mnist-2d`: GP from epoch 5 on, with base term",
     "binary-mnist-2d": "`binary-mnist-2d`: Bernoulli, VAE, then GP",
     "mnist-2d-wide": "`mnist-2d-wide`: s_x = 1, GP from epoch 5 on, with base term",
+}
+SETTLED = {  # of results/settling.json: the runs
+    "digits-2d": "digits, GP from epoch 81 on",
+    "bin-shared-0": "MNIST, Bernoulli, GP from epoch 41 on",
+    "omni-shared-0": "OMNIGLOT, GP from epoch 61 on",
+    "mnist-more": "MNIST, GP from epoch 5 on, with base term",
+    "wide-early": "MNIST, s_x = 1, GP from epoch 5 on, with base term",
 }
 SCORES = {  # of results/difficulty-mnist-2d.json
     "uncertainty": "U(x), the paper's",
@@ -81,24 +88,19 @@ def _correlation(columns: Columns, target: str) -> str:
 
 
 def settled() -> Rows:
-    """What a model's U says as trained, and with the covariances at their optimum."""
-    targets = ("kl_marginal", "reconstruction_error")
-    head = ["model: as trained → settled", "(14), nats", "V(f) / v"]
-    rows = [[*head, *(f"rho of U with {TARGETS[target]}; given width" for target in targets)]]
-    for name, record in read("settling").items():
-        both = [record["trained"], record["settled"]]
-        gain, half = record["objective_gain"]
-        row = [f"`{name}`", f"{gain:+.3f} ± {half:.3f}", _arrow(f"{r['var_f_over_q_variance']:.2g}" for r in both)]
-        rows.append([*row, *(_arrow(_rank(r[target]) for r in both) for target in targets)])
+    """What U says as trained, with the covariances at their optimum, and on unit features, at their optimum too."""
+    correlations = [f"rho of U with {label}; given width" for label in TARGETS.values()]
+    rows = [["as trained → settled → settled on unit features", "V(f) / v", *correlations]]
+    found = read("settling")
+    for name, label in SETTLED.items():
+        ways = [found[name][way] for way in ("trained", "settled", "unit")]
+        row = [label, " → ".join(f"{way['var_f_over_q_variance']:.2g}" for way in ways)]
+        rows.append([*row, *(" → ".join(_rank(way[target]) for way in ways) for target in TARGETS)])
     return rows
 
 
 def _rank(record: dict[str, float]) -> str:
     return f"{record['rho']:+.2f}; {record['partial']:+.2f}"
-
-
-def _arrow(both: Iterable[str]) -> str:
-    return " → ".join(both)
 
 
 def seeds() -> Rows:
