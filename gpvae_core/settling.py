@@ -9,7 +9,6 @@ from torch import Tensor
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.inference import GPEncoder
-from gpvae_core.laplace import laplace
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.training import start_from
 
@@ -34,13 +33,14 @@ def on_top_of(
 def settle(model: VariationalAutoencoder, images: ImageSet, *, on_batch: Callable[[int], None] | None = None) -> None:
     """Set Sigma and Gamma where the objective (14) over ``images`` is largest, all else in the model held.
 
-    With h_nj the Gauss-Newton curvature of -log p(x_n, z) along z_j at q's mean, and a_nj = c_j + eta_j'psi_s,
+    With a_nj = c_j + eta_j'psi_s, the standard deviation that the encoder gives image n,
 
-        Sigma_j = (I + sum_n h_nj psi_m psi_m')^-1,    Gamma_j = (I + sum_n (h_nj + 1 / a_nj^2) psi_s psi_s')^-1,
+        Sigma_j = (I + sum_n psi_m psi_m' / a_nj^2)^-1,    Gamma_j = (I + 2 sum_n psi_s psi_s' / a_nj^2)^-1,
 
-    for a variance V of z_j costs h_nj V / 2 nats, the weights' own KL is that to N(0, I), and V(h) takes E log X^2 of
-    (15) down by V(h) / a_nj^2 to second order. Exact for a linear decoder and V(h) << a^2. What adaptive steps from
-    a poor start do not reach, one pass over the images does. The mean of h_nj V(f_j) over them is then below p / N.
+    for a variance V(f) of z_j costs h V(f) / 2 nats, h the mean curvature of -log p(x_n, z) under q, which is
+    1 / a_nj^2 where the ELBO is largest, and the weights' own KL is that to N(0, I); V(h) besides takes E log X^2 of
+    (15) down by V(h) / a_nj^2, to second order. What adaptive steps from a poor start do not reach, one pass over the
+    images does. The mean of V(f_j) / a_nj^2 over them is then below p / N, their number and that of the features.
 
     ``on_batch(n)`` is called after every n images. Raises InputError where the model has no Gaussian process.
     """
@@ -50,12 +50,10 @@ def settle(model: VariationalAutoencoder, images: ImageSet, *, on_batch: Callabl
     precisions = {w: _prior_precision(w.mean) for w in (encoder.weights_mean, encoder.weights_std)}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH)).to(model.device)
-        psi_mean, psi_std, _ = encoder.features(x)
-        correction = encoder.correction(x)
-        curvature = laplace(model.generative, x, correction.marginal()).precision.diagonal(dim1=-2, dim2=-1)
-        scale = (correction.base.std + correction.mean_h).double()
-        precisions[encoder.weights_mean] += _weighted_squares(psi_mean, curvature)
-        precisions[encoder.weights_std] += _weighted_squares(psi_std, curvature + scale**-2)
+        psi_mean, psi_std, base = encoder.features(x)
+        weight = (base.std + encoder.weights_std.project(psi_std)[0]).double() ** -2
+        precisions[encoder.weights_mean] += _weighted_squares(psi_mean, weight)
+        precisions[encoder.weights_std] += _weighted_squares(psi_std, 2 * weight)
         if on_batch:
             on_batch(len(x))
     for weights, precision in precisions.items():
