@@ -51,22 +51,22 @@ def settle(model: VariationalAutoencoder, images: ImageSet, *, on_batch: Callabl
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH)).to(model.device)
         psi_mean, psi_std, base = encoder.features(x)
-        weight = (base.std + encoder.weights_std.project(psi_std)[0]).double() ** -2
+        weight = (base.std + encoder.weights_std.project(psi_std)[0]) ** -2
         precisions[encoder.weights_mean] += _weighted_squares(psi_mean, weight)
         precisions[encoder.weights_std] += _weighted_squares(psi_std, 2 * weight)
         if on_batch:
             on_batch(len(x))
     for weights, precision in precisions.items():
-        weights.set_covariance(torch.linalg.inv(precision))
+        weights.set_covariance(torch.cholesky_inverse(torch.linalg.cholesky(precision)))
 
 
 def _prior_precision(mean: Tensor) -> Tensor:
     """One identity matrix for each latent dimension, (d, p, p), of N(0, I) over the weights."""
     latent_dim, features = mean.shape
-    return torch.eye(features, dtype=torch.float64, device=mean.device).repeat(latent_dim, 1, 1)
+    return torch.eye(features, dtype=torch.float64).repeat(latent_dim, 1, 1)
 
 
 def _weighted_squares(psi: Tensor, weight: Tensor) -> Tensor:
-    """sum_n weight_nj psi_n psi_n' for features (B, p) and weights (B, d), (d, p, p)."""
-    psi = psi.double()
+    """sum_n weight_nj psi_n psi_n' for psi (B, p) and weights (B, d), (d, p, p), on the CPU: MPS has no float64."""
+    psi, weight = psi.cpu().double(), weight.cpu().double()
     return torch.stack([(psi * column[:, None]).T @ psi for column in weight.T])

@@ -46,7 +46,7 @@ class WeightPosterior(nn.Module):
         mean, factor = self.mean, torch.linalg.cholesky(covariance)
         diagonal = factor.diagonal(dim1=-2, dim2=-1)
         self.log_diagonal.copy_(torch.log(diagonal))
-        self.relative_mean.copy_(mean / diagonal)
+        self.relative_mean.copy_(mean.to(diagonal) / diagonal)
         self.off_diagonal.copy_(torch.tril(factor / diagonal[..., None], -1))
 
     def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
