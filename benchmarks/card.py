@@ -167,7 +167,7 @@ def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]
         )
         with torch.no_grad():
             correction = encoder.correction(x := data.test.pixels(slice(0, ALIVE)))
-        share = float((correction.var_f / correction.marginal().std ** 2).mean())
+        share = float(correction.share_of_f().mean())
         facts.append(f"V(f) is {share:.2g} of q's variance, mean over both dimensions of the first {len(x):,} images.")
     return facts
 

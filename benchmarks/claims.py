@@ -20,8 +20,9 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from benchmarks.common import command, dataset_of, evenly, hardware, store_part
+from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.commands.options import data_of
 from gpvae_core.data import ImageSet
 from gpvae_core.evaluation import evaluate_iwae
 from gpvae_core.gaussian import DiagonalGaussian
@@ -153,7 +154,7 @@ def measure(
     checkpoint: Checkpoint, data_dir: Path | None, images: int, of_train: int, tolerance: float
 ) -> tuple[dict[str, object], Table]:
     """Everything of one checkpoint."""
-    data, engine = dataset_of(checkpoint, data_dir), PosteriorEngine.of(checkpoint, tolerance=tolerance)
+    data, engine = data_of(checkpoint, None, data_dir), PosteriorEngine.of(checkpoint, tolerance=tolerance)
     test = gaps(checkpoint, engine, data.test.take(evenly(len(data.test), images)))
     record: dict[str, object] = {
         "method": checkpoint.config.method,
@@ -175,7 +176,7 @@ def measure(
         record |= {"error": errors(correction, fits), "mixture": mixture(correction, posteriors[:MIXTURES])}
         alive = correction.variance() / correction.marginal().std ** 2
         record["gp_variance_over_q_variance"] = mean(alive.flatten().numpy())
-        record["var_f_over_q_variance"] = mean((correction.var_f / correction.marginal().std ** 2).flatten().numpy())
+        record["var_f_over_q_variance"] = mean(correction.share_of_f().flatten().numpy())
     return record, test
 
 

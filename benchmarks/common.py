@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gpvae_core.checkpoints import Checkpoint, read_json, write_atomically
-from gpvae_core.data import Dataset, load_dataset
+from gpvae_core.commands.options import data_of
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,14 +24,9 @@ def evenly(total: int, count: int) -> np.ndarray:
     return np.linspace(0, total - 1, min(count, total)).round().astype(int)
 
 
-def dataset_of(checkpoint: Checkpoint, data_dir: Path | None) -> Dataset:
-    """The data set that a checkpoint was trained on, split as it was then."""
-    return load_dataset(checkpoint.training["dataset"], data_dir, seed=int(checkpoint.training["seed"]))
-
-
 def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> torch.Tensor:
     """``count`` test images spread evenly over the whole test set, pixels (count, C, H, W)."""
-    test = dataset_of(checkpoint, data_dir).test
+    test = data_of(checkpoint, None, data_dir).test
     return test.pixels(evenly(len(test), count))
 
 

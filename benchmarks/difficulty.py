@@ -17,8 +17,9 @@ import torch
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from benchmarks.common import command, dataset_of, evenly, hardware, store_result
+from benchmarks.common import command, evenly, hardware, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.commands.options import data_of
 from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.gap_table import image_rows
@@ -46,7 +47,7 @@ BATCH = 50
 
 def conditions(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> dict[str, ImageSet]:
     """The images of each condition, pixels in [0,1]."""
-    test = dataset_of(checkpoint, data_dir).test
+    test = data_of(checkpoint, None, data_dir).test
     rows = evenly(len(test), count)
     pixels = test.take(rows).pixels()[:, 0].numpy()
     sets = {

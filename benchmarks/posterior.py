@@ -3,8 +3,8 @@
     python -m benchmarks.posterior SECTION CHECKPOINT [--data-dir DIR] [--images N]
 
 Sections: accuracy (needs benchmarks.reference first), hills (of a shipped checkpoint), speed, calibration, gaussians,
-throughput (a whole test set).
-Each one's figures go with command and hardware into benchmarks/results/posterior-NAME.json.
+throughput (a whole test set). Each one's figures go with command and hardware into
+benchmarks/results/posterior-NAME.json.
 """
 
 import argparse
@@ -23,9 +23,10 @@ from scipy.optimize import minimize
 from scipy.stats import binom
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, command, dataset_of, evenly, hardware, store_part, test_images
+from benchmarks.common import RESULTS, command, evenly, hardware, store_part, test_images
 from benchmarks.reference import HALF_WIDTH, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.commands.options import data_of
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.inference.base import Encoding
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
@@ -54,7 +55,7 @@ def accuracy(source: str, data_dir: Path | None, count: int) -> Figures:
     """Log evidence, both KLs, HDR and modes against benchmarks.reference, on the images that it holds."""
     checkpoint = load_checkpoint(source)
     rows = json.loads((RESULTS / f"reference-{checkpoint.name}.json").read_text())["rows"]
-    images = dataset_of(checkpoint, data_dir).test.pixels(np.array([row["index"] for row in rows]))
+    images = data_of(checkpoint, None, data_dir).test.pixels(np.array([row["index"] for row in rows]))
     posteriors = in_batches(checkpoint, images)
     pairs = {name: [_gaussian(row[f"q_{name}"]) for row in rows] for name in ("base", "marginal")}
     figures: Figures = {"images": len(rows)}
@@ -115,7 +116,7 @@ def _missed(
 def hills(source: str, data_dir: Path | None, count: int) -> Figures:
     """Log p(x) by one grid over +-13.5 against the shipped table: a hill that the engine missed makes it larger."""
     checkpoint, step = load_checkpoint(source), 0.01
-    model, test = checkpoint.model.generative, dataset_of(checkpoint, data_dir).test
+    model, test = checkpoint.model.generative, data_of(checkpoint, None, data_dir).test
     numbers = evenly(len(test), count)
     images = test.pixels(numbers)
     axis = np.arange(-HALF_WIDTH, HALF_WIDTH + step / 2, step)

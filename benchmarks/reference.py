@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, command, dataset_of, evenly, hardware
+from benchmarks.common import RESULTS, command, evenly, hardware
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
+from gpvae_core.commands.options import data_of
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from gpvae_core.stored import stored_columns
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=NODES)
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.checkpoint)
-    test = dataset_of(checkpoint, arguments.data_dir).test
+    test = data_of(checkpoint, None, arguments.data_dir).test
     numbers = chosen(checkpoint, len(test), arguments.images, arguments.outside)
     images = test.pixels(numbers)
     out = RESULTS / f"reference-{checkpoint.name}.json"

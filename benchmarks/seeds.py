@@ -21,8 +21,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.claims import Table, gaps, mean, summary
-from benchmarks.common import command, dataset_of, evenly, hardware, store_part
+from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.commands.options import data_of
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.training import STATE
 
@@ -71,7 +72,7 @@ def measured(folder: Path, data_dir: Path, images: int, tolerance: float) -> Tab
     checkpoint = load_checkpoint(folder)
     kept = RUNS / f"{folder.name}-{checkpoint.digest[:12]}-{images}-{tolerance:g}.npz"
     if not kept.exists():
-        test = dataset_of(checkpoint, data_dir).test
+        test = data_of(checkpoint, None, data_dir).test
         engine = PosteriorEngine.of(checkpoint, tolerance=tolerance)
         np.savez(kept, **gaps(checkpoint, engine, test.take(evenly(len(test), images))))
     with np.load(kept) as file:

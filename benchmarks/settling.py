@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from benchmarks.claims import mean
-from benchmarks.common import command, dataset_of, evenly, hardware, store_part
+from benchmarks.common import command, evenly, hardware, store_part
 from benchmarks.difficulty import partial, spearman
 from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.commands.options import data_of
 from gpvae_core.data import Dataset
 from gpvae_core.gap_table import read_gaps
 from gpvae_core.inference.base import Batch
@@ -49,7 +50,7 @@ def share(model: VariationalAutoencoder, data: Dataset) -> float:
     ratios = []
     for start in range(0, len(data.test), BATCH):
         correction = model.encoder.correction(data.test.pixels(slice(start, start + BATCH)))
-        ratios.append(correction.var_f / correction.marginal().std ** 2)
+        ratios.append(correction.share_of_f())
     return float(torch.cat(ratios).double().mean())
 
 
@@ -66,7 +67,7 @@ def figures(model: VariationalAutoencoder, data: Dataset, exact: Columns) -> dic
 def measure(run: Path, table: Path, data_dir: Path | None) -> dict[str, object]:
     """One run three times."""
     checkpoint = load_checkpoint(run)
-    trained, data = checkpoint.model, dataset_of(checkpoint, data_dir)
+    trained, data = checkpoint.model, data_of(checkpoint, None, data_dir)
     rows = read_gaps(table, checkpoint, dataset=data.name, split="test")
     exact = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("kl_marginal", "negentropy")}
     exact |= score_images(trained, data.test, ["log_width", "reconstruction_error"])

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.card import card
-from benchmarks.common import dataset_of
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, write_atomically
+from gpvae_core.commands.options import data_of
 from gpvae_core.data import Dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import evaluate_elbo
@@ -80,7 +80,7 @@ def main() -> None:
             if (arguments.run / name).exists():
                 shutil.copyfile(arguments.run / name, folder / name)
     checkpoint = load_checkpoint(folder)
-    data = dataset_of(checkpoint, arguments.data_dir)
+    data = data_of(checkpoint, None, arguments.data_dir)
     manifest = (read_json(MANIFEST) if MANIFEST.exists() else {}) | {arguments.name: entry(checkpoint, data)}
     write_atomically(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     if arguments.gaps:

@@ -86,6 +86,10 @@ class Correction:
         log_square = expected_log_square(self.base.std + self.mean_h, torch.sqrt(self.var_h))
         return 0.5 * (q.std**2 + q.mean**2 - 1 - log_square).sum(-1)
 
+    def share_of_f(self) -> Tensor:
+        """V(f_j(x)|D) over q's variance v_j, (B, d)."""
+        return self.var_f / self.marginal().std ** 2
+
     def variance(self) -> Tensor:
         """V(f_j(x)|D) + V(h_j(x)|D), (B, d): its sum over j is U(x)."""
         return self.var_f + self.var_h
