@@ -98,12 +98,17 @@ def errors(correction: Correction, fits: list[GaussianFit]) -> dict[str, object]
         ratio = (left**2 / variance).flatten().numpy()
         record[name] = {
             "r_squared": round(float(1 - (left**2).sum() / (error**2).sum()), 5),
-            "correlation": round(float(np.corrcoef(error.flatten().numpy(), predicted.flatten().numpy())[0, 1]), 4),
+            "correlation": _correlation(error.flatten().numpy(), predicted.flatten().numpy()),
             "rms_error": float((error**2).mean().sqrt()),
             "rms_predicted": float((predicted**2).mean().sqrt()),
             "squared_error_over_variance": {"mean": mean(ratio), "median": round(float(np.median(ratio)), 3)},
         }
     return record
+
+
+def _correlation(error: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Pearson's; None where nothing is predicted: a settled GP on a plain VAE has mean weights of zero."""
+    return round(float(np.corrcoef(error, predicted)[0, 1]), 4) if predicted.any() else None
 
 
 def mixture(correction: Correction, posteriors: list[ExactPosterior]) -> dict[str, object]:
