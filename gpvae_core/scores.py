@@ -41,7 +41,7 @@ class Score:
 def _gp_variance(encoding: Encoding) -> Tensor:
     if encoding.gp_variance is None:
         raise InputError(
-            "the plain VAE has no uncertainty U(x) to rank by; use a checkpoint trained with --method gpvae"
+            "the plain VAE has no uncertainty U(x) to rank by; put a GP on it with `python -m gpvae_core settle`"
         )
     return encoding.gp_variance
 

@@ -180,7 +180,7 @@ class GPEncoder(Encoder):
             weights.log_diagonal.copy_(torch.log(leverage * width / length)[:, None].expand_as(weights.log_diagonal))
 
     def health(self, x: Tensor) -> dict[str, float]:
-        """Live features (share varying over the batch), KL of the weights, V(f), V(h) and the mean shift."""
+        """Live features (share varying over the batch), KL of the weights, V(f), V(h), mean shift, V(f) over v."""
         features = torch.cat(self.features(x)[:2], dim=-1)
         correction = self.correction(x)
         return {
@@ -190,5 +190,5 @@ class GPEncoder(Encoder):
             "var_f": float(correction.var_f.mean()),
             "var_h": float(correction.var_h.mean()),
             "shift_f": float(correction.mean_f.abs().mean()),
-            "posterior_var": float((correction.marginal().std ** 2).mean()),
+            "share_of_f": float(correction.share_of_f().mean()),
         }
