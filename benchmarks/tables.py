@@ -50,6 +50,7 @@ METHODS = {  # of results/seeds.json
     "gpvae": "GPVAE",
     "gpvae-base": "GPVAE with base term",
     "gpvae-3": "GPVAE, three networks",
+    "settled": "the plain VAE, GP settled on it",
 }
 TARGETS = {"kl_marginal": "KL", "negentropy": "negentropy", "reconstruction_error": "reconstruction error"}
 DETECTORS = (
@@ -128,7 +129,8 @@ def _over(runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) 
 def _difference(record: dict[str, Any]) -> str:
     """Over seeds where there are several, else over images."""
     value, half = record.get("mean", record["seeds"][0])
-    return f"{value:+.2f} ± {half:.2f}"
+    digits = 4 if half < 0.01 else 2
+    return f"{value:+.{digits}f} ± {half:.{digits}f}"
 
 
 def claims() -> Rows:

@@ -8,6 +8,7 @@ from scipy import stats
 from benchmarks import claims, detection, difficulty, seeds
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.inference.gp import Correction
+from gpvae_core.paths import WEIGHTS
 
 
 def three(count: int = 200) -> np.ndarray:
@@ -38,6 +39,20 @@ def test_the_interval_over_seeds_is_students():
     found = seeds.over_seeds(differences)["mean"]
     interval = stats.ttest_1samp([d.mean() for d in differences], 0).confidence_interval(0.95)
     assert found == pytest.approx([(interval.low + interval.high) / 2, (interval.high - interval.low) / 2], abs=1e-4)
+
+
+def test_a_settled_model_stands_on_the_plain_one_of_its_seed_and_budget(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(seeds, "RUNS", tmp_path)
+    monkeypatch.setattr(seeds, "command_line", lambda *words: asked.append(words))
+    out = seeds.made("trained", "early", "settled", 2, tmp_path)
+    assert out == tmp_path / "trained-early-settled-2"
+    assert [words[0] for words in asked] == ["train", "train", "settle"]  # both stages of the plain VAE
+    assert asked[2][:3] == ("settle", "--checkpoint", str(tmp_path / "trained-early-vae-2"))
+    out.mkdir()
+    (out / WEIGHTS).touch()
+    seeds.made("trained", "early", "settled", 2, tmp_path)
+    assert [words[0] for words in asked[3:]] == ["train", "train"]  # which go on where they stand; nothing settled anew
 
 
 def test_the_mixtures_divergence_is_that_of_draws():
