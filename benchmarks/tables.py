@@ -16,14 +16,16 @@ from gpvae_core.stored import Columns
 
 Rows = list[list[str]]
 RECIPES = {  # of results/claims.json
-    "vae-0": "plain VAE, 40 epochs",
-    "gp-then-0": "VAE, then GP; V(f) began at 3e-4",
-    "gp-shared-0": "the same on the base's own trunk; V(f) began at p/N",
-    "gp-unit-0": "three trunks, features of length 0.1; V(f) began at p/N",
-    "gp-held-0": "VAE, then GP alone on 5,000 validation images",
-    "mnist-2d": "`mnist-2d`: GP from epoch 5 on, with base term",
-    "binary-mnist-2d": "`binary-mnist-2d`: Bernoulli, VAE, then GP",
-    "mnist-2d-wide": "`mnist-2d-wide`: s_x = 1, GP from epoch 5 on, with base term",
+    "gp-scratch-0": "all from the start, three trunks, 16 epochs",
+    "gp-then-0": "VAE, then all, three trunks; V(f) began at 3e-4",
+    "gp-shared-0": "VAE, then all, the base's own trunk; V(f) began at p/N",
+    "gp-held-0": "VAE, then its GP alone on 5,000 validation images",
+    "mnist-gp": "VAE of 4 epochs, then all",
+    "mnist-more": "VAE of 4 epochs, then all, with base term",
+    "mnist-2d": "`mnist-2d`: VAE, settled GP",
+    "binary-mnist-2d": "`binary-mnist-2d`: Bernoulli pixels, VAE, settled GP",
+    "wide-early": "s_x = 1: VAE of 4 epochs, then all, with base term",
+    "mnist-2d-wide": "`mnist-2d-wide`: s_x = 1, VAE, settled GP",
 }
 SETTLED = {  # of results/settling.json: the runs
     "digits-2d": "digits, GP from epoch 81 on",
@@ -49,7 +51,6 @@ METHODS = {  # of results/seeds.json
     "vae-3": "VAE with three trunks",
     "gpvae": "GPVAE",
     "gpvae-base": "GPVAE with base term",
-    "gpvae-3": "GPVAE, three networks",
     "settled": "the plain VAE, GP settled on it",
 }
 TARGETS = {"kl_marginal": "KL", "negentropy": "negentropy", "reconstruction_error": "reconstruction error"}
