@@ -12,10 +12,10 @@ from app.figures.sheet import FIGURE_2_QUANTILES
 from benchmarks.claims import coverage, mean
 from benchmarks.common import markdown
 from benchmarks.difficulty import partial, spearman
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json
+from gpvae_core.checkpoints import Checkpoint, heads_origin, load_checkpoint, read_json
 from gpvae_core.data import Dataset
 from gpvae_core.inference import GPEncoder
-from gpvae_core.paths import CONFIG, MANIFEST
+from gpvae_core.paths import CONFIG, HEADS, MANIFEST
 from gpvae_core.scores import SCORES
 from gpvae_core.stored import Columns, stored_columns
 from gpvae_core.training import TrainingConfig
@@ -33,8 +33,7 @@ the data set is in here.
 ```
 {note}
 All {test:,} test images against their exact posteriors (`test.parquet`, from which and from the weights
-`python -m benchmarks.ship {name}` computes this card); nats; +- is 1.96 standard errors over images. Images that the
-model made carry its full pixel noise, which the encoder has not seen.
+`python -m benchmarks.ship {name}` computes this card); nats; +- is 1.96 standard errors over images.{made}
 
 {gaps}
 
@@ -42,6 +41,7 @@ model made carry its full pixel noise, which the encoder has not seen.
 
 {scores}
 """
+MADE = " Images that the\nmodel made carry its full pixel noise, which the encoder has not seen."
 
 
 def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
@@ -51,6 +51,7 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
     return CARD.format(
         name=checkpoint.name,
         pixels=_pixels(checkpoint),
+        made=MADE if checkpoint.config.likelihood == "gaussian" else "",
         dataset=data.name,
         train=len(data.train),
         validation=len(data.validation),
@@ -59,7 +60,9 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
         epochs=checkpoint.training["epochs"],
         digest=checkpoint.digest[:16],
         sizes=", ".join(f"`{p.name}` {p.stat().st_size:,} bytes" for p in files),
-        commands="\n".join(commands(read_json(checkpoint.folder / CONFIG), out)),
+        commands="\n".join(
+            [*commands(read_json(checkpoint.folder / CONFIG), out), *_calibration(checkpoint.folder, out)]
+        ),
         note=f"\n{checkpoint.training['note']}\n" if "note" in checkpoint.training else "",
         gaps=markdown(_gaps(checkpoint, columns)),
         facts="\n".join(f"- {fact}" for fact in _facts(checkpoint, data, columns)),
@@ -90,6 +93,18 @@ def _earlier(run: str | None) -> list[str]:
     """The commands that made the run another one started from, if that is on this machine."""
     config = Path(run or "") / CONFIG
     return commands(read_json(config), run) if run and config.exists() else []
+
+
+def _calibration(folder: Path, out: str) -> list[str]:
+    """The command lines that fitted the learned scores, if there are any."""
+    if not (folder / HEADS).exists():
+        return []
+    origin = heads_origin(folder)
+    options = f"--split validation --limit {origin['images']} --tolerance {origin['tolerance']}"
+    return [
+        f"python -m gpvae_core gaps --checkpoint {out} {options} --out validation.parquet",
+        f"python -m gpvae_core calibrate --checkpoint {out} --gaps validation.parquet",
+    ]
 
 
 def shipped() -> Iterator[tuple[str, Checkpoint, Columns]]:

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown
 from benchmarks.difficulty import partial, spearman
+from benchmarks.engine_tables import exactness, served, speed
 from gpvae_core.checkpoints import read_json
 from gpvae_core.stored import Columns
 
@@ -199,6 +200,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "claims": claims,
     "difficulty": difficulty,
     "detection": detection,
+    "exactness": exactness,
+    "speed": speed,
+    "served": served,
 }
 
 

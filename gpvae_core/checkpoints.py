@@ -46,10 +46,17 @@ def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelCo
     write_tensors(folder / WEIGHTS, model.state_dict())
 
 
-def save_heads(checkpoint: Checkpoint, heads: GapHeads) -> None:
-    """Keep learned scores beside the weights they belong to."""
+def save_heads(checkpoint: Checkpoint, heads: GapHeads, *, images: int, tolerance: float) -> None:
+    """Keep learned scores beside the weights they belong to, and what they were fitted to."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in heads.state_dict().items()}
-    write_atomically(checkpoint.folder / HEADS, save_tensors(tensors, metadata={"digest": checkpoint.digest}))
+    origin = {"digest": checkpoint.digest, "images": str(images), "tolerance": f"{tolerance:g}"}
+    write_atomically(checkpoint.folder / HEADS, save_tensors(tensors, metadata=origin))
+
+
+def heads_origin(folder: Path) -> dict[str, str]:
+    """What the learned scores in ``folder`` belong to: the weights' digest, images, tolerance of their KLs in nats."""
+    with safe_open(folder / HEADS, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _load_heads(folder: Path, digest: str) -> GapHeads | None:
@@ -58,8 +65,7 @@ def _load_heads(folder: Path, digest: str) -> GapHeads | None:
     if not path.exists():
         return None
     tensors = read_tensors(path)
-    with safe_open(path, "pt") as file:
-        origin = (file.metadata() or {}).get("digest", "unknown")
+    origin = heads_origin(folder).get("digest", "unknown")
     if origin != digest:
         raise InputError(
             f"{path} was fitted to other weights ({origin[:8]}) than those beside it ({digest[:8]}); delete it or fit "

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from scipy.stats import spearmanr
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.checkpoints import heads_origin, load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.errors import InputError
 from gpvae_core.gap_heads import GapHead, _fit, fit_heads
@@ -87,7 +87,7 @@ def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_pa
     shutil.copytree(digits_2d.folder, folder)
     kl = score_images(digits_2d.model, digits.validation, ["laplace_gap"])["laplace_gap"] * 2
     write_table(table, [{"kl_marginal": float(value)} for value in kl])
-    settings = {"digest": digits_2d.digest, "dataset": "digits", "split": "test"}
+    settings = {"digest": digits_2d.digest, "dataset": "digits", "split": "test", "tolerance": 0.01}
     (tmp_path / "gaps.parquet.json").write_text(json.dumps(settings))
     command = ["calibrate", "--checkpoint", str(folder), "--gaps", str(table)]
     with pytest.raises(InputError, match="split = test, not validation"):
@@ -96,6 +96,7 @@ def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_pa
         score_images(digits_2d.model, digits.test, ["predicted_gap"])
     (tmp_path / "gaps.parquet.json").write_text(json.dumps(settings | {"split": "validation"}))
     assert "144 validation images" in CliRunner().invoke(cli, command, catch_exceptions=False).output
+    assert heads_origin(folder) == {"digest": digits_2d.digest, "images": "144", "tolerance": "0.01"}
     scores = score_images(load_checkpoint(folder).model, digits.test)
     assert spearmanr(scores["corrected_gap"], scores["laplace_gap"])[0] > 0.95
     assert np.median(scores["corrected_gap"] / scores["laplace_gap"]) == pytest.approx(2, rel=0.2)

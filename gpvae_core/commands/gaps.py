@@ -106,5 +106,6 @@ def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) ->
     rows = read_gaps(table, opened, dataset=data.name, split="validation")
     x = data.validation.pixels(slice(0, len(rows)))
     kl = torch.tensor([row["kl_marginal"] for row in rows], dtype=torch.float64)
-    save_heads(opened, fit_heads(opened.model, x, encode(opened.model, x), kl, seed=seed))
+    heads = fit_heads(opened.model, x, encode(opened.model, x), kl, seed=seed)
+    save_heads(opened, heads, images=len(rows), tolerance=read_json(settings_file(table))["tolerance"])
     click.echo(f"learned scores of {opened.name}, fitted to {len(rows)} validation images, in {opened.folder}")

@@ -1,0 +1,92 @@
+"""README's tables of the engine and the app: how exact, how fast."""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.common import RESULTS
+from gpvae_core.checkpoints import read_json
+
+Rows = list[list[str]]
+EXACT = ("digits-2d", "mnist-2d", "mnist-2d-wide", "binary-mnist-2d", "relu")
+TIMED = ("digits-2d", "mnist-2d", "mnist-2d-wide")
+SERVED = ("digits-2d", "mnist-2d")
+
+
+def exactness() -> Rows:
+    """The engine against brute force, and whether its regions hold the true z; one model a column."""
+    found = [dict(read_json(RESULTS / f"posterior-{name}.json")) for name in EXACT]
+    figures: dict[str, Callable[[dict[str, Any]], str]] = {
+        "images with a reference (outside the box)": lambda a: f"{a['images']} ({a['outside_the_box']})",
+        "largest error in log p(x), nats": lambda a: _power(a["log_evidence"]["max_error"]),
+        "in the KL of base / marginalised q": lambda a: _of_both(a, lambda kl: _power(kl["max_error"])),
+        "reported errors cover those in log p(x)": lambda a: _percent(a["log_evidence"]["covered"]),
+        "in the KL of base / marginalised q: covered": lambda a: _of_both(a, lambda kl: _percent(kl["covered"])),
+        "modes with more than 0.1 % of the mass missed": lambda a: (
+            f"{a['modes_missed']} of {a['modes_above_0.1_percent']}"
+        ),
+    }
+    rows = [["", *(f"`{name}`" for name in EXACT)]]
+    rows += [[label, *(figure(record["accuracy"]) for record in found)] for label, figure in figures.items()]
+    held = "simulated images; the 50 / 80 / 95 % region holds the true z of"
+    return [*rows, [held, *(_held(record.get("calibration")) for record in found)]]
+
+
+def _of_both(record: dict[str, Any], figure: Callable[[dict[str, Any]], str]) -> str:
+    return " / ".join(figure(record[f"kl_{q}"]) for q in ("base", "marginal"))
+
+
+def _held(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    return f"{record['images']:,}; " + " / ".join(f"{100 * r['held']:.1f}" for r in record["regions"]) + " %"
+
+
+def speed() -> Rows:
+    """One image at a time, and the naive ways to the same number."""
+    found = [read_json(RESULTS / f"posterior-{name}.json")["speed"] for name in TIMED]
+    figures: dict[str, Callable[[dict[str, Any]], str]] = {
+        "preview, ms: p50 / p95 / worst of 100": lambda s: _times(s["preview_ms"]),
+        "exact to 1e-3 nats, ms": lambda s: _times(s["exact_ms"]),
+        "exact to 5e-3 nats, as in the app, ms": lambda s: _times(s["exact_to_0.005_ms"]),
+        "opening, s: cold / grid on disk": lambda s: f"{s['open_cold_s']:.1f} / {s['open_cached_s']:.2f}",
+        "memory of an open checkpoint, MiB": lambda s: f"{s['memory_cold_mib']:.0f}",
+        "101 x 101 grid decoded anew (one image): ms; error": lambda s: _naive(s["grid_101"]),
+        "1,000 x 1,000 grid (same image): ms; error": lambda s: _naive(s["grid_1000"]),
+        "SciPy's `cubature` (same image): ms; error": lambda s: _naive(s["scipy_cubature"]),
+    }
+    rows = [["", *(f"`{name}`" for name in TIMED)]]
+    return [*rows, *([label, *(figure(record) for record in found)] for label, figure in figures.items())]
+
+
+def _naive(record: dict[str, Any]) -> str:
+    return f"{record['ms']:,.0f}; {_power(record['errors_nats'][0])}"
+
+
+def served() -> Rows:
+    """The app under one user and under thirty."""
+    found = [read_json(RESULTS / "app.json")[name] for name in SERVED]
+    figures: dict[str, Callable[[dict[str, Any]], str]] = {
+        "one user: ms a change, p50 / p95 / worst": lambda r: _times(r["one_user"]["ms"]),
+        "payload of a change, kB": lambda r: _times(r["one_user"]["payload_bytes"], 1e-3),
+        "30 users, each a change every 5 s for 60 s: ms": lambda r: _times(r["many_users"]["ms"]),
+        "page complete on a freshly started server, s": lambda r: _times(r["browser"]["complete_s"]),
+        "reload, s": lambda r: _times(r["browser"]["reload_s"]),
+        "one hover, both planes redrawn, ms": lambda r: _times(r["browser"]["hover_ms"]),
+    }
+    rows = [["", *(f"`{name}`" for name in SERVED)]]
+    return [*rows, *([label, *(figure(record) for record in found)] for label, figure in figures.items())]
+
+
+def _times(record: dict[str, float], scale: float = 1) -> str:
+    """p50 / p95 / worst, two digits of each at least."""
+    values = [scale * record[key] for key in ("p50", "p95", "max")]
+    return " / ".join(f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in values)
+
+
+def _power(value: float) -> str:
+    """One digit of an error, 9e-05 as 9e-5."""
+    return f"{value:.0e}".replace("e-0", "e-") if value < 0.01 else f"{value:.2g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
