@@ -17,6 +17,7 @@ from gpvae_core.stored import Columns
 
 Rows = list[list[str]]
 RECIPES = {  # of results/claims.json
+    "gp-scratch-0": "the paper's: all from the start, three trunks; 16 epochs",
     "gp-then-0": "VAE, then all, three trunks; V(f) began at 3e-4",
     "gp-shared-0": "VAE, then all, the base's own trunk; V(f) began at p/N",
     "gp-held-0": "VAE, then its GP alone on 5,000 validation images",
