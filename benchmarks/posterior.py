@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from scipy.integrate import cubature
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 from scipy.stats import binom
 from tqdm import tqdm
 
@@ -41,6 +42,8 @@ from tests import reference
 
 Figures = dict[str, object]
 MASSES = (0.5, 0.8, 0.95)
+ALIKE = 0.02  # nats within which two ways to log p(x) count as the same: the shipped tables are computed to 0.01
+AROUND = 12  # nodes to each side of a grid's summit that are looked at again
 
 
 def in_batches(checkpoint: Checkpoint, images: torch.Tensor, size: int = 64) -> list[ExactPosterior]:
@@ -116,7 +119,11 @@ def _missed(
 
 
 def hills(source: str, data_dir: Path | None, count: int) -> Figures:
-    """Log p(x) by one grid over +-13.5 against the shipped table: a hill that the engine missed makes it larger."""
+    """Log p(x) by one grid over +-13.5 against the shipped table: a hill that the engine missed makes it larger.
+
+    Where it is larger, what lies around the grid's summit is integrated on a finer lattice: of a posterior not wider
+    than the grid's step the grid alone can make too much.
+    """
     checkpoint, step = load_checkpoint(source), 0.01
     model, test = checkpoint.model.generative, data_of(checkpoint, None, data_dir).test
     numbers = evenly(len(test), count)
@@ -135,15 +142,28 @@ def hills(source: str, data_dir: Path | None, count: int) -> Figures:
     evidence = np.array(heights) + np.log(mass.double().numpy()) + 2 * np.log(step)
     columns = stored_columns(checkpoint, checkpoint.training["dataset"], len(test))
     more = evidence - columns["log_evidence"][numbers]
+    larger = np.flatnonzero(more > ALIKE)
+    for k in larger:
+        more[k] += _refinement(reference.log_joint_for(model, images[k : k + 1]), summit[k], step, evidence[k])
     return {
         "images": len(images),
         "nodes": len(axis),
         "outside_the_box": int((columns["mass_outside_box"][numbers] > 0.5).sum()),
+        "refined": len(larger),
         "largest_deficit": float(more.max()),
-        "deficit_above_0.1": int((more > 0.1).sum()),
+        f"deficit_above_{ALIKE:g}": int((more > ALIKE).sum()),
         "median_difference": float(np.median(np.abs(more))),
         "worst_image": int(numbers[more.argmax()]),
     }
+
+
+def _refinement(log_joint: reference.LogJoint, summit: np.ndarray, step: float, evidence: float) -> float:
+    """What the grid's log p(x) gains where its nodes around ``summit`` give way to a lattice five times as fine."""
+    axis = step * np.arange(-AROUND, AROUND + 1)
+    nodes = summit + np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    coarse = logsumexp(log_joint(nodes)) + 2 * np.log(step)
+    fine = reference.log_integral(log_joint, [reference.square(summit, (AROUND + 0.5) * step)], step / 5)
+    return float(np.log1p(np.exp(fine - evidence) - np.exp(coarse - evidence)))
 
 
 # --- speed ----------------------------------------------------------------------------------------------------
