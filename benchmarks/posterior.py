@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from app.compute import TOLERANCE
 from benchmarks.common import RESULTS, command, evenly, hardware, store_part, test_images
-from benchmarks.reference import HALF_WIDTH, grid_rows
+from benchmarks.reference import HALF_WIDTH, NODES, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands.options import data_of
 from gpvae_core.gaussian import DiagonalGaussian
@@ -124,11 +124,12 @@ def hills(source: str, data_dir: Path | None, count: int) -> Figures:
     Where it is larger, what lies around the grid's summit is integrated on a finer lattice: of a posterior not wider
     than the grid's step the grid alone can make too much.
     """
-    checkpoint, step = load_checkpoint(source), 0.01
+    checkpoint = load_checkpoint(source)
     model, test = checkpoint.model.generative, data_of(checkpoint, None, data_dir).test
     numbers = evenly(len(test), count)
     images = test.pixels(numbers)
-    axis = np.arange(-HALF_WIDTH, HALF_WIDTH + step / 2, step)
+    axis = np.linspace(-HALF_WIDTH, HALF_WIDTH, NODES)
+    step = float(axis[1] - axis[0])
     top, mass = torch.full((len(images),), -torch.inf), torch.zeros(len(images))
     summit = np.zeros((len(images), 2))
     for first, row in zip(axis, grid_rows(model, images, axis), strict=True):
