@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gpvae_core.errors import InputError
-from gpvae_core.gap_heads import GapHeads
+from gpvae_core.gap_heads import GapHead, GapHeads
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
 
@@ -40,17 +41,30 @@ def pretrained_names() -> list[str]:
 
 
 def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:
-    """Write weights and config into ``folder``, each file whole or not at all. Raises InputError on a full disk."""
+    """Write weights and config into ``folder``, each file whole or not at all. Raises InputError on a full disk.
+
+    Learned scores are written with them only if they were fitted to these very weights. Scores of other weights that
+    lie in ``folder`` are removed, because nothing can open a folder that holds them.
+    """
     record = json.dumps({"model": asdict(config), "training": training}, indent=2) + "\n"
+    weights = tensor_bytes(model.state_dict())
+    digest = sha256(weights).hexdigest()
     write_atomically(folder / CONFIG, record.encode())
-    write_tensors(folder / WEIGHTS, model.state_dict())
+    write_atomically(folder / WEIGHTS, weights)
+    if model.gap_heads is not None and model.gap_heads.origin.get("digest") == digest:
+        _write_heads(folder, model.gap_heads, model.gap_heads.origin)
+    elif (folder / HEADS).is_file() and _digest_of_heads(folder) != digest:
+        (folder / HEADS).unlink(missing_ok=True)
 
 
 def save_heads(checkpoint: Checkpoint, heads: GapHeads, *, images: int, tolerance: float) -> None:
     """Keep learned scores beside the weights they belong to, and what they were fitted to."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in heads.state_dict().items()}
     origin = {"digest": checkpoint.digest, "images": str(images), "tolerance": f"{tolerance:g}"}
-    write_atomically(checkpoint.folder / HEADS, save_tensors(tensors, metadata=origin))
+    _write_heads(checkpoint.folder, heads, origin)
+
+
+def _write_heads(folder: Path, heads: GapHeads, origin: Mapping[str, str]) -> None:
+    write_atomically(folder / HEADS, tensor_bytes(heads.state_dict(), dict(origin)))
 
 
 def heads_origin(folder: Path) -> dict[str, str]:
@@ -59,21 +73,30 @@ def heads_origin(folder: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+def _digest_of_heads(folder: Path) -> str | None:
+    """The weights that the learned scores in ``folder`` belong to; None where there are none that can be read."""
+    try:
+        return heads_origin(folder).get("digest")
+    except (OSError, SafetensorError):
+        return None
+
+
 def _load_heads(folder: Path, digest: str) -> GapHeads | None:
     """The learned scores in ``folder``, if any. Raises InputError where they belong to other weights."""
     path = folder / HEADS
     if not path.exists():
         return None
     tensors = read_tensors(path)
-    origin = heads_origin(folder).get("digest", "unknown")
-    if origin != digest:
+    origin = heads_origin(folder)
+    fitted_to = origin.get("digest", "unknown")
+    if fitted_to != digest:
         raise InputError(
-            f"{path} was fitted to other weights ({origin[:8]}) than those beside it ({digest[:8]}); delete it or fit "
-            "it again with python -m gpvae_core calibrate"
+            f"{path} was fitted to other weights ({fitted_to[:8]}) than those beside it ({digest[:8]}); delete it or "
+            "fit it again with python -m gpvae_core calibrate"
         )
-    sizes = [len(tensors.get(f"{name}.centre", ())) for name in ("encoder", "decode")]
-    heads = GapHeads(*sizes)
-    load_weights(heads, tensors, path)
+    encoder, decode = (GapHead(len(tensors.get(f"{name}.centre", ()))) for name in ("encoder", "decode"))
+    heads = GapHeads(encoder, decode, origin)
+    load_weights(heads.parts, tensors, path)
     return heads
 
 
@@ -89,8 +112,9 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     model = build(config, seed=0)
     load_weights(model, parse_tensors(data, folder / WEIGHTS), folder / WEIGHTS)
     digest = sha256(data).hexdigest()
-    model.gap_heads = _load_heads(folder, digest)
+    heads = _load_heads(folder, digest)
     model.requires_grad_(False).eval().to(device)
+    model.gap_heads = heads and heads.ready(torch.empty(0, device=device))
     return Checkpoint(folder, folder.name, model, config, record.get("training", {}), digest)
 
 
@@ -128,9 +152,14 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path)
     model.load_state_dict(tensors)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:
+    """A safetensors file; ``origin`` is kept in it. The same tensors give the same bytes."""
+    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=origin)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Safetensors, atomically."""
-    write_atomically(path, save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    write_atomically(path, tensor_bytes(tensors))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

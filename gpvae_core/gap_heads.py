@@ -3,7 +3,8 @@
 Fitted to exact gaps of images that neither encoder nor decoder was trained on.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -43,13 +44,32 @@ class GapHead(nn.Module):
         return value
 
 
-class GapHeads(nn.Module):
-    """Both predictors of one model: ``encoder`` needs no decode, ``decode`` corrects the Laplace gap."""
+@dataclass(frozen=True)
+class GapHeads:
+    """Both predictors of one model: ``encoder`` needs no decode, ``decode`` corrects the Laplace gap.
 
-    def __init__(self, encoder_features: int, decode_features: int) -> None:
-        super().__init__()
-        self.encoder = GapHead(encoder_features)
-        self.decode = GapHead(decode_features)
+    No nn.Module itself: as one it would become a part of the model that keeps it, and be saved among its weights.
+    ``origin`` says what they were fitted to: the weights' digest, images, tolerance of their KLs in nats; empty until
+    they are saved.
+    """
+
+    encoder: GapHead
+    decode: GapHead
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> nn.ModuleDict:
+        """Both as one module, under the names of their tensors in a file."""
+        return nn.ModuleDict({"encoder": self.encoder, "decode": self.decode})
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors of both, as they are kept in a file."""
+        return dict(self.parts.state_dict())
+
+    def ready(self, like: Tensor) -> "GapHeads":
+        """Frozen, in eval mode, on the device and in the dtype of ``like``."""
+        self.parts.requires_grad_(False).eval().to(like)
+        return self
 
 
 @dataclass(frozen=True)
@@ -78,13 +98,13 @@ class Look:
 
 def predicted_gap(look: Look) -> Tensor:
     """KL(q || p(z|x)) in nats, (B,), from what the encoder computes anyway. Raises InputError without heads."""
-    gap: Tensor = _heads(look.model).encoder(encoder_features(look))
+    gap: Tensor = _heads(look).encoder(encoder_features(look))
     return gap
 
 
 def corrected_gap(look: Look) -> Tensor:
     """KL(q || p(z|x)) in nats, (B,): the Laplace gap times a learned factor. Raises InputError without heads."""
-    gap: Tensor = look.laplace_gap.to(look.x) * _heads(look.model).decode(decode_features(look))
+    gap: Tensor = look.laplace_gap.to(look.x) * _heads(look).decode(decode_features(look))
     return gap
 
 
@@ -103,12 +123,12 @@ def decode_features(look: Look) -> Tensor:
     return torch.cat([logs, log_variance.to(x) / 2, look.encoding.marginal.mean.to(x)], -1)
 
 
-def _heads(model: VariationalAutoencoder) -> GapHeads:
-    if model.gap_heads is None:
+def _heads(look: Look) -> GapHeads:
+    if look.model.gap_heads is None:
         raise InputError(
             "this checkpoint has no learned scores: fit them with python -m gpvae_core calibrate, or choose another one"
         )
-    return model.gap_heads
+    return look.model.gap_heads.ready(look.x)
 
 
 # --- fitting --------------------------------------------------------------------------------------------------
@@ -129,10 +149,10 @@ def fit_heads(model: VariationalAutoencoder, x: Tensor, encoding: Encoding, kl: 
     of_encoder, of_decode = encoder_features(look), decode_features(look)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = GapHeads(of_encoder.shape[1], of_decode.shape[1])
+        heads = GapHeads(GapHead(of_encoder.shape[1]), GapHead(of_decode.shape[1]))
         _fit(heads.encoder, of_encoder, log_kl)
         _fit(heads.decode, of_decode, log_kl - torch.log(look.laplace_gap).to(x))
-    return heads.requires_grad_(False).eval()
+    return heads.ready(of_encoder)
 
 
 def _fit(head: GapHead, features: Tensor, target: Tensor) -> None:

@@ -48,7 +48,10 @@ class ModelConfig:
 
 
 class VariationalAutoencoder(nn.Module):
-    """A generative model with the encoder that infers in it; ``gap_heads`` predict its gaps, where they were fitted."""
+    """A generative model with the encoder that infers in it.
+
+    ``gap_heads`` predict its gaps, where they were fitted. They stand beside the model: none of its parameters.
+    """
 
     def __init__(self, generative: GenerativeModel, encoder: Encoder) -> None:
         super().__init__()

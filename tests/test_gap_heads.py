@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -10,14 +11,17 @@ from click.testing import CliRunner
 from scipy.stats import spearmanr
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from gpvae_core.checkpoints import heads_origin, load_checkpoint
+from gpvae_core.checkpoints import heads_origin, load_checkpoint, read_json, save_checkpoint
 from gpvae_core.cli import cli
+from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.errors import InputError
 from gpvae_core.gap_heads import GapHead, _fit, fit_heads
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.laplace import laplace
 from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.models import build
+from gpvae_core.paths import HEADS, MANIFEST, PRETRAINED, WEIGHTS
 from gpvae_core.report import encode
 from gpvae_core.scores import score_images
 from gpvae_core.tables import write_table
@@ -80,6 +84,53 @@ def test_fitting_twice_gives_the_same_last_digit_and_leaves_the_global_stream(di
     assert torch.equal(before, torch.random.get_rng_state())
     with pytest.raises(InputError, match="a KL that is not positive"):
         fit_heads(digits_2d.model, x, encode(digits_2d.model, x), kl - 0.2, seed=3)
+
+
+@pytest.mark.parametrize("name", read_json(MANIFEST))
+def test_a_shipped_checkpoint_that_is_saved_again_opens_as_it_was(name, tmp_path):
+    opened = load_checkpoint(name)
+    save_checkpoint(tmp_path, opened.model, opened.config, opened.training)
+    again = load_checkpoint(tmp_path)
+    assert again.digest == opened.digest == sha256((PRETRAINED / name / WEIGHTS).read_bytes()).hexdigest()
+    assert (again.config, again.training) == (opened.config, opened.training)
+    before, after = (c.model.state_dict() for c in (opened, again))
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    assert (again.model.gap_heads is None) == (not (PRETRAINED / name / HEADS).exists())
+    images = ImageSet(np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8))
+    if opened.config.likelihood == "bernoulli":
+        images = bernoulli_draw(images, 0)
+    one, other = (score_images(c.model, images) for c in (opened, again))
+    assert list(one) == list(other) and ("predicted_gap" in one) == (PRETRAINED / name / HEADS).exists()
+    for score in one:
+        np.testing.assert_array_equal(one[score], other[score])
+
+
+def test_learned_scores_are_no_part_of_the_model(mnist_2d):
+    model, bare = mnist_2d.model, build(mnist_2d.config, seed=0)
+    assert model.gap_heads is not None and list(model.state_dict()) == list(bare.state_dict())
+    assert len(list(model.modules())) == len(list(bare.modules()))
+    assert [n for n, _ in model.named_parameters()] == [n for n, _ in bare.named_parameters()]
+
+
+def test_scores_are_not_kept_with_weights_that_they_were_not_fitted_to(tmp_path):
+    opened = load_checkpoint("mnist-2d")
+    save_checkpoint(tmp_path, opened.model, opened.config, opened.training)
+    with torch.no_grad():
+        next(opened.model.generative.parameters()).mul_(1.01)
+    save_checkpoint(tmp_path, opened.model, opened.config, opened.training)  # over the scores of the weights before
+    again = load_checkpoint(tmp_path)
+    assert again.model.gap_heads is None and again.digest != opened.digest
+    with pytest.raises(InputError, match="no learned scores: fit them with"):
+        score_images(again.model, ImageSet(np.zeros((1, 28, 28), np.uint8)), ["corrected_gap"])
+
+
+def test_saving_over_a_checkpoint_keeps_scores_of_the_same_weights(tmp_path):
+    opened = load_checkpoint("mnist-2d")
+    save_checkpoint(tmp_path, opened.model, opened.config, opened.training)
+    bare = build(opened.config, seed=0)
+    bare.load_state_dict(opened.model.state_dict())
+    save_checkpoint(tmp_path, bare, opened.config, opened.training)
+    assert load_checkpoint(tmp_path).model.gap_heads is not None
 
 
 def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_path, digits, digits_2d):

@@ -40,7 +40,6 @@ def settle(checkpoint: str, out: Path, data_dir: Path | None, device: str) -> No
     before = _figures(model, data.validation)
     with tqdm(total=len(train), unit="img") as bar:
         settle_model(model, train, on_batch=bar.update)
-    model.gap_heads = None
     save_checkpoint(out, model, config, {**opened.training, "settled_from": checkpoint})
     click.echo(f"on validation images: {before} before, {_figures(model, data.validation)} settled; in {out}")
 
