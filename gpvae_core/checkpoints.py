@@ -1,7 +1,6 @@
-"""Checkpoints: a folder of safetensors weights with their config; atomic writing, and errors that say the cure."""
+"""Checkpoints: a folder of safetensors weights with their config, and errors that say the cure."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -15,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.gap_heads import GapHead, GapHeads
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
@@ -108,7 +108,7 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     folder = _locate(reference)
     record = read_json(folder / CONFIG)
     config = model_config(record.get("model"), folder / CONFIG)
-    data = _read_bytes(folder / WEIGHTS)
+    data = read_bytes(folder / WEIGHTS)
     model = build(config, seed=0)
     load_weights(model, parse_tensors(data, folder / WEIGHTS), folder / WEIGHTS)
     digest = sha256(data).hexdigest()
@@ -164,7 +164,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises InputError naming the file."""
-    return parse_tensors(_read_bytes(path), path)
+    return parse_tensors(read_bytes(path), path)
 
 
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
@@ -173,40 +173,3 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         return load_tensors(data)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside ``path``, flush to disk, then rename: what stood there before survives any failure."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot write {path} ({error.strerror}); what was saved before is intact: free some space or choose "
-            "another folder, then run again (training goes on with --resume)"
-        ) from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError naming it."""
-    content = _read_bytes(path)
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); restore the file") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; restore the file")
-    return value
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror}); check the path and its permissions") from None

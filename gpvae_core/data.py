@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.errors import InputError
+from gpvae_core.files import write_atomically
 from gpvae_core.images import FORMATS, SIDE, read_image, to_model_input
 from gpvae_core.paths import user_cache
 from gpvae_core.torchvision_compat import torchvision_datasets

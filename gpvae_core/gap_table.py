@@ -5,9 +5,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gpvae_core.checkpoints import Checkpoint, read_json
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from gpvae_core.checkpoints import Checkpoint, write_atomically
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
+from gpvae_core.files import write_atomically
 
 NAME = "test.parquet"
 GAPS = ("log_evidence", "kl_base", "kl_marginal", "negentropy", "modes", "mass_outside_box")

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from gpvae_core.checkpoints import write_atomically
 from gpvae_core.errors import InputError
+from gpvae_core.files import write_atomically
 
 Row = dict[str, Any]
 SUFFIXES = (".csv", ".parquet")

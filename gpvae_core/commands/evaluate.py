@@ -9,11 +9,12 @@ from typing import Any
 import click
 import numpy as np
 
-from gpvae_core.checkpoints import load_checkpoint, write_atomically
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_elbo, evaluate_iwae
+from gpvae_core.files import write_atomically
 from gpvae_core.images import read_image, to_model_input
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report

@@ -9,9 +9,10 @@ import click
 import torch
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import load_checkpoint, read_json, save_heads, write_atomically
+from gpvae_core.checkpoints import load_checkpoint, save_heads
 from gpvae_core.commands import options
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json, write_atomically
 from gpvae_core.gap_heads import fit_heads
 from gpvae_core.gap_table import gap_table, read_gaps, settings_file
 from gpvae_core.posterior import PosteriorEngine

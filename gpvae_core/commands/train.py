@@ -8,10 +8,11 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import load_checkpoint, read_json
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import BINARY, load_dataset
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json
 from gpvae_core.inference import METHODS, GPEncoder
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.networks import ACTIVATIONS

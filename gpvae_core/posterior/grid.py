@@ -9,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gpvae_core.checkpoints import write_tensors
+from gpvae_core.checkpoints import tensor_bytes
 from gpvae_core.errors import InputError
+from gpvae_core.files import write_if_possible
 from gpvae_core.gaussian import standard_normal_log_prob
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.posterior.joint import CHUNK, Array
@@ -85,19 +86,25 @@ def _exact_sum(terms: Tensor) -> Array:
 
 
 def open_grid(model: GenerativeModel, half_width: float, nodes: int, folder: Path, digest: str) -> BaseGrid:
-    """``build_grid``, kept in ``folder`` under the checkpoint's digest; a file that does not fit is made anew."""
+    """``build_grid``, kept in ``folder`` under the checkpoint's digest, if that can be written.
+
+    A file that does not fit is made anew and written over, never deleted: another process may just have mended it.
+    """
     path = folder / f"{digest}-{half_width:g}-{nodes}.safetensors"
-    parameter = next(model.parameters(), torch.zeros(()))
-    if path.exists():
-        try:
-            tensors = load_file(path)
-            return BaseGrid(
-                np.linspace(-half_width, half_width, nodes),
-                tensors["eta"].to(parameter),
-                tensors["constant64"].numpy(),
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
-            path.unlink(missing_ok=True)  # truncated or foreign: a cache may be rebuilt
-    grid = build_grid(model, half_width, nodes)
-    write_tensors(path, {"eta": grid.eta, "constant64": torch.from_numpy(grid.constant)})
+    grid = _read_grid(path, next(model.parameters(), torch.zeros(())), half_width, nodes)
+    if grid is None:
+        grid = build_grid(model, half_width, nodes)
+        write_if_possible(path, tensor_bytes({"eta": grid.eta, "constant64": torch.from_numpy(grid.constant)}))
     return grid
+
+
+def _read_grid(path: Path, parameter: Tensor, half_width: float, nodes: int) -> BaseGrid | None:
+    """The grid in a file, on the device of ``parameter`` and in its dtype; None where there is no whole one."""
+    try:
+        tensors = load_file(path)
+        eta, constant = tensors["eta"].to(parameter), tensors["constant64"].numpy()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
+        return None  # missing, truncated or foreign: a cache may be rebuilt
+    if len(eta) != nodes**2 or constant.shape != (nodes**2,):
+        return None
+    return BaseGrid(np.linspace(-half_width, half_width, nodes), eta, constant)

@@ -1,0 +1,83 @@
+"""Files written whole or not at all, by any number of processes at once. Imports nothing heavy."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from gpvae_core.errors import InputError
+
+PART = ".gpvae-{}.part"  # a file that is still being written
+ABANDONED = 86_400.0  # seconds after which its writer must have been killed
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all: what stood there before survives any failure.
+
+    For results that were asked for; see ``write_if_possible`` for caches. Raises InputError with the system's reason.
+    """
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({error.strerror}); what was saved before is intact: free some space or choose "
+            "another folder, then run again (training goes on with --resume)"
+        ) from None
+
+
+def write_if_possible(path: Path, data: bytes) -> bool:
+    """``write_atomically`` for a cache: whether it was kept. A disk that is full or read only is no error."""
+    try:
+        _write(path, data)
+    except OSError:
+        return False
+    return True
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write beside ``path`` under a name that no other writer has, flush to disk, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    part = path.with_name(PART.format(token_hex(8)))
+    try:
+        with part.open("xb") as file:  # not tempfile: its files are for their owner alone
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that were killed left in ``folder`` a day ago or earlier."""
+    with suppress(OSError):
+        for part in folder.glob(PART.format("*")):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED:
+                    part.unlink()
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file. Raises InputError naming it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); check the path and its permissions") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises InputError naming it."""
+    content = read_bytes(path)
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); restore the file") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object; restore the file")
+    return value
