@@ -1,16 +1,54 @@
 """Averages over a data set: the ELBO of the encoder and of its base, and the importance-weighted bound."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from math import ceil, log
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
+from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.objectives import elbo, importance_weighted_bound
+from gpvae_core.objectives import elbo
+from gpvae_core.posterior.divergences import elbos_by_decodes
+from gpvae_core.posterior.joint import Decoded
+from gpvae_core.report import encode
 
 BATCH = 500
+QUADRATURE_BATCH = 100
+TOLERANCE = 0.01  # of an image's ELBO, in nats: the mean over images is better, and comes with its error
+DRAWS, DRAWS_IN_ALL = 64, 20_000  # at least, of each image and of all together: rare bad decodes must be among them
+CHUNK = 5_000  # decodes at once
+KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A bound on log p(x) of each image, ``values`` (N,), and what its computation leaves open, ``errors`` (N,); nats.
+
+    ``method`` says how it was computed. ``errors`` are standard errors over draws if ``drawn``, and so independent
+    between images; else estimates of a numerical error, which may all have one sign.
+    """
+
+    values: Tensor
+    errors: Tensor
+    method: str
+    drawn: bool
+
+    @property
+    def error(self) -> float | None:
+        """Of the mean over these images, in nats; None where one draw cannot tell."""
+        mean = self.errors.square().sum().sqrt() / len(self.errors) if self.drawn else self.errors.mean()
+        return float(mean) if bool(torch.isfinite(mean)) else None
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error of the mean if other images were drawn, in nats; None for a single image."""
+        return float(self.values.std() / len(self.values) ** 0.5) if len(self.values) > 1 else None
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:
@@ -48,18 +86,105 @@ def evaluate_elbo(model: VariationalAutoencoder, images: ImageSet, *, seed: int,
     return values
 
 
+def evaluate_bounds(
+    model: VariationalAutoencoder, images: ImageSet, *, seed: int, on_batch: Callable[[int], None] | None = None
+) -> dict[str, Bound]:
+    """ELBO of the method's q as ``elbo`` and of the base encoder as ``elbo_base``, in nats, with their errors.
+
+    By quadrature for two latent dimensions; else by draws, so many that their interval covers. ``on_batch(n)`` is
+    called after every n images.
+    """
+    draws = max(DRAWS, ceil(DRAWS_IN_ALL / len(images)))
+    planar = model.generative.latent_dim == 2
+    generator = generator_on(model.device, seed)
+    rows = QUADRATURE_BATCH if planar else max(1, CHUNK // draws)
+    parts: dict[str, list[Tensor]] = {"elbo": [], "elbo_base": []}
+    for start in range(0, len(images), rows):
+        x = images.pixels(slice(start, start + rows)).to(model.device)
+        found = _integrated(model, x) if planar else _drawn(model, x, draws, generator)
+        for name, values_and_errors in zip(parts, found, strict=True):
+            parts[name].append(values_and_errors)
+        if on_batch:
+            on_batch(len(x))
+    method = "exact quadrature" if planar else f"{draws} draws per image"
+    return {name: _bound(part, method, drawn=not planar) for name, part in parts.items()}
+
+
+def _bound(parts: list[Tensor], method: str, *, drawn: bool) -> Bound:
+    """Of batches of values and errors, (2, B) each."""
+    values, errors = torch.cat(parts, 1)
+    return Bound(values, errors, method, drawn)
+
+
+def _integrated(model: VariationalAutoencoder, x: Tensor) -> list[Tensor]:
+    """ELBO and its numerical error, (2, B), of the method's q and of the base encoder."""
+    joint = Decoded(model.generative, x)
+    exact = Decoded(deepcopy(model.generative).cpu().double(), x.cpu())
+    smooth = [not any(isinstance(part, KINKED) for part in model.generative.decoder.modules())] * len(x)
+    qs = _distinct(encode(model, x))
+    found = elbos_by_decodes(joint, exact, [[q[i] for q in qs] for i in range(len(x))], smooth, TOLERANCE)
+    numbers = torch.tensor([[[e.value, e.error] for e in own] for own in found], dtype=torch.float64)
+    both: list[Tensor] = [numbers[:, k].T for k in (0, -1)]
+    return both
+
+
+@torch.no_grad()
+def _drawn(model: VariationalAutoencoder, x: Tensor, draws: int, generator: torch.Generator) -> list[Tensor]:
+    """ELBO and its standard error over ``draws``, (2, B), of the method's q and of the base encoder."""
+    both = []
+    for q in _distinct(model.encoder.encode(x)):
+        fits = model.generative.log_likelihood(x, q.rsample(draws, generator=generator)).cpu().double()
+        both.append(torch.stack([fits.mean(0) - q.kl_to_prior().cpu(), fits.std(0) / draws**0.5]))
+    return [both[0], both[-1]]
+
+
+def _distinct(encoding: Encoding) -> list[DiagonalGaussian]:
+    """The method's q and the base encoder's; one of them where they are the same."""
+    return [encoding.marginal] if encoding.marginal is encoding.base else [encoding.marginal, encoding.base]
+
+
 def evaluate_iwae(
-    model: VariationalAutoencoder, images: ImageSet, *, samples: int, seed: int, chunk: int = 5_000
+    model: VariationalAutoencoder, images: ImageSet, *, samples: int, seed: int, chunk: int = CHUNK
 ) -> Tensor:
     """IWAE-K per image, (N,), in nats, the method's q as the proposal; ``chunk`` bounds the decodes at once."""
+    return iwae_bound(model, images, samples=samples, seed=seed, chunk=chunk).values
+
+
+@torch.no_grad()
+def iwae_bound(
+    model: VariationalAutoencoder,
+    images: ImageSet,
+    *,
+    samples: int,
+    seed: int,
+    chunk: int = CHUNK,
+    on_batch: Callable[[int], None] | None = None,
+) -> Bound:
+    """``evaluate_iwae`` with its error over draws: the jackknife's over the K draws of each image.
+
+    By the inequality of Efron & Stein (1981) its square is too large on average rather than too small.
+    """
     generator = generator_on(model.device, seed)
-    rows = max(1, chunk // samples)
+    parts: list[Tensor] = []
+    for x in _batches(images, model.device):
+        for part in x.split(max(1, chunk // samples)):
+            q = model.encoder(part)
+            z = q.rsample(samples, generator=generator)
+            log_weights = (model.generative.log_joint(part, z) - q.log_prob(z)).cpu().double()
+            bound = torch.logsumexp(log_weights, 0) - log(samples)
+            parts.append(torch.stack([bound, _jackknife(log_weights)]))
+            if on_batch:
+                on_batch(len(part))
+    return _bound(parts, f"{samples} draws per image", drawn=True)
 
-    def bound(x: Tensor) -> Tensor:
-        parts = [
-            importance_weighted_bound(model.generative, part, model.encoder(part), samples, generator=generator)
-            for part in x.split(rows)
-        ]
-        return torch.cat(parts)
 
-    return _per_image(images, model, bound)
+def _jackknife(log_weights: Tensor) -> Tensor:
+    """Standard error of the log mean of weights (K, B), from leaving out each in turn; NaN for one weight."""
+    count = len(log_weights)
+    total = torch.logsumexp(log_weights, 0)
+    # the largest may be nearly all of the total: what remains without it is added up, not subtracted
+    largest = torch.zeros_like(log_weights, dtype=torch.bool).scatter_(0, log_weights.argmax(0, keepdim=True), True)
+    rest = torch.logsumexp(log_weights.masked_fill(largest, -torch.inf), 0)
+    without = torch.where(largest, rest, total + torch.log1p(-torch.exp(log_weights - total)))
+    error: Tensor = without.std(0) * (count - 1) / count**0.5 if count > 1 else torch.full_like(total, torch.nan)
+    return error

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -67,16 +68,35 @@ def elbos(posteriors: Sequence["ExactPosterior"], qs: Sequence[Gaussian], tolera
     for k, posterior in enumerate(posteriors):
         asked.setdefault(id(posterior), []).append(k)
     images = [posteriors[ks[0]] for ks in asked.values()]
-    placed = {ks[0]: [centre_and_frame(qs[k]) for k in ks] for ks in asked.values()}
     for rows, joint, yardstick in shared(images):
         groups = [list(asked.values())[row] for row in rows]
-        tasks = [_under_gaussians(placed[ks[0]], 0.5 * tolerance, posteriors[ks[0]].smooth) for ks in groups]
-        for i, (ks, found) in enumerate(zip(groups, run(tasks, joint), strict=True)):
-            one = None if yardstick is None else yardstick.take([i])
-            for k, (_, frame), part in zip(ks, placed[ks[0]], found, strict=True):
-                entropy = np.log(2 * np.pi * np.e) + float(np.linalg.slogdet(frame)[1])
-                results[k] = Estimate(part.value + entropy, part.error + _rounding(part, one))
+        smooth = [posteriors[ks[0]].smooth for ks in groups]
+        found = elbos_by_decodes(joint, yardstick, [[qs[k] for k in ks] for ks in groups], smooth, tolerance)
+        results |= zip(chain(*groups), chain(*found), strict=True)
     return [results[k] for k in range(len(qs))]
+
+
+def elbos_by_decodes(
+    joint: LogJoint,
+    yardstick: Decoded | None,
+    qs: Sequence[Sequence[Gaussian]],
+    smooth: Sequence[bool],
+    tolerance: float = 1e-3,
+) -> list[list[Estimate]]:
+    """``elbos`` without a posterior: of the Gaussians qs[i] under image number i of ``joint``, in nats.
+
+    ``yardstick`` is the same joint in float64, None where ``joint`` is it already. ``smooth[i]``: whether Gauss-Hermite
+    may be trusted there; not with a decoder that has kinks.
+    """
+    placed = [[centre_and_frame(q) for q in own] for own in qs]
+    tasks = [_under_gaussians(own, 0.5 * tolerance, trusted) for own, trusted in zip(placed, smooth, strict=True)]
+    results: list[list[Estimate]] = []
+    for i, found in enumerate(run(tasks, joint)):
+        one = None if yardstick is None else yardstick.take([i])
+        entropies = [np.log(2 * np.pi * np.e) + float(np.linalg.slogdet(frame)[1]) for _, frame in placed[i]]
+        pairs = zip(found, entropies, strict=True)
+        results.append([Estimate(part.value + entropy, part.error + _rounding(part, one)) for part, entropy in pairs])
+    return results
 
 
 def elbo(posterior: "ExactPosterior", q: Gaussian | Density, tolerance: float = 1e-3) -> Estimate:
