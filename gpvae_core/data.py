@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
-from zipfile import BadZipFile
 
 import numpy as np
 import pooch
@@ -18,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from gpvae_core.archives import Arrays, read_archive, read_idx
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.errors import InputError
-from gpvae_core.files import write_atomically
-from gpvae_core.images import FORMATS, SIDE, read_image, to_model_input
-from gpvae_core.paths import user_cache
+from gpvae_core.files import write_if_possible
+from gpvae_core.folders import read_folder, resolved
+from gpvae_core.images import SIDE, to_model_input
+from gpvae_core.paths import WEIGHTS, user_cache
 from gpvae_core.torchvision_compat import torchvision_datasets
 
 HELD_OUT = 0.1  # of the training set, for validation
@@ -53,18 +54,32 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training, validation and test images. ``dynamic``: each use of a training image draws its pixels anew."""
+    """Training, validation and test images. ``dynamic``: each use of a training image draws its pixels anew.
+
+    ``name`` finds it again from any working directory. ``notes``: what a user should know of it, a sentence each.
+    """
 
     name: str
     train: ImageSet
     validation: ImageSet
     test: ImageSet
     dynamic: bool = False
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> ImageSet:
         """'train', 'validation' or 'test', as they are evaluated: pixels that training draws anew are drawn once."""
         images: ImageSet = getattr(self, name)
         return bernoulli_draw(images, 0) if self.dynamic and name == "train" else images
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a data set is made from. Without ``validation``, a tenth of the training images is held out for it."""
+
+    train: ImageSet
+    test: ImageSet
+    validation: ImageSet | None = None
+    notes: tuple[str, ...] = ()
 
 
 def as_pixels(images: torch.Tensor) -> torch.Tensor:
@@ -81,48 +96,81 @@ def load_dataset(spec: str, data_dir: Path | None = None, *, seed: int = 0, time
     name, _, argument = spec.partition(":")
     data_dir = data_dir or user_cache()
     if spec in DATASETS:
-        train, test = DATASETS[spec](data_dir, seed, timeout)
+        parts = DATASETS[spec](data_dir, seed, timeout)
     elif name in _BY_ARGUMENT and argument:
-        train, test = _BY_ARGUMENT[name](argument, seed)
+        parts = _BY_ARGUMENT[name](argument, seed)
     else:
         names = ", ".join([*DATASETS, "folder:PATH", "simulated:CHECKPOINT"])
         raise InputError(f"data set '{spec}' is unknown; choose one of {names}")
-    return _hold_out(Dataset(spec, train, train, test, dynamic=spec in DYNAMIC), seed)
-
-
-def _hold_out(dataset: Dataset, seed: int) -> Dataset:
-    order = np.random.default_rng(seed).permutation(len(dataset.train))
-    held = max(1, round(HELD_OUT * len(order)))
-    validation = dataset.validation.take(np.sort(order[:held]))
-    if dataset.dynamic:  # evaluated on a fixed draw
+    train, validation = _hold_out(parts.train, seed) if parts.validation is None else (parts.train, parts.validation)
+    dynamic = spec in DYNAMIC
+    if dynamic:  # evaluated on a fixed draw
         validation = bernoulli_draw(validation, seed)
-    return replace(dataset, train=dataset.train.take(np.sort(order[held:])), validation=validation)
+    return Dataset(lasting_name(spec), train, validation, parts.test, dynamic, parts.notes)
+
+
+def lasting_name(spec: str) -> str:
+    """``spec`` with an absolute path where it names one: what finds the data set again from any working directory.
+
+    Raises InputError where it names a folder of images that does not exist.
+    """
+    name, _, argument = spec.partition(":")
+    if name == "folder" and argument:
+        return f"folder:{resolved(argument)}"
+    if name == "simulated" and (Path(argument) / WEIGHTS).is_file():
+        return f"simulated:{Path(argument).resolve()}"
+    return spec
+
+
+def _hold_out(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+    """The images that are left for training, and a tenth for validation."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    held = max(1, round(HELD_OUT * len(order)))
+    return images.take(np.sort(order[held:])), images.take(np.sort(order[:held]))
 
 
 # --- built once from a download -------------------------------------------------------------------------------
 
 
-def _archived(name: str, build: Callable[[Path, float], dict[str, Images]]) -> Callable[..., tuple[ImageSet, ImageSet]]:
-    """A data set kept as <data-dir>/<name>.npz, downloaded and built the first time."""
+def _archived(
+    name: str,
+    build: Callable[[Path, float], Arrays],
+    otherwise: Callable[[Path], Arrays | None] = lambda _: None,
+) -> Callable[[Path, int, float], Parts]:
+    """A data set kept as <data-dir>/<name>.npz, or found there by ``otherwise``; else downloaded, built and kept."""
 
-    def load(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
+    def load(data_dir: Path, seed: int, timeout: float) -> Parts:
         path = data_dir / f"{name}.npz"
-        if not path.exists():
-            try:
-                with TemporaryDirectory() as raw:
-                    arrays = build(Path(raw), timeout)
-            except (requests.RequestException, OSError, ValueError) as error:
-                raise InputError(
-                    f"data set '{name}' is not at {path} and could not be downloaded ({_reason(error)}); connect "
-                    f"to the network, or copy {name}.npz there from another machine, or use the data set digits, which "
-                    "needs neither"
-                ) from None
-            buffer = BytesIO()
-            np.savez_compressed(buffer, allow_pickle=False, **arrays)
-            write_atomically(path, buffer.getvalue())
-        return _read_archive(path)
+        try:
+            found = read_archive(path) if path.exists() else otherwise(data_dir)
+        except OSError:
+            found = None  # a folder that may not be looked at
+        if found is not None:
+            return _parts(found)
+        arrays = _downloaded(name, path, build, timeout)
+        buffer = BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        kept = write_if_possible(path, buffer.getvalue())
+        return _parts(arrays, () if kept else (f"{name} could not be kept in {data_dir}: it is downloaded each time",))
 
     return load
+
+
+def _parts(arrays: Arrays, notes: tuple[str, ...] = ()) -> Parts:
+    train, test = (ImageSet(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test"))
+    return Parts(train, test, notes=notes)
+
+
+def _downloaded(name: str, path: Path, build: Callable[[Path, float], Arrays], timeout: float) -> Arrays:
+    """Raises InputError with the reason."""
+    try:
+        with TemporaryDirectory() as raw:
+            return build(Path(raw), timeout)
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise InputError(
+            f"data set '{name}' is not at {path} and could not be downloaded ({_reason(error)}); connect to the "
+            f"network, or copy {name}.npz there from another machine, or use the data set digits, which needs neither"
+        ) from None
 
 
 def _reason(error: Exception) -> str:
@@ -141,15 +189,6 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0][:200]
 
 
-def _read_archive(path: Path) -> tuple[ImageSet, ImageSet]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            sets = [ImageSet(archive[f"{s}_images"], archive[f"{s}_labels"]) for s in ("train", "test")]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"{path} is not a whole data set ({error}); delete it, and it is built again") from None
-    return sets[0], sets[1]
-
-
 def _fetch(url: str, md5: str, folder: Path, timeout: float) -> Path:
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=timeout)
     name = url.rsplit("/", 1)[1]
@@ -166,7 +205,7 @@ def _fetch_from_any(mirrors: list[str], name: str, md5: str, folder: Path, timeo
     raise failures[0]
 
 
-def _build_mnist(raw: Path, timeout: float) -> dict[str, Images]:
+def _build_mnist(raw: Path, timeout: float) -> Arrays:
     source = torchvision_datasets().MNIST
     folder = raw / "MNIST" / "raw"
     for name, md5 in source.resources:
@@ -180,7 +219,7 @@ def _build_mnist(raw: Path, timeout: float) -> dict[str, Images]:
     return arrays
 
 
-def _build_omniglot(raw: Path, timeout: float) -> dict[str, Images]:
+def _build_omniglot(raw: Path, timeout: float) -> Arrays:
     """Background = training, evaluation = test; 105x105 black on white -> 28x28 white on black, by area."""
     source = torchvision_datasets().Omniglot
     arrays = {}
@@ -207,17 +246,18 @@ def bernoulli_draw(part: ImageSet, seed: int) -> ImageSet:
     return replace(part, images=ink.astype(np.uint8) * np.uint8(255))
 
 
-def _binary(name: str, *, fixed: bool = False) -> Callable[[Path, int, float], tuple[ImageSet, ImageSet]]:
+def _binary(name: str, *, fixed: bool = False) -> Callable[[Path, int, float], Parts]:
     """Data set ``name`` with binary pixels: the test set drawn once, the training set too if ``fixed``."""
 
-    def load(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
-        train, test = DATASETS[name](data_dir, seed, timeout)
-        return bernoulli_draw(train, 0) if fixed else train, bernoulli_draw(test, 0)
+    def load(data_dir: Path, seed: int, timeout: float) -> Parts:
+        grey = DATASETS[name](data_dir, seed, timeout)
+        train = bernoulli_draw(grey.train, 0) if fixed else grey.train
+        return replace(grey, train=train, test=bernoulli_draw(grey.test, 0))
 
     return load
 
 
-def _digits(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageSet]:
+def _digits(data_dir: Path, seed: int, timeout: float) -> Parts:
     """The 1,797 handwritten digits inside scikit-learn, 8x8 brought to 28x28 like an upload; a fifth for tests."""
     # the file alone: importing scikit-learn to read it takes a second
     table = np.loadtxt(str(distribution("scikit-learn").locate_file(DIGITS)), delimiter=",")
@@ -225,35 +265,28 @@ def _digits(data_dir: Path, seed: int, timeout: float) -> tuple[ImageSet, ImageS
     whole = ImageSet(np.stack([to_model_input(image, "digit") for image in pixels]), table[:, -1].astype(np.uint8))
     order = np.random.default_rng(0).permutation(len(whole))  # not by ``seed``: everybody has the same test set
     held = len(whole) // 5
-    return whole.take(np.sort(order[held:])), whole.take(np.sort(order[:held]))
+    return Parts(whole.take(np.sort(order[held:])), whole.take(np.sort(order[:held])))
 
 
-def _folder(path: str, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Every image below PATH through the preprocessing of uploads; a fifth, by ``seed``, is the test set."""
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise InputError(f"'{path}' is not a folder; give the path of a folder of images, as in folder:~/digits")
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in suffixes)
-    if len(files) < 3:
-        raise InputError(f"'{path}' holds {len(files)} images ({', '.join(FORMATS)}); put at least 3 there")
-    whole = ImageSet(np.stack([to_model_input(read_image(f, str(f)), str(f)) for f in files]))
-    order = np.random.default_rng(seed).permutation(len(files))
-    held = max(1, len(files) // 5)
-    return whole.take(np.sort(order[held:])), whole.take(np.sort(order[:held]))
+def _folder(path: str, seed: int) -> Parts:
+    """Every image below PATH through the preprocessing of uploads, split as ``read_folder`` says."""
+    found = read_folder(resolved(path), seed)
+    whole = ImageSet(found.images, found.labels)
+    train, test, validation = (whole.take(np.flatnonzero(found.parts == p)) for p in ("train", "test", "validation"))
+    return Parts(train, test, validation, found.notes)
 
 
-def _simulated(checkpoint: str, seed: int) -> tuple[ImageSet, ImageSet]:
+def _simulated(checkpoint: str, seed: int) -> Parts:
     """z from the prior and x from a checkpoint's decoder, the true z kept."""
     model = load_checkpoint(checkpoint).model
     generator = torch.Generator().manual_seed(seed)
     simulation = model.generative.simulate(sum(SIMULATED), generator=generator)
     whole = ImageSet(simulation.images[:, 0].numpy(), latents=simulation.latents.numpy())
-    return whole.take(np.arange(SIMULATED[0])), whole.take(np.arange(SIMULATED[0], sum(SIMULATED)))
+    return Parts(whole.take(np.arange(SIMULATED[0])), whole.take(np.arange(SIMULATED[0], sum(SIMULATED))))
 
 
-DATASETS: dict[str, Callable[[Path, int, float], tuple[ImageSet, ImageSet]]] = {
-    "mnist": _archived("mnist", _build_mnist),
+DATASETS: dict[str, Callable[[Path, int, float], Parts]] = {
+    "mnist": _archived("mnist", _build_mnist, read_idx),
     "omniglot": _archived("omniglot", _build_omniglot),
     "binary-mnist": _binary("mnist"),
     "binary-mnist-fixed": _binary("mnist", fixed=True),
@@ -262,7 +295,7 @@ DATASETS: dict[str, Callable[[Path, int, float], tuple[ImageSet, ImageSet]]] = {
 }
 BINARY = "binary-"  # how the names of data sets with pixels of 0 and 1 begin
 DYNAMIC = ("binary-mnist", "binary-digits")  # grey training images, their pixels drawn anew at each use
-_BY_ARGUMENT: dict[str, Callable[[str, int], tuple[ImageSet, ImageSet]]] = {
+_BY_ARGUMENT: dict[str, Callable[[str, int], Parts]] = {
     "folder": _folder,
     "simulated": _simulated,
 }

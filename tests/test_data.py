@@ -1,12 +1,15 @@
 """Data sets: splits, binary draws, folders, simulation, and downloads with and without a network."""
 
+import errno
 import gzip
 import hashlib
 import http.server
+import os
 import threading
 import zipfile
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,9 +89,10 @@ def test_a_folder_of_images_is_a_data_set(tmp_path, digits):
         Image.fromarray(digits.train.images[i]).save(tmp_path / f"{i}.png")
     (tmp_path / "notes.txt").write_text("not an image")
     data = load_dataset(f"folder:{tmp_path}")
-    assert [len(data.split(s)) for s in ("train", "validation", "test")] == [7, 1, 2]
-    known = {image.tobytes() for image in digits.train.images[:10]}
-    assert {image.tobytes() for image in data.test.images} <= known
+    parts = [{image.tobytes() for image in data.split(s).images} for s in ("train", "validation", "test")]
+    assert all(parts) and sum(len(part) for part in parts) == 10
+    assert set.union(*parts) == {image.tobytes() for image in digits.train.images[:10]}
+    assert data.train.labels is None and data.notes == ()
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
@@ -170,6 +174,35 @@ def test_mnist_is_downloaded_checked_and_built_once(mirror, tmp_path):
     for file in mirror.iterdir():
         file.unlink()
     assert np.array_equal(load_dataset("mnist", tmp_path).test.images, data.test.images)
+
+
+@pytest.mark.parametrize("obstacle", ["a folder below a file", "a full disk", "no permission to look"])
+def test_a_download_that_cannot_be_kept_goes_on_in_memory(mirror, tmp_path, monkeypatch, obstacle):
+    folder = tmp_path / "cache"
+    if obstacle == "a folder below a file":
+        folder.write_bytes(b"a file")
+        folder = folder / "deeper"
+    elif obstacle == "a full disk":
+        monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    else:
+        _refuse(monkeypatch, "exists", "mnist.npz", errno.EACCES)
+        _refuse(monkeypatch, "mkdir", "cache", errno.EACCES)
+    data = load_dataset("mnist", folder)
+    raw = gzip.decompress((mirror / "t10k-images-idx3-ubyte.gz").read_bytes())
+    assert data.test.images.tobytes() == raw[16:]
+    assert data.notes == (f"mnist could not be kept in {folder}: it is downloaded each time",)
+
+
+def _refuse(monkeypatch, function, where, code):
+    """``function`` of pathlib.Path fails for paths that end in ``where``; the download has a place of its own."""
+    original = getattr(Path, function)
+
+    def refused(path, *arguments, **options):
+        if path.name == where:
+            raise OSError(code, os.strerror(code))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, function, refused)
 
 
 def test_a_corrupt_download_is_refused(mirror, tmp_path):

@@ -73,7 +73,14 @@ def data_of(checkpoint: Checkpoint, dataset: str | None, data_dir: Path | None) 
     spec = dataset or checkpoint.training.get("dataset", "digits")
     data = load_dataset(spec, data_dir, seed=int(checkpoint.training.get("seed", 0)))
     check_shape(checkpoint.config.image_shape, data.test)
+    say(data)
     return data
+
+
+def say(data: Dataset) -> None:
+    """What a user should know of a data set, on the error stream: standard output is for results."""
+    for note in data.notes:
+        click.echo(f"{data.name}: {note}", err=True)
 
 
 def limited(images: ImageSet, limit: int | None) -> ImageSet:

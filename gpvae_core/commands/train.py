@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import BINARY, load_dataset
+from gpvae_core.data import BINARY, lasting_name, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.inference import METHODS, GPEncoder
@@ -85,6 +85,7 @@ def train(
 ) -> None:
     """Train a model, showing the objective and its parts; keep the best epoch on validation in --out."""
     data = load_dataset(dataset, data_dir, seed=settings["seed"])
+    options.say(data)
     binary = dataset.startswith(BINARY)
     config = ModelConfig(
         method=method,
@@ -99,7 +100,7 @@ def train(
         raise InputError(
             f"--likelihood bernoulli needs binary pixels, but data set '{dataset}' is grey; use binary-mnist"
         )
-    training = TrainingConfig(dataset=dataset, **settings)
+    training = TrainingConfig(dataset=data.name, **settings)
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(options.resolve_device(device))
     if training.initial:
@@ -128,6 +129,7 @@ def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume:
     if resume:
         record = read_json(out / CONFIG)
         saved = {**record.get("model", {}), **record.get("training", {})}
+        saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
         for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
             if saved.get(key) != value:
                 raise InputError(f"the run in {out} was started with {key} = {saved.get(key)}, not {value}; give that")

@@ -1,0 +1,107 @@
+"""Data sets in files as the field passes them round: our .npz and Keras's, and MNIST's own four IDX files."""
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpvae_core.errors import InputError
+from gpvae_core.images import SIDE
+
+Arrays = dict[str, NDArray[Any]]
+OURS = ("train_images", "train_labels", "test_images", "test_labels")
+KERAS = ("x_train", "y_train", "x_test", "y_test")
+IDX = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+RAW = ("", "MNIST/raw")  # where the IDX files may be, below the data folder: by hand, or by torchvision
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, BadZipFile, zlib.error)
+
+
+def read_archive(path: Path) -> Arrays:
+    """The four arrays of OURS from an .npz with our keys or Keras's. Raises InputError with what was found instead."""
+    try:
+        # from memory: of a damaged file numpy would leave the handle open
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (*UNREADABLE, AttributeError, TypeError) as error:  # a lone .npy is no context and has no files
+        raise InputError(f"{path} is not a whole data set ({error}); delete it, and it is built again") from None
+    for keys in (OURS, KERAS):
+        if set(keys) <= arrays.keys():
+            return _checked({ours: arrays[key] for ours, key in zip(OURS, keys, strict=True)}, str(path), keys)
+    raise InputError(
+        f"{path} holds {_described(arrays)}; give it the arrays {', '.join(OURS)} or Keras's {', '.join(KERAS)}, or "
+        "delete it, and the data set is downloaded"
+    )
+
+
+def read_idx(folder: Path) -> Arrays | None:
+    """The four arrays of OURS from MNIST's IDX files below ``folder``, packed or not; None where there are none.
+
+    Raises InputError where some are missing, or are not what their names say.
+    """
+    for below in RAW:
+        files = {part: _idx_file(folder / below, part) for part in IDX}
+        missing = [part for part, file in files.items() if file is None]
+        if len(missing) < len(IDX):
+            if missing:
+                raise InputError(
+                    f"{folder / below} holds some of MNIST's files but not {', '.join(missing)}; put all four there, "
+                    "or delete them, and MNIST is downloaded"
+                )
+            arrays = {key: _read_idx(file) for key, file in zip(OURS, files.values(), strict=True) if file}
+            return _checked(arrays, str(folder / below), IDX)
+    return None
+
+
+def _idx_file(folder: Path, part: str) -> Path | None:
+    """train-images-idx3-ubyte.gz and its like; the packed one first, whose checksum tells when it is damaged."""
+    kind = "idx3-ubyte" if part.endswith("images") else "idx1-ubyte"
+    names = [f"{part}{joint}{kind}{suffix}" for suffix in (".gz", "") for joint in "-."]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """An IDX file of bytes: two zeros, type 8, the number of dimensions, each as four bytes, then the values."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except UNREADABLE as error:
+        raise InputError(f"{path} cannot be unpacked ({error}); copy it again") from None
+    dimensions = data[3] if len(data) > 3 else 0
+    shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * dimensions].ljust(4 * dimensions, b"\0"), ">i4"))
+    values = data[4 + 4 * dimensions :]
+    if data[:3] != b"\0\0\x08" or dimensions not in (1, 3) or len(values) != prod(shape):
+        raise InputError(
+            f"{path} is no whole IDX file of bytes (it begins with {data[:4].hex() or 'nothing'} and has {len(values)} "
+            f"values for the shape {shape}); copy it again"
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _checked(arrays: Arrays, name: str, keys: tuple[str, ...]) -> Arrays:
+    """``arrays``, found under ``keys``, as they are. Raises InputError unless they are labelled 28x28 images."""
+    for split, (image_key, label_key) in zip(("train", "test"), (keys[:2], keys[2:]), strict=True):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        least = 2 if split == "train" else 1  # one of them is held out for validation
+        right = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == (SIDE, SIDE)
+        right = right and len(images) >= least
+        if not right or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
+            found = _described({image_key: images, label_key: labels})
+            raise InputError(
+                f"{name} holds {found}; images must be uint8 (N, {SIDE}, {SIDE}) with as many whole labels (N,): "
+                "replace it with the original, or delete it, and the data set is downloaded"
+            )
+        if labels.dtype.kind == "i":
+            arrays[f"{split}_labels"] = labels.astype(np.min_scalar_type(int(labels.max())))
+    return arrays
+
+
+def _described(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Key, shape and type of each, the first eight."""
+    texts = [f"{key} {array.shape} {array.dtype}" for key, array in list(arrays.items())[:8]]
+    return (", ".join(texts) + (" and more" if len(arrays) > 8 else "")) or "no arrays"
