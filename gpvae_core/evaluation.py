@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.gaussian import DiagonalGaussian, standard_normal_log_prob
+from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.objectives import elbo
@@ -133,9 +134,14 @@ def _drawn(model: VariationalAutoencoder, x: Tensor, draws: int, generator: torc
     """ELBO and its standard error over ``draws``, (2, B), of the method's q and of the base encoder."""
     both = []
     for q in _distinct(model.encoder.encode(x)):
-        fits = model.generative.log_likelihood(x, q.rsample(draws, generator=generator)).cpu().double()
+        fits = _log_likelihood(model.generative, x, q.rsample(draws, generator=generator))
         both.append(torch.stack([fits.mean(0) - q.kl_to_prior().cpu(), fits.std(0) / draws**0.5]))
     return [both[0], both[-1]]
+
+
+def _log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x | z) (S, B) for z (S, B, d), summed in float64: float32's sum errs alike for images that are alike."""
+    return model.likelihood.log_prob(x, model.decode(z)).flatten(2).cpu().double().sum(-1)
 
 
 def _distinct(encoding: Encoding) -> list[DiagonalGaussian]:
@@ -170,7 +176,8 @@ def iwae_bound(
         for part in x.split(max(1, chunk // samples)):
             q = model.encoder(part)
             z = q.rsample(samples, generator=generator)
-            log_weights = (model.generative.log_joint(part, z) - q.log_prob(z)).cpu().double()
+            rest = standard_normal_log_prob(z) - q.log_prob(z)
+            log_weights = _log_likelihood(model.generative, part, z) + rest.cpu().double()
             bound = torch.logsumexp(log_weights, 0) - log(samples)
             parts.append(torch.stack([bound, _jackknife(log_weights)]))
             if on_batch:
