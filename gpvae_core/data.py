@@ -22,6 +22,7 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.folders import read_folder, resolved
+from gpvae_core.images import DIGITS as AS_DIGITS
 from gpvae_core.images import SIDE, to_model_input
 from gpvae_core.paths import WEIGHTS, user_cache
 from gpvae_core.torchvision_compat import torchvision_datasets
@@ -262,7 +263,8 @@ def _digits(data_dir: Path, seed: int, timeout: float) -> Parts:
     # the file alone: importing scikit-learn to read it takes a second
     table = np.loadtxt(str(distribution("scikit-learn").locate_file(DIGITS)), delimiter=",")
     pixels = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    whole = ImageSet(np.stack([to_model_input(image, "digit") for image in pixels]), table[:, -1].astype(np.uint8))
+    images = np.stack([to_model_input(image, "digit", placement=AS_DIGITS) for image in pixels])
+    whole = ImageSet(images, table[:, -1].astype(np.uint8))
     order = np.random.default_rng(0).permutation(len(whole))  # not by ``seed``: everybody has the same test set
     held = len(whole) // 5
     return Parts(whole.take(np.sort(order[held:])), whole.take(np.sort(order[:held])))

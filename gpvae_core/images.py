@@ -1,28 +1,73 @@
-"""Any picture -> one model input: 28x28, white ink on black, placed as MNIST placed its digits."""
+"""Any picture -> one model input: 28x28, white ink on black, placed as a data set placed its digits."""
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 
 import numpy as np
+import pi_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gpvae_core.errors import InputError
+from gpvae_core.photos import Box as Box
+from gpvae_core.photos import Grey as Grey
+from gpvae_core.photos import find_ink, surround
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
-SIDE, BOX = 28, 20  # MNIST: the digit fills a 20x20 box, its centre of mass in the middle of 28x28
+LONGEST = 1_024  # pixels a side that a picture is reduced to while it is decoded
+SIDE = 28
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _CURE = "save it as an ordinary PNG or JPEG of a digit and try again"
 
-Grey = NDArray[np.uint8]
+Ink = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a data set places its ink: in a square of ``box`` pixels, its centre of mass at ``centre``.
+
+    ``centre`` is in edge coordinates: 0 is the first pixel's outer edge. Ink below ``faint`` of the darkest is noise.
+    ``margin``: pixels of the source kept around the ink; with a margin, the scale is rounded to whole pixels.
+    """
+
+    side: int = SIDE
+    box: int = 20
+    centre: float = 14.5
+    faint: float = 0.0
+    margin: int = 0
+
+
+MNIST = Placement()  # centre of mass over 60,000 images: y 14.496, x 14.507
+DIGITS = Placement(centre=14.0, faint=0.15, margin=1)  # what digits-2d was trained on, kept bit for bit
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model input (28, 28) uint8, the box of the picture it was made of, and doubts that it is one digit.
+
+    ``box`` is None where all of the picture was taken as it is. Each doubt is one sentence with the cure.
+    """
+
+    image: Grey
+    box: Box | None
+    doubts: tuple[str, ...] = ()
+
+
+# --- a file -> grey ---------------------------------------------------------------------------------------------
 
 
 def read_image(source: Path | bytes, name: str) -> Grey:
-    """Decode an image file to grey (H, W) uint8, orientation applied, transparency laid on white.
+    """Decode an image file to grey (H, W) uint8, at most 1,024 pixels a side, orientation applied.
 
+    Transparency is laid on white, or on black where the visible ink is light.
     Raises InputError where it is missing, empty, too large (before decoding it) or no image.
     """
     data = source if isinstance(source, bytes) else _read(source)
@@ -30,27 +75,10 @@ def read_image(source: Path | bytes, name: str) -> Grey:
         raise InputError(f"'{name}' is empty (0 bytes); {_CURE}")
     if len(data) > MAX_BYTES:
         raise InputError(f"'{name}' has {len(data):,} bytes, more than {MAX_BYTES:,}; make it smaller and try again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning: the limit below is stricter
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"'{name}' holds {image.width * image.height:,} pixels, more than {MAX_PIXELS:,}; make it "
-                        "smaller and try again"
-                    )
-                return _to_grey(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as bomb:  # Pillow's own limit, above ours, met before the size is known here
-        count = int(re.findall(r"\d+", str(bomb))[0])
-        raise InputError(
-            f"'{name}' holds {count:,} pixels, more than {MAX_PIXELS:,}; make it smaller and try again"
-        ) from None
-    except UnidentifiedImageError:
-        raise InputError(f"'{name}' is not an image that can be read ({', '.join(FORMATS)}); {_CURE}") from None
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
-        raise InputError(f"'{name}' is damaged ({error}); {_CURE}") from None
+    with _sentences(name), _opened(data) as image:
+        _check_size(image.width * image.height, name)
+        # EXIF's turn comes after the reduction: turning 24 megapixels would hold them twice
+        return _to_grey(ImageOps.exif_transpose(_reduced(image)), name)
 
 
 def _read(path: Path) -> bytes:
@@ -64,57 +92,195 @@ def _read(path: Path) -> bytes:
         raise InputError(f"cannot read '{path}' ({error.strerror}); check the path") from None
 
 
-def _to_grey(image: Image.Image) -> Grey:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: stretch to 8
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
-        return np.clip(np.rint(values / top * 255), 0, 255).astype(np.uint8)
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+@contextmanager
+def _sentences(name: str) -> Iterator[None]:
+    """What decoders raise, as one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning: our limit is stricter
+            yield
+    except Image.DecompressionBombError as bomb:  # Pillow's own limit, above ours, met before the size is known here
+        _check_size(int(re.findall(r"\d+", str(bomb))[0]), name)
+    except UnidentifiedImageError:
+        raise InputError(f"'{name}' is not an image that can be read ({', '.join(FORMATS)}); {_CURE}") from None
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"'{name}' is damaged ({reason}); {_CURE}") from None
+
+
+def _check_size(pixels: int, name: str) -> None:
+    if pixels > MAX_PIXELS:
+        raise InputError(f"'{name}' holds {pixels:,} pixels, more than {MAX_PIXELS:,}; make it smaller and try again")
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The image with its size known and its pixels not yet decoded."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+        yield pi_heif.HeifImageFile(BytesIO(data))  # used directly: no opener is registered with Pillow
+        return
+    with Image.open(BytesIO(data), formats=[kind for kind in FORMATS if kind != "HEIC"]) as image:
+        yield image
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """By a whole factor to at most LONGEST pixels a side, while decoding where the format can."""
+    longest = max(image.size)
+    if longest <= LONGEST:
+        return image
+    image.draft("L", (image.width * LONGEST // longest, image.height * LONGEST // longest))  # JPEG alone
+    factor = ceil(max(image.size) / LONGEST)
+    if image.mode.startswith("I;"):  # 16 bits: Pillow cannot reduce them
+        reduced = Image.fromarray(_block_means(np.asarray(image), factor))
+        reduced.info.update(image.info)  # the turn
+        return reduced
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if _transparent(image) else "L")
+    return image.reduce(factor)
+
+
+def _block_means(values: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
+    rows, columns = (length // factor for length in values.shape)
+    blocks = values[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+    means: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return means
+
+
+def _transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+
+
+def _to_grey(image: Image.Image, name: str) -> Grey:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _to_8_bits(np.asarray(image, dtype=np.float64), name)
+    if _transparent(image):
+        return _on_ground(image.convert("RGBA"))
     return np.array(image.convert("L"))  # a copy that may be written to
 
 
-def to_model_input(grey: Grey, name: str = "image") -> Grey:
-    """MNIST's preprocessing: (H, W) uint8 -> (28, 28) uint8, white ink on black.
+def _to_8_bits(values: Ink, name: str) -> Grey:
+    """Stretch from the range that the values were written in: 0..1, 0..255, or 10 to 16 bits."""
+    if not np.isfinite(values).all():
+        raise InputError(f"'{name}' holds pixels that are no finite numbers (NaN or infinity); {_CURE}")
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    known = [top for top in (1, 255, 1023, 4095, 16383, 65535) if high <= top]
+    top = known[0] if known and low >= 0 else high
+    return np.clip(np.rint((values - low) / max(top - low, 1e-9) * 255), 0, 255).astype(np.uint8)
 
-    A 28x28 image on a black ground is taken as it is. Otherwise: invert if the ground (the median of
-    the border) is light, take ground and faint noise away, crop to the ink, scale it anti-aliased into a 20x20 box
-    with its aspect kept, and put its centre of mass in the middle. Raises InputError where there is no ink.
+
+def _on_ground(rgba: Image.Image) -> Grey:
+    """Light ink on a transparent ground is laid on black, dark ink on white, most of a picture on its own ground."""
+    grey = np.array(rgba.convert("L"), dtype=np.float64)
+    alpha = np.array(rgba.getchannel("A"), dtype=np.float64) / 255
+    if alpha.sum() == 0:
+        return np.full(grey.shape, 255, np.uint8)
+    ink = float((grey * alpha).sum() / alpha.sum())
+    ground = float(np.median(grey[alpha > 0.5])) if alpha.mean() > 0.5 else (0.0 if ink > 128 else 255.0)
+    return np.rint(grey * alpha + ground * (1 - alpha)).astype(np.uint8)
+
+
+# --- grey -> model input ----------------------------------------------------------------------------------------
+
+
+def to_model_input(grey: Grey, name: str = "image", *, placement: Placement = MNIST) -> Grey:
+    """(H, W) uint8 -> (28, 28) uint8, white ink on black: ``prepare`` without box and doubts."""
+    return prepare(grey, name, placement=placement).image
+
+
+def prepare(grey: Grey, name: str = "image", *, crop: Box | None = None, placement: Placement = MNIST) -> Prepared:
+    """Find the digit in a picture (H, W) uint8, or in its ``crop``, and place it as the data set placed its digits.
+
+    A 28x28 picture that already stands so is taken as it is. Raises InputError where there is no ink.
     """
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ground = float(np.median(border))
-    if grey.shape == (SIDE, SIDE) and ground == 0:
+    if crop is None and (own := _as_it_is(grey, placement)) is not None:
+        return Prepared(own, None)
+    found = find_ink(grey, name, crop)
+    ink = np.clip((found.ink - placement.faint) / (1 - placement.faint), 0, 1)
+    fit = _rounded_fit if placement.margin else _fit
+    return Prepared(fit(_trimmed(ink, 0.1 if placement.margin else EDGE), placement), found.box, found.doubts)
+
+
+EDGE = 0.15  # share of the darkest ink from which on a pixel counts for the size
+
+
+def _as_it_is(grey: Grey, placement: Placement) -> Grey | None:
+    """A picture of the model's size: on black as it is, on a flat light ground inverted if placed as the data set's."""
+    if grey.shape != (placement.side, placement.side):
+        return None
+    ground = float(np.median(surround(grey)))
+    if ground == 0:
         return grey
-    ink = grey.astype(np.float64) if ground < 128 else 255.0 - grey
-    ink -= ground if ground < 128 else 255.0 - ground
-    peak = float(ink.max(initial=0.0))
-    if peak < 25:
-        raise InputError(
-            f"'{name}' shows no ink: every pixel is as bright as its border; use a darker pen or more light"
-        )
-    ink = np.clip((ink / peak - 0.15) / 0.85, 0, 1)
-    rows, columns = np.flatnonzero(ink.max(1) > 0.1), np.flatnonzero(ink.max(0) > 0.1)
-    crop = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _centre_by_mass(_fit_box(crop))
+    ink = np.clip(1 - grey / ground, 0, 1)
+    flat = np.mean(np.abs(surround(grey) - ground) <= 8) > 0.5
+    if ground < 128 or not flat or not ink.any() or not _stands(ink, placement):
+        return None
+    return _levels(ink)
 
 
-def _fit_box(ink: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale the ink's longer side to 20 pixels; a margin of one source pixel keeps strokes at the edge round."""
-    scale = BOX / max(ink.shape)
-    margin = np.pad(ink, 1)
+def _stands(ink: Ink, placement: Placement) -> bool:
+    """Its centre of mass within a pixel of the centre, and the margin, and not larger than the box and a margin."""
+    extent = max(_trimmed(ink, EDGE).shape)
+    off = max(abs(_mass_centre(ink, axis) - placement.centre) for axis in (0, 1))
+    return placement.box // 2 <= extent <= placement.box + 2 and off <= 1 + placement.margin
+
+
+def _trimmed(ink: Ink, edge: float) -> Ink:
+    rows, columns = np.flatnonzero(ink.max(1) > edge), np.flatnonzero(ink.max(0) > edge)
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _mass_centre(ink: Ink, axis: int) -> float:
+    """In edge coordinates along ``axis``."""
+    places = np.arange(ink.shape[axis]) + 0.5
+    return float((ink.sum(1 - axis) * places).sum()) / max(float(ink.sum()), 1e-9)
+
+
+def _fit(ink: Ink, placement: Placement) -> Grey:
+    """The ink's longer side becomes exactly ``box`` pixels, its centre of mass goes to ``centre``."""
+    scale = max(ink.shape) / placement.box  # source pixels to one pixel
+    top, left = (placement.centre - _mass_centre(ink, axis) / scale for axis in (0, 1))
+    if _pixelated(ink, scale):  # an image of this size enlarged comes back as it was: pixel on pixel
+        top, left = round(top), round(left)
+    top, left = (_inside(at, length / scale, placement) for at, length in zip((top, left), ink.shape, strict=True))
+    pad, window = ceil(placement.side * scale), placement.side * scale
+    x, y = pad - left * scale, pad - top * scale
+    source = Image.fromarray(np.pad(ink, pad).astype(np.float32))
+    by = Image.Resampling.BOX if scale >= 2 else Image.Resampling.LANCZOS  # the mean of a pixel's area; else smooth
+    placed = source.resize((placement.side, placement.side), by, box=(x, y, x + window, y + window))
+    return _levels(np.asarray(placed, dtype=np.float64))
+
+
+def _levels(ink: Ink) -> Grey:
+    return np.rint(255 * np.clip(ink, 0, 1)).astype(np.uint8)
+
+
+def _pixelated(ink: Ink, scale: float) -> bool:
+    """Whether the ink is made of squares of ``scale`` pixels, each of one grey."""
+    step = round(scale)
+    if abs(step - scale) > 1e-9 or any(length % step for length in ink.shape):
+        return False
+    squares = ink[step // 2 :: step, step // 2 :: step].repeat(step, 0).repeat(step, 1)
+    return bool(np.abs(ink - squares).mean() < 0.02)
+
+
+def _inside(start: float, length: float, placement: Placement) -> float:
+    """Pixels before the ink, so that all of it is inside."""
+    return float(np.clip(start, 0, max(0.0, placement.side - length)))
+
+
+def _rounded_fit(ink: Ink, placement: Placement) -> Grey:
+    """The scale rounded to whole pixels, the margin scaled with the ink: how the digits of digits-2d were made."""
+    scale = placement.box / max(ink.shape)
+    margin = np.pad(ink, placement.margin)
     size = (max(1, round(margin.shape[1] * scale)), max(1, round(margin.shape[0] * scale)))
     resized = Image.fromarray(margin.astype(np.float32)).resize(size, Image.Resampling.LANCZOS)
-    return np.clip(np.asarray(resized, dtype=np.float64), 0, 1)
-
-
-def _centre_by_mass(ink: NDArray[np.float64]) -> Grey:
-    """Paste into 28x28 with the centre of mass at (14, 14), to the nearest pixel that keeps the ink inside."""
-    canvas = np.zeros((SIDE, SIDE))
-    mass = max(float(ink.sum()), 1e-9)
-    start = []
-    for axis in (0, 1):
-        centre = float((ink.sum(1 - axis) * (np.arange(ink.shape[axis]) + 0.5)).sum()) / mass
-        start.append(int(np.clip(round(SIDE / 2 - centre), 0, max(0, SIDE - ink.shape[axis]))))
-    canvas[start[0] : start[0] + ink.shape[0], start[1] : start[1] + ink.shape[1]] = ink[:SIDE, :SIDE]
-    return np.rint(canvas * 255).astype(np.uint8)
+    small = np.clip(np.asarray(resized, dtype=np.float64), 0, 1)
+    top, left = (
+        int(_inside(round(placement.centre - _mass_centre(small, axis)), small.shape[axis], placement))
+        for axis in (0, 1)
+    )
+    canvas = np.zeros((placement.side, placement.side))
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small[: placement.side, : placement.side]
+    return _levels(canvas)

@@ -1,13 +1,19 @@
 """Preprocessing: what must not matter does not, and junk gets a sentence."""
 
+import base64
+import hashlib
+import subprocess
+import sys
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from gpvae_core.data import load_dataset
 from gpvae_core.errors import InputError
-from gpvae_core.images import read_image, to_model_input
+from gpvae_core.images import DIGITS, MNIST, prepare, read_image, to_model_input
 
 
 def drawn_digit(size: int = 300, line: int = 24) -> Image.Image:
@@ -27,13 +33,18 @@ def seen(data: bytes) -> np.ndarray:
     return to_model_input(read_image(data, "digit"), "digit").astype(float)
 
 
+def mass_centres(images: np.ndarray) -> np.ndarray:
+    """(2, N): y and x of the centre of mass, in edge coordinates."""
+    images = images.astype(float)
+    return np.stack([(images.sum(3 - axis) * (np.arange(28) + 0.5)).sum(1) / images.sum((1, 2)) for axis in (1, 2)])
+
+
 def test_ink_is_white_fits_the_box_and_is_centred_by_mass():
     image = seen(encoded(drawn_digit()))
     assert image.shape == (28, 28)
     rows, columns = np.flatnonzero(image.max(1) > 25), np.flatnonzero(image.max(0) > 25)
     assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21
-    centre = [(image.sum(1 - axis) * np.arange(28)).sum() / image.sum() for axis in (0, 1)]
-    assert np.abs(np.array(centre) - 13.5).max() <= 0.6
+    assert np.abs(np.array(mass_centres(image[None])) - 14.5).max() <= 0.6
     assert image.max() > 200
     assert image[0].max() == 0
 
@@ -89,3 +100,204 @@ def test_junk_gets_one_sentence(name):
         seen(data)
     assert "\n" not in str(caught.value)
     assert "try again" in str(caught.value) or "use a darker pen" in str(caught.value)
+
+
+# --- placement --------------------------------------------------------------------------------------------------
+
+
+def test_the_digits_that_digits_2d_was_trained_on_stay_bit_for_bit():
+    """Its weights, table and card belong to these images; the digest is of the arrays at commit d0dcde2."""
+    digits = load_dataset("digits")
+    digest = hashlib.sha256()
+    for part in (digits.train, digits.validation, digits.test):
+        digest.update(part.images.tobytes())
+        digest.update(part.labels.tobytes())
+    assert digest.hexdigest() == "49e3d07d5a038713b2e42c9f25682bb58850a69836b45964f04f3878c3aae7d2"
+
+
+def test_mnist_fed_back_in_black_on_white_is_itself(mnist):
+    images = mnist.test.images[:400]
+    fed = np.stack([to_model_input(255 - image) for image in images])
+    assert np.abs(mass_centres(fed).mean(1) - mass_centres(images).mean(1)).max() < 0.05
+    assert np.abs(mass_centres(fed).mean(1) - 14.5).max() < 0.05
+    assert np.abs(fed.astype(float) - images).mean() < 4
+    assert np.array_equal(fed, images)
+
+
+def test_digits_fed_back_in_black_on_white_are_themselves(digits):
+    for image in digits.test.images:
+        assert np.array_equal(to_model_input(255 - image, placement=DIGITS), image)
+
+
+@pytest.mark.parametrize(
+    ("times", "by", "most"),
+    [
+        (1, "NEAREST", 1),
+        (2, "NEAREST", 1),
+        (4, "NEAREST", 1),
+        (10, "NEAREST", 1),
+        (4, "BICUBIC", 9),
+        (10, "BICUBIC", 9),
+    ],
+)
+def test_mnist_enlarged_and_off_centre_comes_back(mnist, times, by, most):
+    """Smooth enlargement has no sharp edge to measure the size by: hence two bounds."""
+    images = mnist.test.images[:60]
+    fed = []
+    for image in images:
+        size = (28 * times, 28 * times)
+        sheet = Image.new("L", (40 * times, 44 * times), 255)
+        sheet.paste(Image.fromarray(255 - image).resize(size, Image.Resampling[by]), (9 * times, 5 * times))
+        prepared = prepare(np.asarray(sheet))
+        assert not prepared.doubts
+        fed.append(prepared.image)
+    assert np.abs(np.stack(fed).astype(float) - images).mean() < most
+    assert np.abs(mass_centres(np.stack(fed)).mean(1) - mass_centres(images).mean(1)).max() < 0.05
+
+
+def test_a_small_or_displaced_28x28_drawing_is_placed_anew():
+    small = np.asarray(drawn_digit().resize((8, 8), Image.Resampling.BOX))
+    sheet = np.full((28, 28), 255, np.uint8)
+    sheet[2:10, 15:23] = small
+    placed = to_model_input(sheet)
+    assert np.ptp(np.flatnonzero(placed.max(1) > 60)) >= 17
+    assert np.abs(mass_centres(placed[None]) - MNIST.centre).max() <= 0.6
+
+
+def test_a_crop_is_looked_at_alone():
+    two = Image.new("L", (600, 300), 255)
+    two.paste(drawn_digit(), (0, 0))
+    two.paste(drawn_digit().rotate(180), (300, 0))
+    whole, half = prepare(np.asarray(two)), prepare(np.asarray(two), crop=(0, 0, 300, 300))
+    assert any("2 separate figures" in doubt for doubt in whole.doubts)
+    assert not half.doubts
+    assert np.abs(half.image - seen(encoded(drawn_digit()))).mean() < 1
+    left, top, right, bottom = half.box
+    assert 25 < left < 45 and 40 < top < 55 and 185 < right < 200 and 240 < bottom < 260
+    with pytest.raises(InputError, match="leaves nothing of it; draw the crop again"):
+        prepare(np.asarray(two), crop=(700, 0, 800, 100))
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def tiff(values: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(values), "TIFF")
+
+
+def test_light_ink_on_a_transparent_ground_is_seen():
+    digit = drawn_digit()
+    chalk = Image.merge("LA", (Image.new("L", digit.size, 250), digit.point(lambda v: 255 - v)))
+    assert np.abs(seen(encoded(chalk)) - seen(encoded(digit))).mean() < 1
+    assert np.abs(seen(encoded(chalk.convert("RGBA"), "WEBP", lossless=True)) - seen(encoded(digit))).mean() < 1
+
+
+def test_a_picture_with_transparent_corners_keeps_its_paper():
+    digit = drawn_digit().point(lambda v: v * 200 // 255)
+    round_mask = Image.new("L", digit.size, 0)
+    ImageDraw.Draw(round_mask).rounded_rectangle((0, 0, *digit.size), 60, fill=255)
+    assert np.abs(seen(encoded(Image.merge("LA", (digit, round_mask)))) - seen(encoded(drawn_digit()))).mean() < 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_whole_numbers_of_8_to_16_bits_in_16_are_read(bits):
+    levels = np.rint(np.asarray(drawn_digit()) / 255 * (2**bits - 1)).astype(np.uint16)
+    for data in (tiff(levels), encoded(Image.fromarray(levels))):
+        assert np.abs(seen(data) - seen(encoded(drawn_digit()))).mean() < 1
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (0.9, 0), (255, 0), (65535, 0), (2, -1), (4095, 0), (3e5, 0)])
+def test_floats_of_any_range_are_read(scale, shift):
+    values = (np.asarray(drawn_digit()) / 255 * scale + shift).astype(np.float32)
+    assert np.abs(seen(tiff(values)) - seen(encoded(drawn_digit()))).mean() < 1
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_floats_that_are_no_numbers_get_a_sentence(odd):
+    values = np.asarray(drawn_digit()).astype(np.float32)
+    values[3, 4] = odd
+    with pytest.raises(InputError, match=r"^'digit' holds pixels that are no finite numbers .* try again$"):
+        seen(tiff(values))
+
+
+HEIC = (  # a seven of 96x96 pixels, saved by pillow-heif 1.8
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAVZtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ACJpbG9jAAAAAERAAAEAAQAAAAABegABAAAAAAAAAYYAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRt"
+    "AAAAAAABAAAA1mlwcnAAAAC3aXBjbwAAAHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoDCBhZbqSSmubgIaDAgAAAMAyAAAAwAIQGIAAQAHRAHBcrAiQAAAABNjb2xy"
+    "bmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABgAAAAYAAAABBwaXhpAAAAAAMICAgAAAAXaXBtYQAAAAAAAAABAAEEgQIDBAAAAY5t"
+    "ZGF0AAABgigBr1hX4sZBs1NsPju8BVPRL3/tqfUgRZ8YvWydlk3Vcl/aGpd/m8GJYjXvXhkNEUTrkxAX6EhPNoI/M6KeIIL1Bz9x"
+    "lclHd2i/2FMClXnZbT+WBT7yDihGWTqKYxjN/nkFAO8cHuVei31igrJdlLtV07z79qzQgAIpMkGdJkg8VrFTv2YL0GdCvxyJNLrr"
+    "9VqNvoqAwrUQEeyWojl1JG3ecHGX+oCqw+5AZ1qlX/izQzTaf7ABdeXn0Q4IPzSuSDoHYOMiipkOn+jV9yGqFBlQAJnvLamrQvbA"
+    "UQkH81HiQ33oKoOuSZOONr+XyHFN8bvZPGnxvqYrFCMgGUYsAp3jPwvqYpFCMhqv4dujl41LNWpYf4qP5Z1UXGb8k5TlkdlH00sK"
+    "vaZSEeutKwEwRi2+e1tSKHlQL3wL14JJAsjOXeWRH+HfdvBJy9UzTEHOTTYEmWvUcUfZ8zYRAt3phcYwmHACLgBDHUePAwAcSifw"
+    "rYs65lVWXw0LJLDOER9DKAxk"
+)
+
+
+def test_heic_is_read():
+    seven = Image.new("L", (96, 96), 255)
+    ImageDraw.Draw(seven).line([(20, 20), (70, 20), (40, 80)], fill=10, width=9, joint="curve")
+    assert np.abs(seen(base64.b64decode(HEIC)) - seen(encoded(seven))).mean() < 4
+
+
+def test_a_damaged_heic_gets_a_sentence():
+    whole = base64.b64decode(HEIC)
+    for data in (whole[:600], whole[:200], whole[:20], whole[:12]):
+        with pytest.raises(InputError, match=r"^'digit' is (damaged|not an image that can be read).* try again$"):
+            seen(data)
+
+
+def test_avif_is_read():
+    assert np.abs(seen(encoded(drawn_digit().convert("RGB"), "AVIF")) - seen(encoded(drawn_digit()))).mean() < 3
+
+
+LARGE = {
+    "JPEG": ({"quality": 90}, "RGB"),
+    "PNG": ({}, "RGB"),
+    "PNG in a palette": ({}, "P"),
+    "PNG with alpha": ({}, "RGBA"),
+    "PNG of 16 bits": ({}, "I;16"),
+    "WEBP": ({"quality": 90}, "RGB"),
+    "TIFF": ({}, "L"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_large_picture_is_reduced_and_stays_the_same_digit(kind):
+    options, mode = LARGE[kind]
+    large = drawn_digit().resize((2600, 2600), Image.Resampling.BICUBIC)
+    large = Image.fromarray(np.asarray(large).astype(np.uint16) * 257) if mode == "I;16" else large.convert(mode)
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    data = encoded(large.transpose(Image.Transpose.ROTATE_90), kind.split()[0], exif=turn, **options)
+    grey = read_image(data, "digit")
+    assert max(grey.shape) <= 1024
+    assert np.abs(to_model_input(grey, "digit") - seen(encoded(drawn_digit()))).mean() < 4
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from gpvae_core.images import prepare, read_image
+Image.init()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+prepare(read_image(Path(sys.argv[1]), "photo"), "photo")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize(("kind", "most"), [("JPEG", 60), ("PNG", 150)])
+def test_a_photo_of_24_megapixels_takes_little_memory(kind, most, tmp_path):
+    """In MiB beyond the process. Whole in floats it took 580; a PNG must be decoded whole, at 4 bytes a pixel."""
+    path = tmp_path / "photo"
+    drawn_digit().resize((6000, 4000)).convert("RGB").save(path, kind)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert float(run.stdout) < most
