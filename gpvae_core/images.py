@@ -24,6 +24,8 @@ MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 LONGEST = 1_024  # pixels a side that a picture is reduced to while it is decoded
 SIDE = 28
+EDGE = 0.15  # share of the darkest ink from which on a pixel counts for the size
+SMOOTH_EDGE = 0.3  # the same where edges are ramps: about where a ramp crosses the pixel's own edge
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _CURE = "save it as an ordinary PNG or JPEG of a digit and try again"
 
@@ -199,10 +201,7 @@ def prepare(grey: Grey, name: str = "image", *, crop: Box | None = None, placeme
     found = find_ink(grey, name, crop)
     ink = np.clip((found.ink - placement.faint) / (1 - placement.faint), 0, 1)
     fit = _rounded_fit if placement.margin else _fit
-    return Prepared(fit(_trimmed(ink, 0.1 if placement.margin else EDGE), placement), found.box, found.doubts)
-
-
-EDGE = 0.15  # share of the darkest ink from which on a pixel counts for the size
+    return Prepared(fit(ink, placement), found.box, found.doubts)
 
 
 def _as_it_is(grey: Grey, placement: Placement) -> Grey | None:
@@ -238,12 +237,13 @@ def _mass_centre(ink: Ink, axis: int) -> float:
 
 
 def _fit(ink: Ink, placement: Placement) -> Grey:
-    """The ink's longer side becomes exactly ``box`` pixels, its centre of mass goes to ``centre``."""
+    """The ink's longer side becomes exactly ``box`` pixels, its centre of mass goes near ``centre``."""
+    pixelated = _pixelated(_trimmed(ink, EDGE), placement)
+    ink = _trimmed(ink, EDGE if pixelated else SMOOTH_EDGE)
     scale = max(ink.shape) / placement.box  # source pixels to one pixel
-    top, left = (placement.centre - _mass_centre(ink, axis) / scale for axis in (0, 1))
-    if _pixelated(ink, scale):  # an image of this size enlarged comes back as it was: pixel on pixel
-        top, left = round(top), round(left)
-    top, left = (_inside(at, length / scale, placement) for at, length in zip((top, left), ink.shape, strict=True))
+    rounded = round if pixelated else _softly_rounded
+    wanted = (rounded(placement.centre - _mass_centre(ink, axis) / scale) for axis in (0, 1))
+    top, left = (_inside(at, length / scale, placement) for at, length in zip(wanted, ink.shape, strict=True))
     pad, window = ceil(placement.side * scale), placement.side * scale
     x, y = pad - left * scale, pad - top * scale
     source = Image.fromarray(np.pad(ink, pad).astype(np.float32))
@@ -252,14 +252,23 @@ def _fit(ink: Ink, placement: Placement) -> Grey:
     return _levels(np.asarray(placed, dtype=np.float64))
 
 
+def _softly_rounded(value: float) -> float:
+    """Toward the nearest whole number, as MNIST's box stands on whole pixels.
+
+    Continuous, on a straight line in the middle three fifths: else a grain of noise could move the image by a pixel.
+    """
+    whole = np.floor(value)
+    return float(whole + np.clip((value - whole - 0.2) / 0.6, 0, 1))
+
+
 def _levels(ink: Ink) -> Grey:
     return np.rint(255 * np.clip(ink, 0, 1)).astype(np.uint8)
 
 
-def _pixelated(ink: Ink, scale: float) -> bool:
-    """Whether the ink is made of squares of ``scale`` pixels, each of one grey."""
-    step = round(scale)
-    if abs(step - scale) > 1e-9 or any(length % step for length in ink.shape):
+def _pixelated(ink: Ink, placement: Placement) -> bool:
+    """Whether the ink is an image of the model's size enlarged: squares of one grey each. It comes back as it was."""
+    step = max(ink.shape) // placement.box
+    if step * placement.box != max(ink.shape) or any(length % step for length in ink.shape):
         return False
     squares = ink[step // 2 :: step, step // 2 :: step].repeat(step, 0).repeat(step, 1)
     return bool(np.abs(ink - squares).mean() < 0.02)
@@ -272,6 +281,7 @@ def _inside(start: float, length: float, placement: Placement) -> float:
 
 def _rounded_fit(ink: Ink, placement: Placement) -> Grey:
     """The scale rounded to whole pixels, the margin scaled with the ink: how the digits of digits-2d were made."""
+    ink = _trimmed(ink, 0.1)
     scale = placement.box / max(ink.shape)
     margin = np.pad(ink, placement.margin)
     size = (max(1, round(margin.shape[1] * scale)), max(1, round(margin.shape[0] * scale)))
