@@ -125,30 +125,48 @@ def _bounds(mask: Mask) -> Box:
 
 
 def _found(grey: Grey, name: str, *, trusted: bool) -> Found:
+    """The reading of the picture with the fewest doubts."""
     factor = -(-max(grey.shape) // WORK)
     small = np.asarray(Image.fromarray(grey).reduce(factor)) if factor > 1 else grey
-    contrast = _contrast(small, trusted=trusted)
-    if contrast is None:
+    best: Found | None = None
+    for contrast in _contrasts(small, trusted=trusted):
+        found = _read(contrast, factor)
+        if found and (best is None or len(found.doubts) < len(best.doubts)):
+            best = found
+        if best and not best.doubts:
+            break
+    if best is None:
         raise InputError(f"'{name}' {NO_INK}")
+    left, top, right, bottom = (factor * edge for edge in best.box)
+    return Found(best.ink, (left, top, min(right, grey.shape[1]), min(bottom, grey.shape[0])), best.doubts)
+
+
+def _read(contrast: Contrast, factor: int) -> Found | None:
+    """The main figure of one contrast, its box in pixels of the contrast; None where there is no ink."""
     labels, pieces = _pieces(contrast)
     if not pieces:
-        raise InputError(f"'{name}' {NO_INK}")
+        return None
     figure, others = _figure(pieces, labels)
     mask = np.isin(labels, [piece.label for piece in figure])
-    doubts = tuple(_doubts(contrast, mask, figure, others, factor))
     ink = _rendered(contrast, mask, labels)
-    left, top, right, bottom = (factor * edge for edge in _bounds(ink > 0.15))
-    return Found(ink, (left, top, min(right, grey.shape[1]), min(bottom, grey.shape[0])), doubts)
+    return Found(ink, _bounds(ink > 0.15), tuple(_doubts(contrast, mask, figure, others, factor)))
 
 
 # --- contrast of the ink to its paper ---------------------------------------------------------------------------
 
 
-def _contrast(grey: Grey, *, trusted: bool) -> Contrast | None:
+def _contrasts(grey: Grey, *, trusted: bool) -> Iterator[Contrast]:
+    """Ways to see the picture, the likeliest first: a flat ground; a sheet on a desk; a sheet that fills it."""
+    everywhere = np.ones(grey.shape, bool)
     ground = _flat_ground(grey)
-    if ground is None or (not trusted and ground < 128 and not _sheet((grey + 1.0) / 256).all()):
-        return _photo_contrast(grey, trusted=trusted)
-    return _flat_contrast(grey, ground)
+    light = (grey.astype(np.float64) + 1) / 256
+    sheet = everywhere if trusted or (ground is not None and ground >= 128) else _sheet(light)
+    if not sheet.all():
+        yield _photo_contrast(light, sheet)  # a shadow's edge may look like a desk's: not the only way
+    if ground is None:
+        yield _photo_contrast(light, everywhere)
+    elif flat := _flat_contrast(grey, ground):
+        yield flat
 
 
 def _flat_ground(grey: Grey) -> float | None:
@@ -170,20 +188,16 @@ def _flat_contrast(grey: Grey, ground: float) -> Contrast | None:
     return Contrast(ink, ink, 0.0, sheet, True, ruled)
 
 
-def _photo_contrast(grey: Grey, *, trusted: bool) -> Contrast | None:
+def _photo_contrast(light: Array, sheet: Mask) -> Contrast:
     """Light evened out: the share of the paper's light that the ink takes, or adds on a dark board."""
-    unit = min(grey.shape)
-    light = (grey.astype(np.float64) + 1) / 256
-    smooth = ndimage.gaussian_filter(light, max(0.7, 0.003 * unit))
-    sheet = np.ones(grey.shape, bool) if trusted else _sheet(smooth)
+    smooth = ndimage.gaussian_filter(light, max(0.7, 0.003 * min(light.shape)))
     size = max(5, round(STROKE * min(_lengths(sheet))))
     dark = _ink_is_dark(smooth, sheet)
     ground = _ground(smooth, sheet, size, dark=dark)
     sharp, seen = (_share(image, ground, dark=dark) * sheet for image in (light, smooth))
     middle = float(np.median(seen[sheet]))
     noise = 1.4826 * float(np.median(np.abs(seen[sheet] - middle)))
-    sharp, seen = sharp - middle * sheet, seen - middle * sheet
-    (sharp, seen), ruled = _without_lines(sharp, seen, noise, sheet)
+    (sharp, seen), ruled = _without_lines(sharp - middle * sheet, seen - middle * sheet, noise, sheet)
     return Contrast(np.maximum(sharp, 0), np.maximum(seen, 0), noise, sheet, False, ruled)
 
 
@@ -265,12 +279,20 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _solid(mask: Mask) -> bool:
-    """A sheet fills its convex hull."""
+    """A sheet fills most of a rectangle that is not narrow; a chalk digit does not."""
     try:
-        hull = ConvexHull(np.argwhere(mask ^ ndimage.binary_erosion(mask)))
+        points = np.argwhere(mask ^ ndimage.binary_erosion(mask))
+        corners = points[ConvexHull(points).vertices]
     except (QhullError, ValueError):
         return False
-    return bool(mask.sum() > 0.85 * hull.volume)
+    turns = np.deg2rad(np.arange(0, 90, 3))
+    sides = [
+        np.ptp(corners @ axis, axis=0) + 1
+        for axis in np.array([[np.cos(turns), np.sin(turns)], [-np.sin(turns), np.cos(turns)]])
+    ]
+    least = int(np.argmin(sides[0] * sides[1]))
+    across = min(sides[0][least], sides[1][least])
+    return bool(mask.sum() > 0.8 * sides[0][least] * sides[1][least] and across > 0.25 * min(mask.shape))
 
 
 def _sharp_edge(levels: Array, bright: Mask) -> bool:
@@ -517,7 +539,13 @@ def _doubts(contrast: Contrast, mask: Mask, figure: list[Piece], others: list[Pi
     left, top, right, bottom = _bounds(mask)
     height, width = bottom - top, right - left
     extent = max(height, width)
-    separate = [piece for piece in others if piece.extent > 0.45 * extent and piece.mass > 0.1 * figure[0].mass]
+    separate = [
+        piece
+        for piece in others
+        if (contrast.sheet.all() or not piece.at_edge)
+        and piece.extent > 0.45 * extent
+        and piece.mass > 0.1 * figure[0].mass
+    ]
     if len(separate) > 8:
         yield f"The picture shows texture, not one digit on plain paper: {CROP}, or use plain paper."
     elif separate:
