@@ -158,24 +158,29 @@ def _read(contrast: Contrast, factor: int) -> Found | None:
 def _contrasts(grey: Grey, *, trusted: bool) -> Iterator[Contrast]:
     """Ways to see the picture, the likeliest first: a flat ground; a sheet on a desk; a sheet that fills it."""
     everywhere = np.ones(grey.shape, bool)
-    ground = _flat_ground(grey)
+    if (ground := _flat_ground(grey)) is not None:
+        if flat := _flat_contrast(grey, ground):
+            yield flat
+        return
     light = (grey.astype(np.float64) + 1) / 256
-    sheet = everywhere if trusted or (ground is not None and ground >= 128) else _sheet(light)
-    if not sheet.all():
-        yield _photo_contrast(light, sheet)  # a shadow's edge may look like a desk's: not the only way
-    if ground is None:
-        yield _photo_contrast(light, everywhere)
-    elif flat := _flat_contrast(grey, ground):
-        yield flat
+    sheet = everywhere if trusted else _sheet(light)
+    if sheet.all():
+        yield _photo_contrast(light, sheet, dark=_ink_is_dark(light))
+        return
+    yield _photo_contrast(light, sheet, dark=True)
+    yield _photo_contrast(light, everywhere, dark=True)  # a shadow's edge may look like a sheet's
 
 
 def _flat_ground(grey: Grey) -> float | None:
     """The grey level of a drawing's or scan's ground, None where the ground is not flat."""
     border = surround(grey)
     ground = float(np.median(border))
-    near = np.abs(grey.astype(np.int16) - int(ground)) <= FLAT
-    flat_border = np.mean(np.abs(border - ground) <= FLAT)
-    return ground if flat_border > 0.8 and near.mean() > 0.4 else None
+    other = np.abs(grey.astype(np.int16) - int(ground)) > FLAT
+    if np.mean(np.abs(border - ground) > FLAT) > 0.2 or other.mean() > 0.6:
+        return None
+    wide = max(3, round(STROKE * min(grey.shape)))  # shadows, desks and sheets are wider than strokes
+    step = max(1, wide // 16)
+    return None if ndimage.minimum_filter(other[::step, ::step], wide // step).any() else ground
 
 
 def _flat_contrast(grey: Grey, ground: float) -> Contrast | None:
@@ -188,11 +193,10 @@ def _flat_contrast(grey: Grey, ground: float) -> Contrast | None:
     return Contrast(ink, ink, 0.0, sheet, True, ruled)
 
 
-def _photo_contrast(light: Array, sheet: Mask) -> Contrast:
+def _photo_contrast(light: Array, sheet: Mask, *, dark: bool) -> Contrast:
     """Light evened out: the share of the paper's light that the ink takes, or adds on a dark board."""
     smooth = ndimage.gaussian_filter(light, max(0.7, 0.003 * min(light.shape)))
     size = max(5, round(STROKE * min(_lengths(sheet))))
-    dark = _ink_is_dark(smooth, sheet)
     ground = _ground(smooth, sheet, size, dark=dark)
     sharp, seen = (_share(image, ground, dark=dark) * sheet for image in (light, smooth))
     middle = float(np.median(seen[sheet]))
@@ -233,12 +237,13 @@ def _extended(light: Array, sheet: Mask) -> Array:
     return extended
 
 
-def _ink_is_dark(light: Array, sheet: Mask) -> bool:
+def _ink_is_dark(light: Array) -> bool:
     """Whether what differs most from its wide surround is darker than it; on a board it is lighter."""
     step = max(1, min(light.shape) // 48)
-    levels = np.log(_extended(light, sheet)[::step, ::step])
-    ground = ndimage.median_filter(levels, max(3, int(0.45 * min(levels.shape))))
-    departure = (levels - ground)[sheet[::step, ::step]]
+    rows, columns = (length // step * step for length in light.shape)
+    blocks = light[:rows, :columns].reshape(rows // step, step, columns // step, step).mean((1, 3))
+    levels = np.log(blocks)
+    departure = levels - ndimage.median_filter(levels, max(3, int(0.45 * min(levels.shape))))
     return bool((np.maximum(-departure, 0) ** 2).sum() >= (np.maximum(departure, 0) ** 2).sum())
 
 
@@ -334,18 +339,16 @@ def _lines(seen: Array, least: float, sheet: Mask) -> list[tuple[float, float]]:
 
 def _voted(rows: NDArray[np.int_], columns: NDArray[np.int_], sheet: Mask) -> Iterator[tuple[float, float]]:
     """Hough: the best line of the points, then the best of those left, while it is in nearly every column."""
-    slopes = SLOPES
-    for _ in range(60):
-        if len(rows) < 0.5 * sheet.shape[1]:
-            return
+    slopes, misses = SLOPES, 0
+    while len(rows) > 0.4 * sheet.shape[1] and misses < 4:
         slope, start = _fitted(rows, columns, *_best_line(rows, columns, slopes))
-        near = np.abs(rows - slope * columns - start) <= 1.5
-        if not _crosses(columns[near], slope, start, sheet):
-            return
-        yield slope, start
-        far = np.abs(rows - slope * columns - start) > 4
-        rows, columns = rows[far], columns[far]
-        slopes = SLOPES[np.abs(SLOPES - slope) < 0.04]  # lines of one sheet are nearly parallel
+        away = np.abs(rows - slope * columns - start)
+        if _crosses(columns[away <= 1.5], slope, start, sheet):
+            yield slope, start
+            slopes = SLOPES[np.abs(SLOPES - slope) < 0.04]  # lines of one sheet are nearly parallel
+        else:
+            misses += 1
+        rows, columns = rows[away > 4], columns[away > 4]
 
 
 def _best_line(rows: NDArray[np.int_], columns: NDArray[np.int_], slopes: Array) -> tuple[float, float]:
@@ -369,7 +372,7 @@ def _fitted(rows: NDArray[np.int_], columns: NDArray[np.int_], slope: float, sta
 
 
 def _crosses(columns: NDArray[np.int_], slope: float, start: float, sheet: Mask) -> bool:
-    """Seen in 70 % of the sheet's columns along it, and in both outer eighths."""
+    """Seen in half of the sheet's columns along it (the digit may hide the rest), and in both outer eighths."""
     height, width = sheet.shape
     places = np.rint(start + slope * np.arange(width)).astype(np.int64)
     on = (places >= 0) & (places < height)
@@ -378,7 +381,7 @@ def _crosses(columns: NDArray[np.int_], slope: float, start: float, sheet: Mask)
     met[columns] = True
     along = met[on]
     end = len(along) // 8
-    return bool(end > 2 and along.mean() > 0.7 and along[:end].mean() > 0.4 and along[-end:].mean() > 0.4)
+    return bool(end > 2 and along.mean() > 0.5 and along[:end].mean() > 0.4 and along[-end:].mean() > 0.4)
 
 
 def _line_removed(image: Array, slope: float, start: float, sheet: Mask) -> Array:
