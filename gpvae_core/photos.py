@@ -190,6 +190,8 @@ def _flat_contrast(grey: Grey, ground: float) -> Contrast | None:
         return None
     sheet = np.ones(grey.shape, bool)
     (ink, _), ruled = _without_lines(ink / peak, ink / peak, 0.0, sheet)
+    if ink.max() < 0.4:  # what is left of the lines
+        return None
     return Contrast(ink, ink, 0.0, sheet, True, ruled)
 
 
@@ -516,13 +518,13 @@ def _rendered(contrast: Contrast, mask: Mask, labels: NDArray[np.int32]) -> Arra
     """Ink in [0,1] of the figure alone: linear on a flat ground, else without the noise and even in its darkness."""
     others = (labels > 0) & ~mask
     if contrast.flat:
-        linear: Array = contrast.ink * ~ndimage.binary_dilation(others, iterations=2)
-        return linear
-    width = _stroke_width(mask)
-    near = ndimage.binary_dilation(mask, iterations=max(2, round(0.3 * width)))
+        kept: Array = np.clip(contrast.ink, 0, 1) * ~(ndimage.binary_dilation(others, iterations=2) & ~mask)
+        return kept / float(kept[mask].max())
+    near = ndimage.binary_dilation(mask, iterations=max(2, round(0.3 * _stroke_width(mask))))
     full = float(np.percentile(contrast.ink[mask], 75))
-    low = min(0.3, max(0.12, 3 * contrast.noise / full))
     shown = contrast.seen if contrast.noise > 0.02 * full else contrast.ink
+    full = float(np.percentile(shown[mask], 75))
+    low = min(0.3, max(0.12, 3 * contrast.noise / full))
     ink: Array = np.clip((shown / full - low) / (0.9 - low), 0, 1) * near * ~others
     return ink
 
@@ -553,11 +555,11 @@ def _doubts(contrast: Contrast, mask: Mask, figure: list[Piece], others: list[Pi
         yield f"The picture shows texture, not one digit on plain paper: {CROP}, or use plain paper."
     elif separate:
         yield f"The picture shows {1 + len(separate)} separate figures; the largest is taken: {CROP}."
-    if any(piece.at_edge for piece in figure) and not (contrast.flat and _fits_tightly(mask)):
+    if any(piece.at_edge for piece in figure) and not (contrast.flat and not contrast.ruled and _fits_tightly(mask)):
         yield "The ink reaches the edge of the picture: photograph all of the digit, with paper around it."
     if extent * factor < 14:
         yield f"The digit is only {extent * factor} pixels high: photograph it from nearer."
-    if width > 1.7 * height:
+    if width > 1.5 * height:
         yield f"The figure is much wider than high: turn the picture upright, or {CROP}."
     typical = float(np.median(contrast.seen[mask]))
     if not contrast.flat and typical < max(0.12, 7 * contrast.noise):
