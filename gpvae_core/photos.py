@@ -189,7 +189,9 @@ def _flat_contrast(grey: Grey, ground: float) -> Contrast | None:
     if peak < 25:
         return None
     sheet = np.ones(grey.shape, bool)
-    (ink, _), ruled = _without_lines(ink / peak, ink / peak, 0.0, sheet)
+    ink, ruled = ink / peak, False
+    if surround(ink).any():  # lines run to the border
+        ink, ruled = _without_lines(ink, 0.0, 0.0, sheet)
     if ink.max() < 0.4:  # what is left of the lines
         return None
     return Contrast(ink, ink, 0.0, sheet, True, ruled)
@@ -197,14 +199,16 @@ def _flat_contrast(grey: Grey, ground: float) -> Contrast | None:
 
 def _photo_contrast(light: Array, sheet: Mask, *, dark: bool) -> Contrast:
     """Light evened out: the share of the paper's light that the ink takes, or adds on a dark board."""
-    smooth = ndimage.gaussian_filter(light, max(0.7, 0.003 * min(light.shape)))
+    blur = max(0.7, 0.003 * min(light.shape))
+    smooth = _smoothed(light, blur)
     size = max(5, round(STROKE * min(_lengths(sheet))))
     ground = _ground(smooth, sheet, size, dark=dark)
-    sharp, seen = (_share(image, ground, dark=dark) * sheet for image in (light, smooth))
+    ink, seen = (_share(image, ground, dark=dark) * sheet for image in (light, smooth))
     middle = float(np.median(seen[sheet]))
     noise = 1.4826 * float(np.median(np.abs(seen[sheet] - middle)))
-    (sharp, seen), ruled = _without_lines(sharp - middle * sheet, seen - middle * sheet, noise, sheet)
-    return Contrast(np.maximum(sharp, 0), np.maximum(seen, 0), noise, sheet, False, ruled)
+    ink, ruled = _without_lines(ink - middle * sheet, blur, noise, sheet)
+    seen = _smoothed(ink, blur) if ruled else seen - middle * sheet
+    return Contrast(np.maximum(ink, 0), np.maximum(seen, 0), noise, sheet, False, ruled)
 
 
 def _share(light: Array, ground: Array, *, dark: bool) -> Array:
@@ -312,16 +316,19 @@ def _sharp_edge(levels: Array, bright: Mask) -> bool:
 # --- ruled lines ------------------------------------------------------------------------------------------------
 
 
-def _without_lines(sharp: Array, seen: Array, noise: float, sheet: Mask) -> tuple[tuple[Array, Array], bool]:
-    """Divide by the light that printed lines leave; strokes that cross them stay."""
+def _without_lines(ink: Array, blur: float, noise: float, sheet: Mask) -> tuple[Array, bool]:
+    """Divide by the light that printed lines leave; strokes that cross them stay. And whether there were lines."""
     ruled = False
-    for turn in (False, True):
-        if turn:
-            sharp, seen, sheet = sharp.T, seen.T, sheet.T
-        for slope, start in _lines(seen, max(0.03, 3 * noise), sheet):
-            sharp, seen = (_line_removed(image, slope, start, sheet) for image in (sharp, seen))
-            ruled = True
-    return (sharp.T, seen.T), ruled
+    for _ in ("level", "upright"):
+        for slope, start in _lines(_smoothed(ink, blur), max(0.03, 3 * noise), sheet):
+            ink, ruled = _line_removed(ink, slope, start, sheet), True
+        ink, sheet = ink.T, sheet.T
+    return ink, ruled
+
+
+def _smoothed(image: Array, blur: float) -> Array:
+    smooth: Array = ndimage.gaussian_filter(image, blur) if blur else image
+    return smooth
 
 
 SLOPES = np.linspace(-0.2, 0.2, 161)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from time import process_time
 
 import numpy as np
@@ -17,6 +18,11 @@ from tests.photographs import CAMERA, NOT_ONE_DIGIT, ONE_DIGIT, Scene, clean, en
 RIGHT = 12  # grey levels, mean over the 784 pixels
 
 
+@cache
+def misfit_of(name: str) -> tuple[float, tuple[str, ...]]:
+    return misfit(ONE_DIGIT[name])
+
+
 def misfit(scene: Scene) -> tuple[float, tuple[str, ...]]:
     """Mean distance in grey levels to the model input of the clean drawing, and the doubts."""
     prepared = prepare(photograph(scene), "photo")
@@ -25,13 +31,13 @@ def misfit(scene: Scene) -> tuple[float, tuple[str, ...]]:
 
 @pytest.mark.parametrize("name", ONE_DIGIT)
 def test_the_digit_is_found_or_doubted(name):
-    distance, doubts = misfit(ONE_DIGIT[name])
+    distance, doubts = misfit_of(name)
     assert distance < RIGHT or doubts
 
 
-def test_all_photographs_of_one_digit_but_none_are_right_without_doubts():
-    """32 of 32; without this, doubting everything would pass."""
-    results = {name: misfit(scene) for name, scene in ONE_DIGIT.items()}
+def test_all_32_photographs_of_one_digit_are_right_without_doubts():
+    """Without this, doubting everything would pass."""
+    results = {name: misfit_of(name) for name in ONE_DIGIT}
     assert [name for name, (distance, doubts) in results.items() if distance >= RIGHT or doubts] == []
     assert len(results) >= 32
     assert np.median([distance for distance, _ in results.values()]) < 1.5
@@ -65,15 +71,14 @@ def blank_sheets() -> dict[str, Scene]:
         "shadow": (photographs.corner_shadow(0.45, 0.9, 0.01),),
         "desk": (photographs.desk(0.15, 0.1, -6, 0.1),),
     }
-    shapes = [(300, 400), (600, 450)]
+    shapes = [(240, 320), (360, 270)]
     return {
         f"{paper} {light} {seed} {'camera' if camera else 'exact'}": Scene(
             "", shape, effects=(*papers[paper], *lights[light], *camera), seed=seed
         )
         for paper in papers
         for light in lights
-        for seed, shape in enumerate(shapes)
-        for camera in (CAMERA, ())
+        for seed, (shape, camera) in enumerate(zip(shapes, (CAMERA, ()), strict=True))
     }
 
 
@@ -104,7 +109,7 @@ def right_ones(figures: list[np.ndarray]) -> tuple[int, int]:
     right = wrong = 0
     for number, figure in enumerate(figures):
         for effects in EFFECTS.values():
-            scene = Scene("", (360, 480), effects=(*effects, *CAMERA), seed=number, figure=enlarged(figure, 200))
+            scene = Scene("", (300, 400), effects=(*effects, *CAMERA), seed=number, figure=enlarged(figure, 170))
             distance, doubts = misfit(scene)
             right += not doubts and distance < RIGHT
             wrong += not doubts and distance >= RIGHT
@@ -112,14 +117,14 @@ def right_ones(figures: list[np.ndarray]) -> tuple[int, int]:
 
 
 def test_photographs_of_mnist_digits(mnist):
-    """Handwriting that nobody drew for this test: 70 photographs."""
-    right, wrong = right_ones(list(mnist.test.images[:10]))
-    assert right >= 68 and wrong == 0
+    """Handwriting that nobody drew for this test: 49 photographs."""
+    right, wrong = right_ones(list(mnist.test.images[:7]))
+    assert right >= 48 and wrong == 0
 
 
 def test_photographs_of_scikit_learns_digits(digits):
-    right, wrong = right_ones(list(digits.test.images[:5]))
-    assert right >= 33 and wrong == 0
+    right, wrong = right_ones(list(digits.test.images[:3]))
+    assert right >= 20 and wrong == 0
 
 
 @pytest.mark.parametrize("height", [40, 150, 600])
@@ -180,5 +185,5 @@ def test_cost():
     scan = np.asarray(Image.fromarray(clean(ONE_DIGIT["even light"])))
     photo = photograph(ONE_DIGIT["ruled on a desk in falling light"])
     assert least_cpu_ms(lambda: prepare(sheet)) < 20
-    assert least_cpu_ms(lambda: prepare(scan)) < 40
-    assert least_cpu_ms(lambda: prepare(photo)) < 600
+    assert least_cpu_ms(lambda: prepare(scan)) < 20
+    assert least_cpu_ms(lambda: prepare(photo)) < 300
