@@ -20,7 +20,7 @@ Number = TypeVar("Number", bound=np.number[Any])
 
 WORK = 640  # pixels a side at which a picture is searched
 TINY = 28  # pixels a side below which a picture is ink on a flat ground and nothing else
-STROKE = 0.22  # of the shorter side: the widest stroke; what is wider and dark is no ink
+STROKE = 0.3  # of the shorter side: the widest stroke; what is wider and dark is no ink
 FLAT = 2  # grey levels from the ground within which paper is flat
 NO_INK = "shows no ink: every pixel is as bright as its border; use a darker pen or more light"
 CROP = "draw the crop around one digit"
@@ -566,7 +566,7 @@ def _doubts(contrast: Contrast, mask: Mask, figure: list[Piece], others: list[Pi
         yield "The ink reaches the edge of the picture: photograph all of the digit, with paper around it."
     if extent * factor < 14:
         yield f"The digit is only {extent * factor} pixels high: photograph it from nearer."
-    if width > 1.5 * height:
+    if width > 1.6 * height:
         yield f"The figure is much wider than high: turn the picture upright, or {CROP}."
     typical = float(np.median(contrast.seen[mask]))
     if not contrast.flat and typical < max(0.12, 7 * contrast.noise):
