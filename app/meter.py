@@ -2,15 +2,64 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import inf, log1p
-from typing import Any
+from math import floor, inf, isfinite, log1p, log10
+from typing import NamedTuple
 
 import numpy as np
 
 from app.compute import NAMES, Array, View
 from gpvae_core.scores import SCORES
 
-UNTRUSTED = 0.01  # nats
+UNTRUSTED = 0.01  # of a number's scale
+DECIMALS = 3
+LONG = 1e7  # from here on powers of ten
+SCALES = (
+    "An error counts in nats where a number is below 1 nat, and for log p(x). It counts as a share of a larger KL or "
+    f"gap. An ELBO is judged by its KL. The limit is {UNTRUSTED} nat, or {UNTRUSTED:.0%}."
+).replace("%", " %")
+
+
+def number(value: float, error: float | None = None) -> str:
+    """``value`` with the digits that ``error`` allows: the place of its first digit is the last one shown.
+
+    3 decimals at most; a whole number at least, or from LONG on a power of ten. Without an error 4 significant digits.
+    """
+    if not isfinite(value):
+        return "unknown" if value != value else "infinite"
+    if error is None:
+        return f"{value:.4g}"
+    place = _place(error)
+    if abs(value) >= LONG:
+        return f"{value:.{min(max(floor(log10(abs(value))) - place, 0), 15)}e}"
+    decimals = min(max(-place, 0), DECIMALS)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no "-0.000"
+
+
+def _place(error: float) -> int:
+    """The power of ten of an error's first digit."""
+    if not isfinite(error):
+        return 0
+    return int(f"{error:.0e}".split("e")[1]) if error > 0 else -DECIMALS
+
+
+class Number(NamedTuple):
+    """A number in nats, its numerical error, and what that error is measured by, in nats."""
+
+    name: str
+    value: float
+    error: float
+    scale: float
+
+    @property
+    def doubt(self) -> float:
+        """Error in units of the scale; infinite where anything is not finite."""
+        finite = isfinite(self.value) and isfinite(self.error)
+        return abs(self.error) / self.scale if finite else inf
+
+    @property
+    def shown(self) -> str:
+        """The value with the digits its error allows."""
+        return number(self.value, self.error)
 
 
 def methods(view: View) -> list[str]:
@@ -18,11 +67,48 @@ def methods(view: View) -> list[str]:
     return [q.key for q in view.gaussians]
 
 
-def worst_error(view: View) -> float:
-    """The largest numerical error of any number shown, in nats."""
+def numbers(view: View) -> list[Number]:
+    """Every number in nats with its error and scale.
+
+    KLs, gaps and the negentropy are distances from 0: the error counts in nats below 1 nat, as a share above. The size
+    of log p(x), of the entropy and of an ELBO means nothing, as it moves with the pixels' unit. So the first two count
+    in nats, and an ELBO, log p(x) - KL, by its KL.
+    """
     r = view.report
-    keys = ["log_evidence_error", *(f"{kind}_{q}_error" for q in methods(view) for kind in ("kl", "kl_to"))]
-    return max(float(r[key]) for key in keys)
+    own = float(r["log_evidence_error"])
+    found = [Number("exact log p(x)", float(r["log_evidence"]), own, 1.0)]
+    for q in methods(view):
+        kl = _distance(f"KL({NAMES[q]} ‖ p)", r[f"kl_{q}"], r[f"kl_{q}_error"])
+        found += [
+            Number(f"ELBO of the {NAMES[q]}", float(r[f"elbo_{q}"]), kl.error - own, kl.scale),
+            kl,
+            _distance(f"KL(p ‖ {NAMES[q]})", r[f"kl_to_{q}"], r[f"kl_to_{q}_error"]),
+        ]
+    found += [_distance(name, r[key], r[f"{key}_error"]) for key, name in _gap_names(view).items()]
+    return [
+        *found,
+        Number("entropy of p(z|x)", float(r["entropy"]), own, 1.0),
+        _distance("negentropy of p(z|x)", r["negentropy"], own),
+    ]
+
+
+def _distance(name: str, value: float, error: float) -> Number:
+    return Number(name, float(value), float(error), max(1.0, abs(float(value))))
+
+
+def _gap_names(view: View) -> dict[str, str]:
+    names = {"approximation_gap": "approximation gap", "amortization_gap_base": "amortization gap of the base encoder"}
+    return names | ({"amortization_gap": "amortization gap of the marginalised q(z|x)"} if view.has_gp else {})
+
+
+def least_certain(view: View) -> Number:
+    """The number whose error is largest on its own scale."""
+    return max(numbers(view), key=lambda n: n.doubt)
+
+
+def worst_error(view: View) -> float:
+    """The largest numerical error of any number shown, each on its own scale."""
+    return least_certain(view).doubt
 
 
 def cost_outside(view: View) -> float:
@@ -32,20 +118,39 @@ def cost_outside(view: View) -> float:
 
 
 def trust_badge(view: View) -> str:
-    """Numerical error and mass outside the box, red above UNTRUSTED nats; words, not the colour alone, say which."""
-    error, outside = worst_error(view), float(view.report["mass_outside_box"])
-    reasons = []
-    if error > UNTRUSTED:
-        reasons.append(f"numerical error above {UNTRUSTED} nat")
+    """The least certain number and the mass outside the box, red above UNTRUSTED; words, not colour alone, say which.
+
+    How a number's error is measured: ``numbers``.
+    """
+    outside = float(view.report["mass_outside_box"])
+    worst = least_certain(view)
+    reasons = [_doubts(worst)] if worst.doubt > UNTRUSTED else []
     if cost_outside(view) > UNTRUSTED:
         reasons.append("mass outside the box on screen (still counted in every number)")
     good = not reasons
     verdict = "Exact" if good else "Look twice: " + "; ".join(reasons)
     icon = "✓" if good else "!"
     return (
-        f'<span class="badge {"good" if good else "bad"}" role="status">{icon} {verdict}</span> '
-        f"numerical error at most {error:.0e} nat · {_share(outside)} of the mass outside the box"
+        f'<span class="badge {"good" if good else "bad"}" role="status">{icon} {escape(verdict)}</span> '
+        f"least certain: {escape(_with_error(worst))} · {_share(outside)} of the mass outside the box"
+        f"<small>{SCALES}</small>"
     )
+
+
+def _doubts(n: Number) -> str:
+    if not isfinite(n.doubt):
+        return f"{n.name} or its error is not a finite number"
+    limit = f"{UNTRUSTED} nat" if n.scale == 1 else f"{100 * UNTRUSTED:g} %"
+    return f"numerical error above {limit} in {n.name}"
+
+
+def _with_error(n: Number) -> str:
+    """E.g. "KL(p ‖ base encoder) = 5286.4, error 0.2 nat, 0.003 % of it"."""
+    if not isfinite(n.doubt):
+        return f"{n.name} = {n.shown}, error unknown"
+    of = "its KL" if n.name.startswith("ELBO") else "it"
+    share = f", {100 * n.doubt:.1g} % of {of}" if n.scale > 1 else ""
+    return f"{n.name} = {n.shown}, error {float(f'{n.error:.1g}'):g} nat{share}"
 
 
 def _share(value: float) -> str:
@@ -54,67 +159,49 @@ def _share(value: float) -> str:
 
 def gap_meter(view: View) -> str:
     """log p(x) and each q's KL as a bar: amortization gap, then approximation gap."""
-    r = view.report
-    longest = max(float(r[f"kl_{q}"]) for q in methods(view))
-    approximation = float(r["approximation_gap"])
-    rows = []
-    for q in methods(view):
-        kl = float(r[f"kl_{q}"])
-        amortization = 0.0 if q == "best" else kl - approximation
-        parts = (("amortization", amortization), ("approximation", approximation))
-        bar = "".join(
-            f'<span class="{name}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{value:.3f} nats"></span>'
-            for name, value in parts
-        )
-        words = f"{NAMES[q]}: amortization gap {amortization:.3f} nats, approximation gap {approximation:.3f} nats"
-        rows.append(
-            f'<div class="row"><span>{escape(NAMES[q])}</span>'
-            f'<div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
-            f'<span class="total">{amortization:.3f} + {approximation:.3f} = <b>{kl:.3f}</b></span>'
-            f"<small>ELBO {float(r[f'elbo_{q}']):.3f} · KL(p(z|x) ‖ q) {float(r[f'kl_to_{q}']):.3f}</small></div>"
-        )
+    shown = {n.name: n.shown for n in numbers(view)}
+    rows = "".join(_meter_row(view, q, shown) for q in methods(view))
     return (
-        f'<p class="evidence">exact log p(x) = <b>{r["log_evidence"]:.3f}</b> nats</p>'
-        f'<div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
-        '<span class="key amortization"></span>amortization gap + '
-        f'<span class="key approximation"></span>approximation gap</span>{"".join(rows)}</div>'
+        f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
+        '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
+        '<span class="part"><span class="key amortization"></span>amortization gap</span> + '
+        f'<span class="part"><span class="key approximation"></span>approximation gap</span></span>{rows}</div></div>'
         f'<p class="trust">{trust_badge(view)}</p>'
+    )
+
+
+def _meter_row(view: View, q: str, shown: Mapping[str, str]) -> str:
+    """One q's bar; ``shown``: every number of ``numbers`` by name, as text."""
+    r, name = view.report, NAMES[q]
+    approximation = float(r["approximation_gap"])
+    amortization = 0.0 if q == "best" else float(r[f"kl_{q}"]) - approximation
+    said = {
+        "amortization": number(0, 0) if q == "best" else shown[f"amortization gap of the {name}"],
+        "approximation": shown["approximation gap"],
+    }
+    longest = max(float(r[f"kl_{other}"]) for other in methods(view))
+    bar = "".join(
+        f'<span class="{part}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{said[part]} nats"></span>'
+        for part, value in (("amortization", amortization), ("approximation", approximation))
+    )
+    words = f"{name}: " + ", ".join(f"{part} gap {text} nats" for part, text in said.items())
+    return (
+        f'<div class="row"><span>{escape(name)}</span>'
+        f'<div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
+        f'<span class="total">{" + ".join(said.values())} = <b>{shown[f"KL({name} ‖ p)"]}</b></span>'
+        f"<small>ELBO {shown[f'ELBO of the {name}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {name})']}</small></div>"
     )
 
 
 def number_rows(view: View) -> list[tuple[str, float, float]]:
     """Every number in nats: its name, value, numerical error."""
-    r = view.report
-    own = float(r["log_evidence_error"])
-    rows = [("exact log p(x)", float(r["log_evidence"]), own)]
-    for q in methods(view):
-        error = float(r[f"kl_{q}_error"])
-        rows += [
-            (f"ELBO of the {NAMES[q]}", float(r[f"elbo_{q}"]), error - own),
-            (f"KL({NAMES[q]} ‖ p)", float(r[f"kl_{q}"]), error),
-            (f"KL(p ‖ {NAMES[q]})", float(r[f"kl_to_{q}"]), float(r[f"kl_to_{q}_error"])),
-        ]
-    rows += [
-        ("approximation gap", float(r["approximation_gap"]), float(r["approximation_gap_error"])),
-        ("amortization gap of the base encoder", float(r["amortization_gap_base"]), _error(r, "_base")),
-    ]
-    if view.has_gp:
-        rows.append(("amortization gap of the marginalised q(z|x)", float(r["amortization_gap"]), _error(r, "")))
-    return [
-        *rows,
-        ("entropy of p(z|x)", float(r["entropy"]), own),
-        ("negentropy of p(z|x)", float(r["negentropy"]), own),
-    ]
-
-
-def _error(report: Mapping[str, Any], suffix: str) -> float:
-    return float(report[f"amortization_gap{suffix}_error"])
+    return [(n.name, n.value, n.error) for n in numbers(view)]
 
 
 def numbers_table(view: View) -> str:
     """``number_rows`` as Markdown."""
     lines = ["| | nats | numerical error |", "|:--|--:|--:|"]
-    lines += [f"| {_cell(name)} | {value:.3f} | {error:.0e} |" for name, value, error in number_rows(view)]
+    lines += [f"| {_cell(name)} | {number(value, error)} | {error:.0e} |" for name, value, error in number_rows(view)]
     return "\n".join(lines)
 
 
@@ -129,17 +216,24 @@ def percentile(columns: Mapping[str, Array], name: str, value: float) -> float:
 
 def scores_table(view: View, columns: Mapping[str, Array]) -> str:
     """What each score says of this image, and where that stands among the test images, as Markdown."""
-    lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
-    values = dict(view.scores)
-    labels = {name: f"{SCORES[name].label} ({SCORES[name].unit})" for name in values}
+    rows = [(name, f"{SCORES[name].label} ({SCORES[name].unit})", v, number(v)) for name, v in view.scores.items()]
     for q in ("base", "marginal"):
-        if f"kl_{q}" in columns and q in methods(view):
-            values[f"kl_{q}"] = float(view.report[f"kl_{q}"])
-            labels[f"kl_{q}"] = f"exact KL of the {NAMES[q]} (nats)"
-    for name, value in values.items():
+        key = f"kl_{q}"
+        if key in columns and q in methods(view):
+            value = float(view.report[key])
+            rows.append((key, f"exact KL of the {NAMES[q]} (nats)", value, _reported(view, key)))
+    lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
+    for name, label, value, shown in rows:
         where = f"{percentile(columns, name, value):.1f} %" if name in columns else "not stored"
-        lines.append(f"| {_cell(labels[name])} | {value:.4g} | {where} |")
+        lines.append(f"| {_cell(label)} | {shown} | {where} |")
     return "\n".join(lines)
+
+
+def _reported(view: View, key: str) -> str:
+    """A number of the report as text, "none" where there is none; the negentropy's error is log p(x)'s."""
+    value = view.report[key]
+    error = view.report.get("log_evidence_error" if key == "negentropy" else f"{key}_error")
+    return "none" if value is None else number(float(value), error)
 
 
 def places_table(view: View) -> str:
@@ -148,10 +242,14 @@ def places_table(view: View) -> str:
     std = np.sqrt(np.diag(np.array(r["covariance"])))
     rows = [("exact p(z|x)", np.array(r["mean"]), std)] + [(q.name, q.mean, q.std) for q in view.gaussians]
     lines = ["| | mean z₁ | mean z₂ | std z₁ | std z₂ |", "|:--|--:|--:|--:|--:|"]
-    lines += [f"| {_cell(n)} | {m[0]:.5f} | {m[1]:.5f} | {s[0]:.5f} | {s[1]:.5f} |" for n, m, s in rows]
+    lines += [f"| {_cell(name)} | " + " | ".join(map(_place_text, [*m, *s])) + " |" for name, m, s in rows]
     if view.truth is not None:
-        lines.append(f"| true z | {view.truth[0]:.5f} | {view.truth[1]:.5f} | | |")
+        lines.append(f"| true z | {' | '.join(map(_place_text, view.truth))} | | |")
     return "\n".join(lines)
+
+
+def _place_text(value: float) -> str:
+    return f"{value:.5f}" if abs(value) < 1000 else number(value)  # an encoder of an empty image may be anywhere
 
 
 def sheet_table(panels: Sequence[tuple[str, View]]) -> str:
@@ -160,7 +258,6 @@ def sheet_table(panels: Sequence[tuple[str, View]]) -> str:
     names |= {"kl_best": "KL best Gaussian", "negentropy": "negentropy"}
     lines = ["| image | " + " | ".join(names.values()) + " | modes |", "|:--|" + "--:|" * (len(names) + 1)]
     for heading, view in panels:
-        values = [view.report[name] for name in names]
-        cells = " | ".join("none" if value is None else f"{value:.4g}" for value in values)
+        cells = " | ".join(_reported(view, name) for name in names)
         lines.append(f"| {_cell(heading.replace(chr(10), ', '))} | {cells} | {len(view.report['modes'])} |")
     return "\n".join(lines)

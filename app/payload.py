@@ -8,6 +8,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from app.compute import CENTRE, Array, View, grey
+from app.meter import number
 from app.theme import MASSES
 
 BOX_NODES = 91
@@ -152,7 +153,7 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
         f"deviations {std[0]:.4f} and {std[1]:.4f}."
     )
     places = " ".join(
-        f"The {q.name} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {r['kl_' + q.key]:.2f} nats away in KL."
+        f"The {q.name} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {_kl_text(view, q.key)} nats away in KL."
         for q in view.gaussians
     )
     truth = (
@@ -163,3 +164,8 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
     half = float(view.box_axis[-1])
     box = f"The whole prior box, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
     return {"zoom": f"{mass} {places}{truth}", "box": f"{box} {mass} {places}"}
+
+
+def _kl_text(view: View, key: str) -> str:
+    """In words two decimals are enough."""
+    return number(view.report[f"kl_{key}"], max(0.01, view.report[f"kl_{key}_error"]))

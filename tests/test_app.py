@@ -12,8 +12,19 @@ from scipy.stats import binom
 from streamlit.testing.v1 import AppTest
 
 from app import drawing
-from app.compute import Gaussian, box_atlas, compute_view, decode, zoom_window
-from app.meter import gap_meter, number_rows, percentile, scores_table, trust_badge, worst_error
+from app.compute import Gaussian, box_atlas, compute_view, compute_views, decode, zoom_window
+from app.meter import (
+    gap_meter,
+    number,
+    number_rows,
+    numbers,
+    numbers_table,
+    percentile,
+    scores_table,
+    sheet_table,
+    trust_badge,
+    worst_error,
+)
 from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, plane_data
 from app.state import State, to_query
 from app.theme import MASSES
@@ -161,16 +172,89 @@ def meter_row(html, view, q):
     return re.fullmatch(r"(-?[\d.]+) \+ (-?[\d.]+) = <b>(-?[\d.]+)</b>", row).groups()
 
 
-def test_the_badge_turns_red_above_a_hundredth_of_a_nat_and_says_why(view):
-    assert 'class="badge good"' in trust_badge(view) and worst_error(view) < 0.01
-    noisy = replace(view, report=view.report | {"kl_to_base_error": 0.011})
-    assert 'class="badge bad"' in trust_badge(noisy) and "numerical error above 0.01 nat" in trust_badge(noisy)
-    away = replace(view, report=view.report | {"mass_outside_box": 0.0101})
-    assert "mass outside the box" in trust_badge(away) and "1.01 %" in trust_badge(away)
-    gone = replace(view, report=view.report | {"mass_outside_box": 1.0})
-    assert 'class="badge bad"' in trust_badge(gone)
-    fine = replace(view, report=view.report | {"mass_outside_box": 0.0098})
-    assert 'class="badge good"' in trust_badge(fine)
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (5286.395, 0.2, "5286.4"),
+        (1.4486, 0.0326, "1.45"),
+        (0.2196, 9.9e-4, "0.220"),
+        (63.334966, 8.8e-4, "63.335"),
+        (63.334966, 1e-9, "63.335"),
+        (1037.45, 3.0, "1037"),
+        (0.4, 900.0, "0"),
+        (-3e-6, 1e-5, "0.000"),
+        (-974.1195, 0.0003, "-974.120"),
+        (77036156608412.84, 695497.1, "7.70361566e+13"),
+        (77036156608409.391, None, "7.704e+13"),
+        (0.012345, None, "0.01235"),
+        (float("inf"), 1.0, "infinite"),
+        (float("nan"), 1.0, "unknown"),
+        (12.3, float("inf"), "12"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_error_allows(value, error, shown):
+    assert number(value, error) == shown
+
+
+def test_every_table_shows_the_digits_that_the_error_allows(view):
+    wide = replace(view, report=view.report | {"kl_base": 5286.395, "kl_base_error": 0.2})
+    cells = re.findall(r"5286[\d.]*", gap_meter(wide) + numbers_table(wide) + sheet_table([("one", wide)]))
+    assert len(cells) == 3 and set(cells) == {"5286.4"}
+    assert "| 5286.4 |" in scores_table(wide, {"kl_base": np.zeros(3)})
+    huge = replace(view, scores=view.scores | {"residual": 77036156608409.391})
+    assert "77036156608409" not in scores_table(huge, {}) and "| 7.704e+13 |" in scores_table(huge, {})
+
+
+def test_the_badge_judges_each_number_by_its_own_scale_and_says_which(view):
+    def badge(**changed):
+        return trust_badge(replace(view, report=view.report | changed))
+
+    assert 'class="badge good"' in badge() and worst_error(view) < 0.01
+    # a large KL by its share, a small one in nats
+    large = badge(kl_to_base=5286.395, kl_to_base_error=21.2)
+    assert 'class="badge good"' in large and "KL(p ‖ base encoder) = 5286, error 20 nat, 0.4 % of it" in large
+    for changed, reason in (
+        ({"kl_best": 0.3, "kl_best_error": 0.011}, "numerical error above 0.01 nat in KL(best Gaussian ‖ p)"),
+        ({"kl_to_base": 5286.395, "kl_to_base_error": 53.0}, "numerical error above 1 % in KL(p ‖ base encoder)"),
+        ({"log_evidence": 5286.395, "log_evidence_error": 0.2}, "numerical error above 0.01 nat in exact log p(x)"),
+        ({"kl_to_base_error": float("nan")}, "KL(p ‖ base encoder) or its error is not a finite number"),
+        ({"kl_to_base_error": float("inf")}, "KL(p ‖ base encoder) or its error is not a finite number"),
+        ({"kl_base": float("nan")}, "is not a finite number"),
+        ({"elbo_best": float("-inf")}, "ELBO of the best Gaussian or its error is not a finite number"),
+    ):
+        assert 'class="badge bad"' in badge(**changed) and reason in badge(**changed), changed
+    # an ELBO of -974 is not a thousand times more exact than its gap
+    rows = {n.name: n for n in numbers(view)}
+    for q in ("base encoder", "best Gaussian"):
+        assert rows[f"ELBO of the {q}"].scale == rows[f"KL({q} ‖ p)"].scale
+    assert rows["exact log p(x)"].scale == rows["entropy of p(z|x)"].scale == 1 < abs(rows["exact log p(x)"].value)
+
+
+def test_the_badge_turns_red_where_mass_lies_outside_the_box(view):
+    for outside, colour, words in (
+        (0.0098, "good", "0.98 % of the mass"),
+        (0.0101, "bad", "1.01 % of the mass"),
+        (1.0, "bad", "100"),
+    ):
+        badge = trust_badge(replace(view, report=view.report | {"mass_outside_box": outside}))
+        assert f'class="badge {colour}"' in badge and words in badge
+        assert ("mass outside the box on screen" in badge) == (colour == "bad")
+
+
+@pytest.fixture(scope="module")
+def hard_views(mnist, mnist_2d, mnist_engine):
+    """Two images that the encoder mistakes, whose walk stops short, and one whose walk arrives."""
+    rows = (4248, 464, 5)
+    images = mnist.test.pixels(np.array(rows))[:, 0].numpy()
+    return dict(zip(rows, compute_views(mnist_2d, mnist_engine, list(images), [None] * 3), strict=True))
+
+
+def test_the_hardest_images_are_trusted(hard_views):
+    for index in (4248, 464):
+        hard = hard_views[index]
+        assert max(hard.report[f"kl_{q}_error"] for q in ("base", "marginal", "best")) < 5e-3
+        assert hard.report["kl_to_base"] > 2000
+        assert 'class="badge good"' in trust_badge(hard)
 
 
 def test_tables_show_every_number_and_where_it_stands(view):

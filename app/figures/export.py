@@ -167,7 +167,7 @@ def _flat(panel: Panel) -> str:
 
 
 def _table(numbers: list[tuple[str, float, float]]) -> str:
-    body = "".join(f"<tr><td>{escape(n)}</td><td>{v:.3f}</td><td>{e:.0e}</td></tr>" for n, v, e in numbers)
+    body = "".join(f"<tr><td>{escape(n)}</td><td>{meter.number(v, e)}</td><td>{e:.0e}</td></tr>" for n, v, e in numbers)
     head = "<tr><th>number</th><th>nats</th><th>numerical error</th></tr>"
     return f"<details><summary>Every number</summary><table>{head}{body}</table></details>"
 
