@@ -26,6 +26,7 @@ ZOOM_NODES = 121
 ATLAS_NODES = 7
 BOX_ATLAS_NODES = 33
 REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
+ARRIVED = 0.01  # nats: two searches that end closer than this found the same optimum
 WIDEST = 6.0  # times the posterior's own window: an encoder farther away is left out and named
 
 
@@ -45,7 +46,8 @@ class View:
 
     ``report`` and ``scores`` hold the numbers, the rest what figures need: log p(x, z) on the base grid (n, n), the log
     density on the zoomed lattice (-inf where there is no mass), the levels of the mass contours, tiles decoded over
-    the zoomed window, pictures by name, and the way of the Gaussian search as (mean, std, ELBO).
+    the zoomed window, pictures by name, the way of the Gaussian search from the encoder as (mean, std, ELBO), and the
+    nats by which it ends below the best Gaussian.
     """
 
     pixels: Array
@@ -64,6 +66,12 @@ class View:
     tiles: Array
     pictures: dict[str, Array]
     path: list[tuple[Array, Array, float]]
+    path_short: float
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the search from the encoder ends at the best Gaussian, not in a lower optimum."""
+        return self.path_short <= ARRIVED
 
     @property
     def has_gp(self) -> bool:
@@ -161,6 +169,7 @@ def _view(
         tiles=grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
         pictures=dict(zip(frame.places, decoded[count:], strict=True)),
         path=_path(judged.fit),
+        path_short=judged.fit.short,
     )
 
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from app.compute import NAMES, Array, View
+from gpvae_core.posterior.best_gaussian import STEPS
 from gpvae_core.scores import SCORES
 
 UNTRUSTED = 0.01  # of a number's scale
 DECIMALS = 3
+FLOAT32 = 1.2e-7
 LONG = 1e7  # from here on powers of ten
 SCALES = (
     "An error counts in nats where a number is below 1 nat, and for log p(x). It counts as a share of a larger KL or "
@@ -166,6 +168,7 @@ def gap_meter(view: View) -> str:
         '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
         '<span class="part"><span class="key amortization"></span>amortization gap</span> + '
         f'<span class="part"><span class="key approximation"></span>approximation gap</span></span>{rows}</div></div>'
+        f'<p class="walk-end">{escape(walk_end(view))}</p>'
         f'<p class="trust">{trust_badge(view)}</p>'
     )
 
@@ -191,6 +194,24 @@ def _meter_row(view: View, q: str, shown: Mapping[str, str]) -> str:
         f'<span class="total">{" + ".join(said.values())} = <b>{shown[f"KL({name} ‖ p)"]}</b></span>'
         f"<small>ELBO {shown[f'ELBO of the {name}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {name})']}</small></div>"
     )
+
+
+def walk_end(view: View) -> str:
+    """Where the search that starts at the encoder ends, and how far below the best Gaussian, in words."""
+    steps, (mean, _, elbo) = len(view.path) - 1, view.path[-1]
+    if view.arrives:
+        return f"The walk from the encoder arrives at the best Gaussian: ELBO {elbo_text(elbo)} nats."
+    stopped = "was cut off" if steps >= STEPS else "stopped in a local optimum"
+    return (
+        f"The walk from the encoder {stopped}: ELBO {elbo_text(elbo)}, {view.path_short:.3g} nats below the best "
+        f"Gaussian, which was found from another start. It stands at z = ({mean[0]:.3f}, {mean[1]:.3f}). "
+        "Every step goes uphill, so a walk that starts on a lower hill ends on its top."
+    )
+
+
+def elbo_text(elbo: float) -> str:
+    """An ELBO of the search, whose decoder has the seven digits of float32."""
+    return number(elbo, max(10.0**-DECIMALS, FLOAT32 * abs(elbo)))
 
 
 def number_rows(view: View) -> list[tuple[str, float, float]]:

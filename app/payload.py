@@ -8,7 +8,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from app.compute import CENTRE, Array, View, grey
-from app.meter import number
+from app.meter import elbo_text, number, walk_end
 from app.theme import MASSES
 
 BOX_NODES = 91
@@ -20,6 +20,8 @@ ZOOM_LEVELS = (1.0, 3.0, 10.0)
 HINT = (
     "Move over a plane, drag a finger along it, or use the arrow keys: the point is decoded here, without the server."
 )
+WALK = "Walk from the encoder to the best"
+WALK_UPHILL = "Walk uphill from the encoder"
 HINT_PICK = "Tap the plane, or press Enter, to make an image from that point. " + HINT
 
 
@@ -58,7 +60,10 @@ def plane_data(
         "pictures": [{"name": "x", "pixels": packed(grey(view.pixels))}]
         + [{"name": f"from the {n}", "pixels": packed(grey(p))} for n, p in view.pictures.items() if n != CENTRE],
         "centre": {"name": f"from the {CENTRE}", "pixels": packed(grey(view.pictures[CENTRE]))},
-        "path": [{"mean": m.tolist(), "std": s.tolist(), "elbo": elbo} for m, s, elbo in view.path],
+        "path": [
+            {"mean": m.tolist(), "std": s.tolist(), "elbo": elbo, "text": elbo_text(elbo)} for m, s, elbo in view.path
+        ],
+        "walk": {"label": WALK if view.arrives else WALK_UPHILL, "end": walk_end(view)},
         "alt": alt_texts(view, title),
     }
 

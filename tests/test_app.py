@@ -4,10 +4,12 @@ import base64
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom
 from streamlit.testing.v1 import AppTest
 
@@ -32,6 +34,7 @@ from app.views.sources import simulate
 from gpvae_core.checkpoints import load_checkpoint, pretrained_names
 from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.images import to_model_input
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.report import posterior_report
@@ -255,6 +258,41 @@ def test_the_hardest_images_are_trusted(hard_views):
         assert max(hard.report[f"kl_{q}_error"] for q in ("base", "marginal", "best")) < 5e-3
         assert hard.report["kl_to_base"] > 2000
         assert 'class="badge good"' in trust_badge(hard)
+
+
+# --- the walk -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("index", "short"), [(4248, 157), (464, 278)])
+def test_a_walk_that_stops_short_says_where_and_how_far_below(hard_views, mnist, mnist_engine, index, short):
+    """The end is an optimum, by the engine's own ELBO around it, and as far below the best one as is said."""
+    hard = hard_views[index]
+    mean, std, elbo = hard.path[-1]
+    exact = mnist_engine.posterior(mnist.test.pixels(slice(index, index + 1)))
+
+    def height(mean, std):
+        return exact.elbo(DiagonalGaussian(torch.tensor(mean), torch.tensor(std))).value
+
+    assert height(mean, std) == pytest.approx(elbo, abs=1e-2)
+    assert hard.report["elbo_best"] - height(mean, std) == pytest.approx(short, abs=0.5)
+    for axis in np.eye(2):
+        for side in (-0.1, 0.1):
+            assert height(mean + side * axis * std, std) < height(mean, std)
+            assert height(mean, std * np.exp(side * axis)) < height(mean, std)
+    walk = plane_data(hard, "digest", "it")["walk"]
+    assert walk["end"] in unescape(gap_meter(hard))
+    wanted = f"stopped in a local optimum: ELBO {elbo:.3f}, {short} nats below the best Gaussian, which was found from "
+    assert f"{wanted}another start." in walk["end"]
+    assert f"z = ({mean[0]:.3f}, {mean[1]:.3f})" in walk["end"]
+    assert "to the best" not in walk["label"] and not hard.arrives
+
+
+def test_a_walk_that_arrives_says_so(hard_views):
+    easy = hard_views[5]
+    assert easy.arrives and easy.path[-1][2] == pytest.approx(easy.report["elbo_best"], abs=1e-2)
+    walk = plane_data(easy, "digest", "it")["walk"]
+    assert "arrives at the best Gaussian" in walk["end"] and walk["end"] in unescape(gap_meter(easy))
+    assert walk["label"] == "Walk from the encoder to the best"
 
 
 def test_tables_show_every_number_and_where_it_stands(view):

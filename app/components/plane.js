@@ -445,7 +445,7 @@ class Plane {
     this.takeBoxAtlas();
     this.showPictures();
     this.showToggles();
-    this.walk.show(data.path);
+    this.walk.show(data.path, data.walk);
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
@@ -629,9 +629,10 @@ class Walk {
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
   }
 
-  show(path) {
+  show(path, words) {
     this.pause();
     this.path = path;
+    this.words = words;
     this.place = -1; // not on the plane yet
     this.root.hidden = path.length < 2;
     this.say();
@@ -663,13 +664,15 @@ class Walk {
   }
 
   say() {
-    this.play.textContent = this.timer ? "❚❚ Pause" : "▶ Walk from the encoder to the best";
+    this.play.textContent = this.timer ? "❚❚ Pause" : `▶ ${this.words?.label ?? ""}`;
     if (!this.path || this.place < 0) {
       this.text.textContent = "";
       return;
     }
     const step = this.path[Math.floor(this.place)];
-    this.text.textContent = `step ${Math.floor(this.place)} of ${this.path.length - 1}: ELBO ${step.elbo.toFixed(3)} nats`;
+    const last = this.path.length - 1;
+    const place = `step ${Math.floor(this.place)} of ${last}`;
+    this.text.textContent = this.place < last ? `${place}: ELBO ${step.text} nats` : `${place}. ${this.words.end}`;
   }
 
   marks(panel) {

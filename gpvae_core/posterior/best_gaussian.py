@@ -1,7 +1,7 @@
 """The best diagonal and the best full-covariance Gaussian for one image: the exact ELBO climbed from several starts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,15 @@ class Step:
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """The best member of a family for one image: q, its ELBO, and the path from the first start (the encoder's q)."""
+    """The best member of a family for one image: q, its ELBO, and the path from the first start (the encoder's q).
+
+    ``short``: nats by which that path ends below q, both by the search's own nodes; 0 where it ends there.
+    """
 
     q: FullGaussian
     elbo: Estimate
     path: list[Step]
+    short: float
 
 
 def best_gaussians(
@@ -56,10 +60,10 @@ def best_gaussians(
             own = [path for path, o in zip(paths, owner, strict=True) if o == i]
             best = max((path[-1] for path in own), key=lambda step: step.elbo)
             q = FullGaussian(torch.as_tensor(best.mean), torch.as_tensor(_cholesky(best.covariance)))
-            results[k] = GaussianFit(q, Estimate(best.elbo, np.inf), own[0])
+            results[k] = GaussianFit(q, Estimate(best.elbo, np.inf), own[0], best.elbo - own[0][-1].elbo)
     found = [result for result in results if result is not None]
     bounds = elbos(posteriors, [fit.q for fit in found])
-    return [GaussianFit(fit.q, bound, fit.path) for fit, bound in zip(found, bounds, strict=True)]
+    return [replace(fit, elbo=bound) for fit, bound in zip(found, bounds, strict=True)]
 
 
 def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:
