@@ -30,7 +30,7 @@ from app.meter import (
 from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, plane_data
 from app.state import State, to_query
 from app.theme import MASSES
-from app.views.sources import simulate
+from app.views.sources import is_empty, simulate
 from gpvae_core.checkpoints import load_checkpoint, pretrained_names
 from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, bernoulli_draw
@@ -293,6 +293,47 @@ def test_a_walk_that_arrives_says_so(hard_views):
     walk = plane_data(easy, "digest", "it")["walk"]
     assert "arrives at the best Gaussian" in walk["end"] and walk["end"] in unescape(gap_meter(easy))
     assert walk["label"] == "Walk from the encoder to the best"
+
+
+# --- an empty image -------------------------------------------------------------------------------------------
+
+
+def test_an_image_without_ink_is_told_from_a_changed_one(digits):
+    image = digits.test.pixels(slice(5, 6))[0, 0].numpy()
+    thin = np.zeros_like(image)
+    thin[6:22, 13:15] = 1
+    for dial in (Corruption(occlude=28), Corruption(occlude=28, noise=0.5), Corruption(thicken=-3)):
+        assert is_empty(dial, thin)
+    assert is_empty(Corruption(occlude=26), thin) and not is_empty(Corruption(down=8), thin)
+    for dial in (Corruption(), Corruption(occlude=4), Corruption(noise=1.0), Corruption(rotate=90)):
+        assert not is_empty(dial, image)
+    assert not is_empty(Corruption(rotate=90), np.zeros_like(image))  # not the dial's doing
+
+
+@pytest.fixture(scope="module")
+def empty_view(digits_2d, digits_engine):
+    return compute_view(digits_2d, digits_engine, np.zeros((28, 28), np.float32))
+
+
+def test_no_number_of_an_empty_image_has_more_digits_than_its_error_allows(empty_view):
+    """Nor of one whose encoder is 77,036,156,608,412 nats away, +- 700,000."""
+    changed = {"kl_base": 77036156608412.84, "kl_base_error": 695497.1, "elbo_base": -77036156607911.2}
+    changed |= {"amortization_gap_base": 77036156608412.34, "amortization_gap_base_error": 695497.09}
+    far = replace(empty_view, report=empty_view.report | changed, path=[(np.zeros(2), np.ones(2), -77036156607911.2)])
+    for view in (empty_view, far):
+        data = plane_data(view, "digest", "it")
+        said = [gap_meter(view), numbers_table(view), sheet_table([("one", view)]), *data["alt"].values()]
+        said += [scores_table(view, {"kl_base": np.zeros(3)}), *(step["text"] for step in data["path"])]
+        for words in said:
+            assert [n for n in re.findall(r"[\d.]+", words) if len(n.replace(".", "")) > 9] == []
+    assert "7.70361566e+13" in gap_meter(far)
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_dial_names_the_empty_image_that_it_makes():
+    for occlude, named in (("28", True), ("4", False)):
+        page = opened(**{"from": "number", "i": "5", "data": "digits", "occlude": occlude})
+        assert any("The dial has made an empty image" in w.value for w in page.warning) == named
 
 
 def test_tables_show_every_number_and_where_it_stands(view):

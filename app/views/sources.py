@@ -278,6 +278,18 @@ def enlarged(pixels: Array) -> Array:
     return np.kron(grey(pixels), np.ones((8, 8), dtype=np.uint8))
 
 
+EMPTY = (
+    "The dial has made an empty image: less than 5 % of the ink is left. The encoder never saw one in training, so its "
+    "guess and its KL can be off by any amount."
+)
+
+
+def is_empty(corruption: Corruption, pixels: Array) -> bool:
+    """Whether the dial takes the ink away: its noise set aside, less than a twentieth is left."""
+    before, left = (float(grey(p).sum()) for p in (pixels, replace(corruption, noise=0.0)(pixels)))
+    return left < 0.05 * before
+
+
 def turn_dial(subject: Subject) -> Subject:
     """The out-of-distribution dial: the subject with the corruption that is set."""
     state = session.current()
@@ -301,6 +313,8 @@ def turn_dial(subject: Subject) -> Subject:
             return subject
         pixels = state.corruption(subject.pixels)
         _strip(enlarged(subject.pixels), pixels, text.DIAL)
+        if is_empty(state.corruption, subject.pixels):
+            st.warning(EMPTY, icon=":material/ink_eraser:")
     return Subject(
         pixels, f"{subject.name}, changed", f"{subject.sentence}, changed by the dial", subject.truth, subject.given
     )
