@@ -22,6 +22,7 @@ HINT = (
 )
 WALK = "Walk from the encoder to the best"
 WALK_UPHILL = "Walk uphill from the encoder"
+WALK_START = "One Gaussian sets out from the encoder's guess. Each step raises its ELBO."
 HINT_PICK = "Tap the plane, or press Enter, to make an image from that point. " + HINT
 
 
@@ -63,7 +64,7 @@ def plane_data(
         "path": [
             {"mean": m.tolist(), "std": s.tolist(), "elbo": elbo, "text": elbo_text(elbo)} for m, s, elbo in view.path
         ],
-        "walk": {"label": WALK if view.arrives else WALK_UPHILL, "end": walk_end(view)},
+        "walk": {"label": WALK if view.arrives else WALK_UPHILL, "start": WALK_START, "end": walk_end(view)},
         "alt": alt_texts(view, title),
     }
 

@@ -18,6 +18,11 @@ const VIRIDIS = [
   [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
   [31, 158, 137], [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37],
 ];
+// Around a region, nearest to the wanted side first; then the same farther out: [turn, label heights away].
+const PLACES = [0, 0.7].flatMap((out) =>
+  [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8].map((k) => [(k * Math.PI) / 8, out]));
+const PREFERRED = { 0.5: 0, 0.8: -Math.PI / 2, 0.95: Math.PI / 2 }; // each mass another side of its region
+const FARTHEST = "z = (-00.0000, -00.0000): 00.0 nats below the peak of p(z|x), outside the 95 % region";
 const SVG = "http://www.w3.org/2000/svg";
 
 export default function mount({ data, parentElement, setTriggerValue }) {
@@ -54,6 +59,17 @@ function isDark(node) {
   const [r, g, b] = getComputedStyle(node).getPropertyValue("background-color").match(/[\d.]+/g).map(Number);
   return 0.3 * r + 0.6 * g + 0.1 * b < 128;
 }
+
+const RULER = document.createElement("canvas").getContext("2d");
+
+// Width of a text in px.
+function widthOf(content, size, family, weight = 400) {
+  RULER.font = `${weight} ${size}px ${family}`;
+  return RULER.measureText(content).width;
+}
+
+const meet = (a, b) => a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1;
+const around = (x, y, dx, dy = dx) => ({ x0: x - dx, x1: x + dx, y0: y - dy, y1: y + dy });
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -93,6 +109,11 @@ function niceTicks(low, high, count) {
   const ticks = [];
   for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([k * step, (k * step).toFixed(digits)]);
   return ticks;
+}
+
+// 1,000 as such, larger powers of ten as 10⁵.
+function decade(n) {
+  return n <= 10000 ? n.toLocaleString("en") : `10${String(Math.round(Math.log10(n))).replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])}`;
 }
 
 // Decoded means on a lattice; between the nodes the four around are mixed.
@@ -200,10 +221,19 @@ class Panel {
 
   // --- geometry
 
+  // The height follows from the width alone: longer labels on the axis make the square smaller, and move nothing else.
   measure() {
     const size = this.stage.clientWidth;
-    const unit = parseFloat(getComputedStyle(this.stage).fontSize);
-    this.frame = { left: 3.4 * unit, bottom: 2.9 * unit, side: size - 4.2 * unit, top: 0.5 * unit, unit, size };
+    const style = getComputedStyle(this.stage);
+    const [unit, family] = [parseFloat(style.fontSize), style.fontFamily];
+    const usual = size - 4.2 * unit;
+    const count = clamp(Math.floor(usual / (5 * unit)), 2, 6);
+    const ticks = [0, 1].map((axis) => niceTicks(this.view.centre[axis] - this.view.half, this.view.centre[axis] + this.view.half, count));
+    const widths = ticks.map((several) => several.map(([, label]) => widthOf(label, 0.85 * unit, family)));
+    const left = Math.max(3.4 * unit, Math.max(...widths[1]) + 10);
+    const [top, bottom] = [1.9 * unit, 3.3 * unit];
+    const height = top + usual + bottom;
+    this.frame = { left, top, side: size - left - 0.8 * unit, unit, family, size, height, ticks, widths };
     return this.frame.side > 20;
   }
 
@@ -233,9 +263,8 @@ class Panel {
   draw() {
     if (!this.view || !this.measure()) return;
     this.plane.root.classList.toggle("dark", isDark(this.plane.root));
-    const { left, top, side, size, bottom, unit } = this.frame;
+    const { left, top, side, size, height } = this.frame;
     const ratio = window.devicePixelRatio || 1;
-    const height = top + side + bottom;
     this.stage.style.height = `${height}px`;
     this.canvas.width = Math.round(side * ratio);
     this.canvas.height = Math.round(side * ratio);
@@ -254,34 +283,35 @@ class Panel {
     clipPath.append(vector("rect", { x: left, y: top, width: side, height: side }));
     this.marks = vector("g", { "clip-path": `url(#${clip})` });
     this.cursor = vector("g", { "clip-path": `url(#${clip})`, class: "cursor" });
-    this.svg.replaceChildren(clipPath, this.axes(unit), this.marks, this.cursor);
+    this.svg.replaceChildren(clipPath, this.axes(), this.marks, this.cursor);
     for (const mark of this.plane.marks(this)) this.marks.append(mark);
     this.drawCursor();
+    if (this.name === "box") this.plane.drawScale();
   }
 
-  axes(unit) {
-    const { left, top, side } = this.frame;
+  axes() {
+    const { left, top, side, unit, ticks, widths } = this.frame;
     const group = vector("g", { class: "axes" });
     group.append(vector("rect", { x: left, y: top, width: side, height: side, class: "frame" }));
-    const span = (axis) => [this.view.centre[axis] - this.view.half, this.view.centre[axis] + this.view.half];
-    const count = clamp(Math.floor(side / (5 * unit)), 2, 6);
     const text = (x, y, content, anchor) => {
       const node = vector("text", { x, y, "text-anchor": anchor });
       node.textContent = content;
       group.append(node);
     };
-    for (const [value, label] of niceTicks(...span(0), count)) {
-      group.append(vector("line", { x1: this.x(value), x2: this.x(value), y1: top + side, y2: top + side + 4 }));
-      text(this.x(value), top + side + 1.2 * unit, label, "middle");
-    }
-    for (const [value, label] of niceTicks(...span(1), count)) {
+    let free = -Infinity;
+    ticks[0].forEach(([value, label], k) => {
+      const x = this.x(value);
+      group.append(vector("line", { x1: x, x2: x, y1: top + side, y2: top + side + 4 }));
+      if (x - widths[0][k] / 2 < free) return; // the tick stays, its label would run into the one before
+      text(x, top + side + 1.65 * unit, label, "middle");
+      free = x + widths[0][k] / 2 + 0.4 * unit;
+    });
+    for (const [value, label] of ticks[1]) {
       group.append(vector("line", { x1: left - 4, x2: left, y1: this.y(value), y2: this.y(value) }));
       text(left - 7, this.y(value) + 0.33 * unit, label, "end");
     }
-    text(left + side / 2, top + side + 2.5 * unit, "z₁", "middle");
-    const vertical = vector("text", { x: 0.9 * unit, y: top + side / 2, "text-anchor": "middle" });
-    vertical.textContent = "z₂";
-    group.append(vertical);
+    text(left + side / 2, top + side + 2.95 * unit, "z₁", "middle");
+    text(left - 7, top - 0.95 * unit, "z₂", "end");
     return group;
   }
 
@@ -290,12 +320,35 @@ class Panel {
     return vector("path", { d, fill: "none", ...attributes });
   }
 
-  label(z, content, dx, dy) {
-    const node = vector("text", {
-      x: this.x(z[0]) + dx * this.frame.unit, y: this.y(z[1]) + dy * this.frame.unit, class: "mass", "text-anchor": "middle",
-    });
+  // A label at the edge of a region: on the side it prefers (an angle), else around it, else farther out; inside the
+  // frame, off every box of ``taken``, and off ``avoided`` where that can be had. Null where there is no such place.
+  label(points, content, prefers, taken, avoided) {
+    const { left, top, side, unit, family } = this.frame;
+    const size = 0.9 * unit;
+    const half = [widthOf(content, size, family, 600) / 2 + 3, 0.72 * size + 3]; // with the halo
+    const at = points.filter((z) => this.inside(z)).map((z) => [this.x(z[0]), this.y(z[1])]);
+    if (!at.length) return null;
+    let best = null;
+    for (const [rank, [turn, out]] of PLACES.entries()) {
+      const [dx, dy] = [Math.cos(prefers + turn), -Math.sin(prefers + turn)];
+      const end = at.reduce((far, p) => (p[0] * dx + p[1] * dy > far[0] * dx + far[1] * dy ? p : far));
+      const reach = Math.abs(dx) * half[0] + Math.abs(dy) * half[1] + 2 * out * half[1];
+      const box = around(end[0] + dx * reach, end[1] + dy * reach, ...half);
+      const whole = box.x0 > left && box.x1 < left + side && box.y0 > top && box.y1 < top + side;
+      if (!whole || taken.some((other) => meet(box, other))) continue;
+      const cost = rank + 4 * avoided.filter((other) => meet(box, other)).length;
+      if (!best || cost < best.cost) best = { cost, box };
+    }
+    if (!best) return null;
+    const { x0, x1, y0, y1 } = best.box;
+    const node = vector("text", { x: (x0 + x1) / 2, y: (y0 + y1) / 2 + 0.31 * size, class: "mass", "text-anchor": "middle" });
     node.textContent = content;
-    return node;
+    return { node, box: best.box };
+  }
+
+  // What a marker at z covers.
+  covered(z, shape) {
+    return around(this.x(z[0]), this.y(z[1]), (shape === "star" ? 0.72 : 0.42) * this.frame.unit + 3);
   }
 
   marker(z, layer, shape) {
@@ -424,11 +477,13 @@ class Plane {
     this.panels.box.root.append(this.scaleBar);
     this.toggles = element("fieldset", { class: "toggles" }, element("legend", {}, "Show"));
     this.readout = element("output", { class: "readout" });
+    this.room = element("div", { class: "room words", "data-other": FARTHEST }, this.readout);
     this.walk = new Walk(this);
     root.append(element("div", { class: "plane-grid" }, this.pictures, this.panels.zoom.root, this.panels.box.root,
-      element("div", { class: "below" }, this.toggles, this.walk.root, this.readout)));
+      element("div", { class: "below" }, this.toggles, this.walk.root, this.room)));
     window.addEventListener("gpvae-view", (event) => this.follow(event.detail));
     window.addEventListener("gpvae-atlas", () => this.data && this.takeBoxAtlas());
+    document.fonts?.ready.then(() => this.data && this.draw()); // widths of texts were another font's before
   }
 
   focused() {
@@ -449,8 +504,13 @@ class Plane {
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
+    this.room.dataset.room = data.hint;
     this.cursor = null;
     this.say();
+    this.draw();
+  }
+
+  draw() {
     for (const panel of Object.values(this.panels)) panel.draw();
   }
 
@@ -469,13 +529,27 @@ class Plane {
       box: [{ image: boxImage, low: [-box.half, -box.half], high: [box.half, box.half] }],
       zoom: [{ image: zoomImage, low: zoom.low, high: zoom.high }],
     };
-    const ticks = [0, 1, 10, 100, 1000, 10000].map((n) => [n, Math.log10(1 + n) / box.top]).filter(([, share]) => share <= 1);
     const stops = VIRIDIS.map((c) => `rgb(${c})`).reverse().join(",");
     this.scaleBar.replaceChildren(
       element("span", {}, "nats below the maximum"),
       element("div", { class: "gradient", style: `background:linear-gradient(to right,${stops})` }),
-      ...ticks.map(([n, share]) => element("i", { style: `left:${100 * share}%` }, n.toLocaleString("en"))),
     );
+  }
+
+  // Numbers under the colours, those left out that would run into the one before.
+  drawScale() {
+    for (const old of this.scaleBar.querySelectorAll("i")) old.remove();
+    const style = getComputedStyle(this.scaleBar);
+    const [size, width, top] = [parseFloat(style.fontSize), this.scaleBar.clientWidth, this.data.box.top];
+    const powers = Array.from({ length: Math.floor(top) + 1 }, (_, k) => 10 ** k);
+    let free = -Infinity;
+    for (const n of [0, ...powers]) {
+      const [share, label] = [Math.log10(1 + n) / top, decade(n)];
+      const half = widthOf(label, size, style.fontFamily) / 2;
+      if (share > 1 || share * width - half < free) continue;
+      this.scaleBar.append(element("i", { style: `left:${100 * share}%` }, label));
+      free = share * width + half + 0.5 * size;
+    }
   }
 
   heats(name) {
@@ -495,14 +569,13 @@ class Plane {
   marks(panel) {
     const zoom = panel.name === "zoom";
     const marks = [];
-    const labels = [];
+    const regions = [];
     for (const { layer, panel: where, label, mass, lines } of this.lines) {
       if (where !== panel.name || !this.shown(layer)) continue;
       for (const line of lines) {
         marks.push(panel.path(line, { class: `line ${layer}`, "data-layer": layer, "data-mass": mass ?? "", "data-label": label }));
       }
-      const at = zoom && layer === "exact" && lines.length ? this.labelPlace(panel, lines.flat(), mass) : null;
-      if (at) labels.push(panel.label(at.z, label, ...at.shift));
+      if (zoom && layer === "exact" && lines.length) regions.push([lines.flat(), label, PREFERRED[mass]]);
     }
     for (const q of [...this.data.gaussians].reverse()) { // the dashed base on top: where both agree, both show
       if (!this.shown(q.key)) continue;
@@ -522,17 +595,21 @@ class Plane {
     }
     marks.push(...this.walk.marks(panel));
     if (this.shown("truth")) marks.push(panel.marker(this.data.truth, "truth", "star"));
-    return [...marks, ...labels];
+    return [...marks, ...this.labels(panel, regions)];
   }
 
-  // Each mass at another side of its region, so that narrow regions do not stack their labels.
-  labelPlace(panel, points, mass) {
-    const visible = points.filter((z) => panel.inside(z));
-    if (!visible.length) return null;
-    const far = (value) => visible.reduce((best, z) => (value(z) > value(best) ? z : best));
-    if (mass === 0.5) return { z: far((z) => z[0]), shift: [1.3, 0.3] };
-    if (mass === 0.8) return { z: far((z) => -z[1]), shift: [0, 1.2] };
-    return { z: far((z) => z[1]), shift: [0, -0.35] };
+  // The labels of the regions, clear of the star and of one another, and of the other centres where there is room.
+  labels(panel, regions) {
+    const taken = this.shown("truth") ? [panel.covered(this.data.truth, "star")] : [];
+    const centres = this.data.gaussians.filter((q) => this.shown(q.key)).map((q) => panel.covered(q.mean));
+    const nodes = [];
+    for (const [points, content, prefers] of regions) {
+      const found = panel.label(points, content, prefers, taken, centres);
+      if (!found) continue;
+      nodes.push(found.node);
+      taken.push(found.box);
+    }
+    return nodes;
   }
 
   showPictures() {
@@ -544,10 +621,11 @@ class Plane {
     }
     const { pixels, name } = this.data.centre;
     this.atCursor = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": "decoded at the cursor" });
-    this.cursorName = element("figcaption", {}, name);
+    this.cursorName = element("span", {}, name);
+    const caption = element("figcaption", { class: "room", "data-room": name, "data-other": "decoded at the cursor" }, this.cursorName);
     this.centrePixels = bytes(pixels);
     paint(this.atCursor, this.centrePixels);
-    this.pictures.append(element("figure", { class: "at-cursor" }, this.atCursor, this.cursorName));
+    this.pictures.append(element("figure", { class: "at-cursor" }, this.atCursor, caption));
   }
 
   showToggles() {
@@ -556,7 +634,7 @@ class Plane {
       box.checked = !this.hidden.has(layer);
       box.addEventListener("change", () => {
         this.hidden[box.checked ? "delete" : "add"](layer);
-        for (const panel of Object.values(this.panels)) panel.draw();
+        this.draw();
       });
       const sample = vector("svg", { viewBox: "0 0 34 12", class: "sample", "aria-hidden": "true" });
       if (layer === "truth") sample.append(vector("path", { d: "M17 0l2 4 5 .5-4 3 1.5 4.5-4.5-2.5-4.5 2.500 1.500-4.500-4-3 5-.5z", class: "marker truth" }));
@@ -621,10 +699,12 @@ class Plane {
 class Walk {
   constructor(plane) {
     this.plane = plane;
-    this.play = element("button", { type: "button" });
+    this.playText = element("span");
+    this.play = element("button", { type: "button", class: "room" }, this.playText);
     this.step = element("button", { type: "button" }, "Step");
     this.text = element("output", { class: "walk-text" });
-    this.root = element("div", { class: "walk" }, this.play, this.step, this.text);
+    this.room = element("div", { class: "room words" }, this.text);
+    this.root = element("div", { class: "walk" }, this.play, this.step, this.room);
     this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
   }
@@ -633,9 +713,16 @@ class Walk {
     this.pause();
     this.path = path;
     this.words = words;
+    this.play.dataset.room = this.label;
+    this.room.dataset.other = words.start;
+    this.room.dataset.room = `step ${path.length - 1} of ${path.length - 1}. ${words.end}`;
     this.place = -1; // not on the plane yet
     this.root.hidden = path.length < 2;
     this.say();
+  }
+
+  get label() {
+    return `▶ ${this.words?.label ?? ""}`;
   }
 
   start() {
@@ -660,13 +747,13 @@ class Walk {
   go(place) {
     this.place = place > this.path.length - 1 ? (Number.isInteger(place) ? 0 : this.path.length - 1) : place;
     this.say();
-    for (const panel of Object.values(this.plane.panels)) panel.draw();
+    this.plane.draw();
   }
 
   say() {
-    this.play.textContent = this.timer ? "❚❚ Pause" : `▶ ${this.words?.label ?? ""}`;
+    this.playText.textContent = this.timer ? "❚❚ Pause" : this.label;
     if (!this.path || this.place < 0) {
-      this.text.textContent = "";
+      this.text.textContent = this.words?.start ?? "";
       return;
     }
     const step = this.path[Math.floor(this.place)];

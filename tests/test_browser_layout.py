@@ -1,0 +1,248 @@
+"""Where things stand, in a real Chromium: wide enough, inside the window, apart, and not moved by a hover."""
+
+import itertools
+import json
+
+import pytest
+
+from app import components
+from app.compute import compute_view
+from app.payload import plane_data
+from app.views.sources import simulate
+from tests.pages import PATIENCE, settle
+
+WIDTHS = (360, 390, 600, 800, 900, 1024, 1180, 1440, 1920)
+PAGES = {
+    "one image": ("?from=number&i=5&data=digits", "light"),
+    "one image, projector": ("?from=number&i=5&data=digits&big=1", "dark"),
+    "simulated, projector": ("?from=simulate&seed=2&big=1", "light"),
+    "two images": ("?from=number&i=5&data=digits&vs=image:7", "dark"),
+    "two images, projector": ("?from=number&i=5&data=digits&vs=image:7&big=1", "light"),
+    "empty image": ("?from=number&i=5&data=digits&occlude=28", "light"),
+}
+
+
+@pytest.fixture(scope="module")
+def opened(browser, server):
+    """Each page once, whatever the width; every table on it is open."""
+    pages = {}
+
+    def open_page(name, width):
+        if name not in pages:
+            query, scheme = PAGES[name]
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+            page.set_default_timeout(PATIENCE)
+            page.goto(f"{server}/{query}")
+            settle(page)
+            for summary in page.get_by_text("Every number, with its numerical error").all():
+                summary.click()
+            page.get_by_role("columnheader", name="numerical error").last.wait_for()
+            pages[name] = page
+        pages[name].set_viewport_size({"width": width, "height": 900})
+        redrawn(pages[name])
+        return pages[name]
+
+    yield open_page
+    for page in pages.values():
+        page.close()
+
+
+REDRAWN = """stages => stages.every(s => {
+  const svg = s.querySelector('svg');
+  return Math.abs(svg.viewBox.baseVal.width - s.clientWidth) < 1;
+})"""
+
+
+def redrawn(page) -> None:
+    """Wait until every plane has taken its new size, twice the same."""
+    before = None
+    while True:
+        now = page.locator(".stage").evaluate_all(f"stages => [({REDRAWN})(stages), stages.map(s => s.clientWidth)]")
+        if now[0] and now == before:
+            return
+        before = now
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+# --- the page -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_gap_bar_is_wide_enough_to_be_read(opened, name, width):
+    bars = opened(name, width).locator(".meter .bar")
+    found = bars.evaluate_all(
+        "bars => bars.map(b => [b, b.closest('.meter')].map(e => e.getBoundingClientRect().width))"
+    )
+    assert len(found) == (6 if name.startswith("two") else 3)
+    for bar, container in found:
+        assert bar >= min(120, container / 2) and bar > 60
+
+
+# everything of the main block, the components' shadows included, but what is clipped or scrolls in a box of its own
+TOO_WIDE = """main => {
+  const found = [];
+  const scrolls = (e) => ['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX);
+  const visit = (e) => {
+    const box = e.getBoundingClientRect();
+    const seen = box.width && box.height > 1 && !e.hasAttribute('clip-path');
+    if (seen && (box.right > innerWidth + 0.5 || box.left < -0.5)) {
+      found.push([e.tagName, String(e.className?.baseVal ?? e.className), box.left, box.right]);
+    }
+    if (e !== main && scrolls(e) || e.hasAttribute('clip-path')) return;
+    for (const child of [...e.children, ...(e.shadowRoot?.children ?? [])]) visit(child);
+  };
+  visit(main);
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_wider_than_the_window(opened, name, width):
+    page = opened(name, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".stMain").evaluate("main => main.scrollWidth - main.clientWidth") <= 0
+    assert page.get_by_test_id("stMainBlockContainer").evaluate(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_the_scores_table_needs_no_scrolling(opened, name, width):
+    tables = opened(name, width).locator("table", has_text="percentile")
+    over = tables.evaluate_all("ts => ts.map(t => t.scrollWidth - t.closest('[data-testid=stMarkdown]').clientWidth)")
+    assert over and max(over) <= 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_hover_leaves_everything_below_where_it_is(opened, name, width):
+    """In the middle of the mass, far outside it, at the corner of the box, and gone again."""
+    page = opened(name, width)
+    page.mouse.move(1, 1)
+    for stage in page.locator(".stage").all():
+        stage.scroll_into_view_if_needed()
+        frame = stage.locator(".frame").bounding_box()
+        before = tops(page)
+        texts = set()
+        for across, down in ((0.5, 0.5), (0.02, 0.02), (0.98, 0.6)):
+            page.mouse.move(frame["x"] + across * frame["width"], frame["y"] + down * frame["height"])
+            texts.add(" ".join(page.locator(".readout").all_inner_texts()))
+            assert tops(page) == pytest.approx(before, abs=1)
+        page.mouse.move(1, 1)
+        assert len(texts) > 1 and tops(page) == pytest.approx(before, abs=1)
+
+
+def tops(page) -> list[float]:
+    """Where the meters stand on the page."""
+    inside = page.locator(".stMain").evaluate("main => main.scrollTop")
+    return [
+        box + inside for box in page.locator(".evidence").evaluate_all("es => es.map(e => e.getBoundingClientRect().y)")
+    ]
+
+
+# --- the plane: mounted by itself, with what Python sends it --------------------------------------------------------
+
+PLANE = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0; font-family: sans-serif; }} {css}</style>
+<div id="host"></div><script type="application/json" id="data">{data}</script><script type="module">
+{module}
+const host = document.getElementById("host");
+const all = JSON.parse(document.getElementById("data").textContent);
+globalThis.show = (k) => mount({{ data: all[k], parentElement: host, setTriggerValue() {{}} }});
+show(0);
+</script>"""
+
+CASES = [*((seed, False) for seed in range(8)), *((seed, True) for seed in range(2))]  # whether the truth is moved
+
+
+@pytest.fixture(scope="module")
+def planes(browser, digits_2d, digits_engine):
+    """Planes of simulated images: true z drawn from the prior, or moved to the mean of the posterior."""
+    views = []
+    for seed, _ in CASES:
+        pixels, z = simulate(digits_2d, seed, None)
+        views.append(compute_view(digits_2d, digits_engine, pixels, z))
+    payloads = [
+        plane_data(view, digits_2d.digest, "it", projector=seed % 3 == 2)
+        for view, (seed, _) in zip(views, CASES, strict=True)
+    ]
+    for payload, (_, moved) in zip(payloads, CASES, strict=True):
+        if moved:
+            payload["truth"] = payload["mean"]
+    module = components.source("plane.js").replace("export default function mount", "function mount")
+    page = browser.new_page()
+    data = json.dumps(payloads).replace("<", "\\u003c")
+    page.set_content(PLANE.format(css=components.source("plane.css"), data=data, module=module))
+    page.locator(".panel-zoom .line.exact").first.wait_for(state="attached")
+    yield page
+    page.close()
+
+
+def at_width(page, case: int, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("k => show(k)", case)
+    redrawn(page)
+
+
+BOXES = """es => es.map(e => {
+  const b = e.getBoundingClientRect();
+  return [b.left, b.top, b.right, b.bottom, e.textContent];
+})"""
+
+
+def boxes(page, selector: str) -> list[list]:
+    return page.locator(selector).evaluate_all(BOXES)
+
+
+def meeting(some: list[list]) -> list[tuple]:
+    """Pairs of boxes that share more than half a pixel."""
+    return [
+        (a[4], b[4])
+        for a, b in itertools.combinations(some, 2)
+        if min(a[2], b[2]) - max(a[0], b[0]) > 0.5 and min(a[3], b[3]) - max(a[1], b[1]) > 0.5
+    ]
+
+
+@pytest.mark.parametrize("width", [300, 480, 700, 1080])
+def test_labels_of_the_axes_keep_clear_of_one_another(planes, width):
+    """At rest, moved, zoomed in until the numbers are long, zoomed out; and under the colours."""
+    for case in (0, 2, 5):  # 2 and 5: projector mode
+        at_width(planes, case, width)
+        for panel in (".panel-zoom", ".panel-box"):
+            before = planes.locator(f"{panel} .stage").bounding_box()
+            for key in ("+", "+", "ArrowUp", "+", "+", "ArrowRight", "+", "+", "+", "+", "0", "-", "-", "0"):
+                found = boxes(planes, f"{panel} .axes text")
+                assert len([box for box in found if box[4]]) >= 2 + 2 + 2  # both names, two numbers on each axis
+                assert meeting(found) == []
+                assert min(box[0] for box in found) >= before["x"] - 0.5  # not over what stands to the left
+                planes.locator(f"{panel} .stage").press(key)
+                height = planes.locator(f"{panel} .stage").bounding_box()["height"]
+                assert height == pytest.approx(before["height"], abs=0.5)  # zooming moves nothing
+        assert meeting(boxes(planes, ".colours i")) == [] and len(boxes(planes, ".colours i")) >= 3
+
+
+@pytest.mark.parametrize("width", [300, 480, 700, 1080])
+def test_labels_of_the_masses_keep_clear_of_the_star_and_of_one_another(planes, width):
+    labelled = 0
+    for case in range(len(CASES)):
+        at_width(planes, case, width)
+        for key in ("0", "+", "+", "-", "-", "-", "-"):
+            planes.locator(".panel-zoom .stage").press(key)
+            labels = boxes(planes, ".panel-zoom .mass")
+            stars = boxes(planes, ".panel-zoom .marker.truth")
+            assert len(stars) == 1 and meeting(labels + stars) == []
+            labelled += len(labels)
+    assert labelled > 2.5 * 7 * len(CASES)  # dropped where there is no place, which is seldom
+
+
+def test_labels_stand_at_the_edge_that_they_name(planes):
+    """Within two label heights of their contour, and inside the frame."""
+    at_width(planes, 0, 1080)
+    frame = planes.locator(".panel-zoom .frame").bounding_box()
+    for left, top, right, bottom, text in boxes(planes, ".panel-zoom .mass"):
+        mass = {"50%": "0.5", "80%": "0.8", "95%": "0.95"}[text]
+        edge = planes.locator(f".panel-zoom path.line.exact[data-mass='{mass}']").first.bounding_box()
+        assert right > edge["x"] - 2 * (bottom - top) and left < edge["x"] + edge["width"] + 2 * (bottom - top)
+        assert bottom > edge["y"] - 2 * (bottom - top) and top < edge["y"] + edge["height"] + 2 * (bottom - top)
+        assert left >= frame["x"] and right <= frame["x"] + frame["width"]
+        assert top >= frame["y"] and bottom <= frame["y"] + frame["height"]
