@@ -6,6 +6,7 @@ import numpy as np
 from playwright.sync_api import expect
 
 from app.compute import decode
+from gpvae_core.report import encode, judge
 from tests.pages import finger, pixels, settle
 from tests.server import serving
 
@@ -76,6 +77,28 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
         heights.append(float(re.search(r"ELBO (-?[\d.]+)", page.locator(".walk-text").inner_text()).group(1)))
         page.get_by_role("button", name="Step").click()
     assert heights == sorted(heights) and zoom.locator("path.line.walk").count() == 3
+
+
+def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, digits_engine):
+    """Of the digits, the first whose walk ends in a lower optimum; nothing below the walk is moved by it."""
+    images = digits.test.pixels(slice(0, 40))
+    judged = judge(digits_engine, images, encode(digits_2d.model, images))
+    index, fit = next((k, j.fit) for k, j in enumerate(judged) if j.fit.short > 1 and len(j.fit.path) > 2)
+    page = visit(f"?from=number&i={index}&data=digits", reduced_motion="reduce")
+    settle(page)
+    assert page.get_by_role("button", name="to the best").count() == 0
+    expect(page.get_by_role("button", name="Walk uphill from the encoder")).to_be_visible()
+    words, step = page.locator(".walk-text"), page.get_by_role("button", name="Step")
+    below = page.locator(".readout").bounding_box()["y"]
+    for _ in fit.path[:-1]:
+        step.click()
+        expect(words).not_to_contain_text("optimum")
+    step.click()
+    last = len(fit.path) - 1
+    expect(words).to_contain_text(f"step {last} of {last}. The walk from the encoder stopped in a local optimum")
+    expect(words).to_contain_text(f"{fit.short:.3g} nats below the best Gaussian, which was found from another start")
+    assert page.locator(".readout").bounding_box()["y"] == below
+    expect(page.locator(".walk-end")).to_contain_text("stopped in a local optimum")
 
 
 def test_methods_differ_in_line_style_not_in_colour_alone(visit):
