@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gpvae_core.errors import InputError
-from gpvae_core.photos import Box as Box
-from gpvae_core.photos import Grey as Grey
-from gpvae_core.photos import find_ink, surround
+from gpvae_core.paper import Box as Box
+from gpvae_core.paper import Grey as Grey
+from gpvae_core.paper import surround
+from gpvae_core.photos import find_ink
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".avif", ".avifs", ".heic", ".heif"),
+)
+GREY_APART = 12  # of 255: by which JPEG sets the channels of a grey picture apart
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 LONGEST = 1_024  # pixels a side that a picture is reduced to while it is decoded
@@ -81,6 +87,16 @@ def read_image(source: Path | bytes, name: str) -> Grey:
         _check_size(image.width * image.height, name)
         # EXIF's turn comes after the reduction: turning 24 megapixels would hold them twice
         return _to_grey(ImageOps.exif_transpose(_reduced(image)), name)
+
+
+def is_coloured(path: Path) -> bool:
+    """Whether the channels of an image that ``read_image`` has read differ by more than what JPEG does to grey."""
+    with _opened(path.read_bytes()) as image:
+        if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
+            return False
+        whole = image.convert("RGBA") if image.mode in ("P", "PA") else image
+        channels = np.asarray(whole.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))
+    return bool(np.ptp(channels, axis=2).max() > GREY_APART)
 
 
 def _read(path: Path) -> bytes:

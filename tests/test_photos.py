@@ -1,13 +1,10 @@
 """Photographs: the digit's ink is found as it was drawn, and what is not one digit is said to be doubtful."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from time import process_time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from app import drawing
 from gpvae_core.errors import InputError
@@ -168,22 +165,3 @@ def test_the_box_surrounds_the_ink():
     left, top, right, bottom = prepare(photograph(scene), "photo").box
     assert abs((left + right) / 2 - 600) < 30 and abs((top + bottom) / 2 - 450) < 15
     assert abs(bottom - top - 0.4 * 1.09 * 900) < 20
-
-
-def least_cpu_ms(work: Callable[[], object]) -> float:
-    """Processor time, of the best of five: another process's load does not count."""
-    times = []
-    for _ in range(5):
-        start = process_time()
-        work()
-        times.append(process_time() - start)
-    return 1000 * min(times)
-
-
-def test_cost():
-    sheet = drawing.picture(drawing.simplified([[[60, 40], [200, 50], [110, 220]]]))
-    scan = np.asarray(Image.fromarray(clean(ONE_DIGIT["even light"])))
-    photo = photograph(ONE_DIGIT["ruled on a desk in falling light"])
-    assert least_cpu_ms(lambda: prepare(sheet)) < 20
-    assert least_cpu_ms(lambda: prepare(scan)) < 20
-    assert least_cpu_ms(lambda: prepare(photo)) < 300
