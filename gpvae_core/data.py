@@ -23,8 +23,9 @@ from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.folders import read_folder, resolved
 from gpvae_core.images import DIGITS as AS_DIGITS
-from gpvae_core.images import SIDE, to_model_input
-from gpvae_core.paths import WEIGHTS, user_cache
+from gpvae_core.images import to_model_input
+from gpvae_core.paths import WEIGHTS, data_folder
+from gpvae_core.recipes import Recipe, recipe_of, shrunk_original
 from gpvae_core.torchvision_compat import torchvision_datasets
 
 HELD_OUT = 0.1  # of the training set, for validation
@@ -88,18 +89,23 @@ def as_pixels(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255 if images.dtype == torch.uint8 else images).unsqueeze(1)
 
 
-def load_dataset(spec: str, data_dir: Path | None = None, *, seed: int = 0, timeout: float = 30.0) -> Dataset:
+def load_dataset(
+    spec: str, data_dir: Path | None = None, *, seed: int = 0, timeout: float = 30.0, recipe: Recipe | None = None
+) -> Dataset:
     """A data set by name: one of DATASETS, or 'folder:PATH', or 'simulated:CHECKPOINT'.
+
+    ``data_dir`` is where data sets are kept: by default GPVAE_DATA_DIR, or the user's cache folder. ``recipe`` makes
+    the images of a folder; by default MNIST's.
 
     ``seed`` chooses the tenth of the training set that is held out for validation, and every random draw.
     ``timeout`` in seconds, for each network connection. Raises InputError with the cure.
     """
     name, _, argument = spec.partition(":")
-    data_dir = data_dir or user_cache()
+    data_dir = data_dir or data_folder()
     if spec in DATASETS:
         parts = DATASETS[spec](data_dir, seed, timeout)
     elif name in _BY_ARGUMENT and argument:
-        parts = _BY_ARGUMENT[name](argument, seed)
+        parts = _BY_ARGUMENT[name](argument, seed, recipe or recipe_of(spec))
     else:
         names = ", ".join([*DATASETS, "folder:PATH", "simulated:CHECKPOINT"])
         raise InputError(f"data set '{spec}' is unknown; choose one of {names}")
@@ -230,8 +236,8 @@ def _build_omniglot(raw: Path, timeout: float) -> Arrays:
         shutil.unpack_archive(archive, folder)
         # torchvision's own reader takes the order of the file system, which differs between machines
         files = sorted((folder / part).rglob("*.png"))
-        small = [Image.open(file).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for file in files]
-        arrays[f"{split}_images"] = 255 - np.stack([np.asarray(image) for image in small])
+        pages = [np.asarray(Image.open(file).convert("L")) for file in files]
+        arrays[f"{split}_images"] = np.stack([shrunk_original(page) for page in pages])
         _, labels = np.unique([str(file.parent) for file in files], return_inverse=True)
         arrays[f"{split}_labels"] = labels.astype(np.uint16)
     return arrays
@@ -270,15 +276,15 @@ def _digits(data_dir: Path, seed: int, timeout: float) -> Parts:
     return Parts(whole.take(np.sort(order[held:])), whole.take(np.sort(order[:held])))
 
 
-def _folder(path: str, seed: int) -> Parts:
-    """Every image below PATH through the preprocessing of uploads, split as ``read_folder`` says."""
-    found = read_folder(resolved(path), seed)
+def _folder(path: str, seed: int, recipe: Recipe) -> Parts:
+    """Every image below PATH as ``recipe`` makes it, split as ``read_folder`` says."""
+    found = read_folder(resolved(path), seed, recipe)
     whole = ImageSet(found.images, found.labels)
     train, test, validation = (whole.take(np.flatnonzero(found.parts == p)) for p in ("train", "test", "validation"))
     return Parts(train, test, validation, found.notes)
 
 
-def _simulated(checkpoint: str, seed: int) -> Parts:
+def _simulated(checkpoint: str, seed: int, recipe: Recipe) -> Parts:
     """z from the prior and x from a checkpoint's decoder, the true z kept."""
     model = load_checkpoint(checkpoint).model
     generator = torch.Generator().manual_seed(seed)
@@ -295,9 +301,8 @@ DATASETS: dict[str, Callable[[Path, int, float], Parts]] = {
     "digits": _digits,
     "binary-digits": _binary("digits"),
 }
-BINARY = "binary-"  # how the names of data sets with pixels of 0 and 1 begin
 DYNAMIC = ("binary-mnist", "binary-digits")  # grey training images, their pixels drawn anew at each use
-_BY_ARGUMENT: dict[str, Callable[[str, int], Parts]] = {
+_BY_ARGUMENT: dict[str, Callable[[str, int, Recipe], Parts]] = {
     "folder": _folder,
     "simulated": _simulated,
 }

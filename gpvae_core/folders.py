@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gpvae_core.errors import InputError
-from gpvae_core.images import FORMATS, SIDE, Grey, read_image, to_model_input
+from gpvae_core.images import FORMATS, SIDE, SUFFIXES, Grey, is_coloured, read_image
+from gpvae_core.recipes import Recipe
 
 PARTS = ("train", "validation", "test")
 TEST, VALIDATION = 0.2, 0.1  # of all images; of those that are left for training
@@ -23,18 +23,21 @@ TOP = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 LEAST = 3  # images: one for each part
-GREY = 12  # of 255: by which JPEG sets the channels of a grey picture apart
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One file: its model input (28, 28), its class folder, and the part that its top folder names."""
+    """One file: its model input (28, 28), its class folder, and the part that its top folder names.
+
+    ``doubtful``: it may not show one figure.
+    """
 
     pixels: Grey
     kind: str
     part: str | None
     coloured: bool
     resized: bool
+    doubtful: bool
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def resolved(path: str) -> Path:
     raise InputError(f"'{path}' is not a folder; give the path of a folder of images, as in folder:~/digits")
 
 
-def read_folder(root: Path, seed: int) -> Folder:
-    """Every image below ``root`` through the preprocessing of uploads.
+def read_folder(root: Path, seed: int, recipe: Recipe) -> Folder:
+    """Every image below ``root`` as ``recipe`` makes it.
 
     Folders train/ and test/ at the top, and val/ where there is one, are these parts. Otherwise the image itself
     chooses: a hash of its pixels and ``seed``, so that equal images share a part, and no image changes its part when
@@ -70,7 +73,7 @@ def read_folder(root: Path, seed: int) -> Folder:
     pictures, refused = [], []
     for file in files:
         try:
-            pictures.append(_read(file, root, split=split))
+            pictures.append(_read(file, root, recipe, split=split))
         except InputError as error:
             refused.append(str(error))
     notes = [*_refusals(refused, len(files)), *_changes(pictures)]
@@ -91,8 +94,7 @@ def read_folder(root: Path, seed: int) -> Folder:
 
 
 def _files(root: Path) -> list[Path]:
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
-    return sorted(file for file in root.rglob("*") if file.suffix.lower() in suffixes)
+    return sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
 def _has_parts(root: Path) -> bool:
@@ -104,7 +106,7 @@ def _has_parts(root: Path) -> bool:
     return {"train", "test"} <= named
 
 
-def _read(file: Path, root: Path, *, split: bool) -> Picture:
+def _read(file: Path, root: Path, recipe: Recipe, *, split: bool) -> Picture:
     """Raises InputError where it cannot be used."""
     name = str(file.relative_to(root))
     _check_file(file, name)
@@ -112,10 +114,10 @@ def _read(file: Path, root: Path, *, split: bool) -> Picture:
     part = TOP.get(folders[0].lower()) if split and folders else None
     if split and part is None:
         raise InputError(f"'{name}' lies in neither train/ nor test/")
-    pixels = to_model_input(read_image(file, name), name)
-    with Image.open(file, formats=FORMATS) as image:  # whole, as it was just read
-        resized, coloured = image.size != (SIDE, SIDE), _is_coloured(image)
-    return Picture(pixels, "/".join(folders[1:] if split else folders), part, coloured, resized)
+    grey = read_image(file, name)
+    made = recipe.prepare(grey, name, None)
+    kind = "/".join(folders[1:] if split else folders)
+    return Picture(made.image, kind, part, is_coloured(file), grey.shape != (SIDE, SIDE), bool(made.doubts))
 
 
 def _check_file(file: Path, name: str) -> None:
@@ -129,15 +131,6 @@ def _check_file(file: Path, name: str) -> None:
     raise InputError(f"'{name}' is {kind}")
 
 
-def _is_coloured(image: Image.Image) -> bool:
-    """Whether its channels differ by more than what JPEG does to grey."""
-    if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
-        return False
-    whole = image.convert("RGBA") if image.mode in ("P", "PA") else image
-    channels = np.asarray(whole.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))
-    return bool(np.ptp(channels, axis=2).max() > GREY)
-
-
 # --- what is said of them -------------------------------------------------------------------------------------------
 
 
@@ -146,11 +139,15 @@ def _refusals(refused: list[str], total: int) -> list[str]:
 
 
 def _changes(pictures: Sequence[Picture]) -> list[str]:
-    coloured, resized = (sum(getattr(p, field) for p in pictures) for field in ("coloured", "resized"))
+    coloured, resized, doubtful = (
+        sum(getattr(p, field) for p in pictures) for field in ("coloured", "resized", "doubtful")
+    )
     notes = [f"{coloured} of {len(pictures)} images are in colour and were made grey"] if coloured else []
     if resized:
         size = f"{SIDE}x{SIDE}"
         notes.append(f"{resized} of {len(pictures)} images are not {size} and were cut to their ink and scaled to it")
+    if doubtful:
+        notes.append(f"{doubtful} of {len(pictures)} images may not show one figure each")
     return notes
 
 

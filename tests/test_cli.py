@@ -100,7 +100,7 @@ def test_train_then_resume_and_evaluate(tmp_path):
 ERRORS = {
     "data set": (["train", "--dataset", "mnits", "--out", "x"], "data set 'mnits' is unknown; choose one of"),
     "method": (["train", "--method", "gpvea", "--out", "x"], "'gpvea' is not one of 'vae', "),
-    "checkpoint": (["rank", "--checkpoint", "nope", "--out", "x"], "there is no checkpoint 'nope': give a name"),
+    "checkpoint": (["rank", "--checkpoint", "nope", "--out", "x"], "there is no checkpoint 'nope': give a folder"),
     "device": (["train", "--device", "warp", "--out", "x"], "device 'warp' is not usable here"),
     "index": (["posterior", "--checkpoint", "digits-2d", "--index", "999"], "the test set of digits ends at 358"),
     "neither": (["posterior", "--checkpoint", "digits-2d"], "give one of --index"),

@@ -16,8 +16,10 @@ from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape, evaluate_bounds, iwae_bound
 from gpvae_core.files import write_atomically
-from gpvae_core.images import read_image, to_model_input
+from gpvae_core.images import read_image
+from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.recipes import recipe_of
 from gpvae_core.report import posterior_report
 from gpvae_core.scores import SCORES, score_images
 
@@ -81,12 +83,14 @@ def posterior(
     if (index is None) == (image is None):
         raise InputError("give one of --index I (an image of the data set) and --image FILE")
     opened = load_checkpoint(checkpoint)
-    engine = PosteriorEngine.of(opened, tolerance=tolerance)
+    engine = PosteriorEngine.of(opened, tolerance=tolerance, cache=grid_cache())
     if image is not None:
-        pixels = to_model_input(read_image(image, str(image)), str(image))
-        images = ImageSet(pixels[None])
+        made = recipe_of(opened.dataset).prepare(read_image(image, str(image)), str(image), None)
+        for doubt in made.doubts:
+            click.echo(f"{image}: {doubt}", err=True)
+        images = ImageSet(made.image[None])
         check_shape(opened.config.image_shape, images)
-        source: dict[str, Any] = {"image": str(image)}
+        source: dict[str, Any] = {"image": str(image), "doubts": made.doubts}
         if opened.config.likelihood == "bernoulli":
             images = bernoulli_draw(images, 0)
             source["pixels"] = "made 0 or 1 by one Bernoulli draw, seed 0"

@@ -11,6 +11,7 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape
+from gpvae_core.recipes import recipe_of
 
 FolderPath = click.Path(file_okay=False, path_type=Path)
 FilePath = click.Path(dir_okay=False, path_type=Path)
@@ -70,8 +71,8 @@ def resolve_device(name: str) -> torch.device:
 
 def data_of(checkpoint: Checkpoint, dataset: str | None, data_dir: Path | None) -> Dataset:
     """The data set named, or the one the checkpoint was trained on. Raises InputError where the images do not fit."""
-    spec = dataset or checkpoint.training.get("dataset", "digits")
-    data = load_dataset(spec, data_dir, seed=int(checkpoint.training.get("seed", 0)))
+    recipe = recipe_of(checkpoint.dataset)
+    data = load_dataset(dataset or checkpoint.dataset, data_dir, seed=checkpoint.seed, recipe=recipe)
     check_shape(checkpoint.config.image_shape, data.test)
     say(data)
     return data
