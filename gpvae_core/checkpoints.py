@@ -13,11 +13,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from gpvae_core.catalogue import catalogue
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.gap_heads import GapHead, GapHeads
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
+from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,15 @@ class Checkpoint:
     training: dict[str, Any]
     digest: str
 
+    @property
+    def dataset(self) -> str:
+        """The data set that it was trained on."""
+        return str(self.training.get("dataset", "digits"))
 
-def pretrained_names() -> list[str]:
-    """The shipped checkpoints, in the manifest's order."""
-    return list(read_json(MANIFEST)) if MANIFEST.exists() else []
+    @property
+    def seed(self) -> int:
+        """The seed of its training, which also chose the validation images."""
+        return int(self.training.get("seed", 0))
 
 
 def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:
@@ -119,12 +125,14 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
 
 
 def _locate(reference: str | Path) -> Path:
-    for folder in (Path(reference), PRETRAINED / reference):
-        if (folder / WEIGHTS).is_file():
-            return folder
-    names = ", ".join(pretrained_names()) or "none"
+    if (Path(reference) / WEIGHTS).is_file():
+        return Path(reference)
+    found = catalogue(own_folders())
+    if str(reference) in found:
+        return found[str(reference)]
     raise InputError(
-        f"there is no checkpoint '{reference}': give a name in pretrained/ ({names}) or a folder that holds {WEIGHTS}"
+        f"there is no checkpoint '{reference}': give a folder that holds {WEIGHTS}, or a name in pretrained/ or below "
+        f"{OWN_CHECKPOINTS} ({', '.join(found) or 'none'})"
     )
 
 

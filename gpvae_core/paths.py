@@ -1,5 +1,6 @@
-"""Where the shipped checkpoints are, and where the user's caches. Imports nothing heavy."""
+"""Where checkpoints, data sets and the user's caches are. Imports nothing heavy."""
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -9,8 +10,24 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 HEADS = "heads.safetensors"
 MANIFEST = PRETRAINED / "manifest.json"
+DATA_DIR, OWN_CHECKPOINTS = "GPVAE_DATA_DIR", "GPVAE_CHECKPOINTS"  # environment variables
+
+
+def own_folders() -> list[Path]:
+    """The folders of one's own checkpoints: those that GPVAE_CHECKPOINTS names, separated as in PATH."""
+    return [Path(part).expanduser() for part in os.environ.get(OWN_CHECKPOINTS, "").split(os.pathsep) if part]
+
+
+def data_folder() -> Path:
+    """Where data sets are kept: GPVAE_DATA_DIR, or the user's cache folder."""
+    return Path(os.environ[DATA_DIR]) if os.environ.get(DATA_DIR) else user_cache()
 
 
 def user_cache() -> Path:
     """The user's cache folder: downloads, base grids, first pictures."""
     return Path(platformdirs.user_cache_dir("gpvae"))
+
+
+def grid_cache() -> Path:
+    """Where decoded base grids are kept: what one program has decoded, the next one reads."""
+    return user_cache() / "grids"
