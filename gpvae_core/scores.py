@@ -168,9 +168,15 @@ def _available(model: VariationalAutoencoder, encoding: Encoding) -> list[str]:
 
 @torch.no_grad()
 def score_images(
-    model: VariationalAutoencoder, images: ImageSet, names: Sequence[str] | None = None
+    model: VariationalAutoencoder,
+    images: ImageSet,
+    names: Sequence[str] | None = None,
+    *,
+    report: Callable[[float], None] = lambda share: None,
 ) -> dict[str, NDArray[np.float64]]:
     """Each score of each image, (N,): those of ``names``, or all that the encoder defines.
+
+    ``report`` is told the share of the images that is done.
 
     Raises InputError for an unknown name, and for one that needs a Gaussian process where there is none.
     """
@@ -182,6 +188,7 @@ def score_images(
         x = images.pixels(slice(start, start + BATCH))
         for name, values in score_encoded(model, x, encode(model, x), names).items():
             parts.setdefault(name, []).append(values)
+        report(min(start + BATCH, len(images)) / len(images))
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 

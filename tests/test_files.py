@@ -100,9 +100,9 @@ def test_a_reader_of_a_damaged_grid_leaves_the_file_to_whoever_mends_it(tmp_path
     whole = open_grid(tiny_model(), 4.5, 31, tmp_path / "other", "d")
     seen = []
 
-    def slow_build(*arguments):
+    def slow_build(*arguments, **options):
         path.write_bytes((tmp_path / "other" / path.name).read_bytes())  # meanwhile
-        grid = build_grid(*arguments)
+        grid = build_grid(*arguments, **options)
         seen.append(path.exists())
         return grid
 

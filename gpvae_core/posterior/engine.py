@@ -1,6 +1,6 @@
 """PosteriorEngine: one decoder's exact posteriors for any image, many at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cached_property
 from math import log
@@ -37,8 +37,10 @@ class PosteriorEngine:
     Any ``GenerativeModel`` will do: the decoder is a module from z (B, 2) to pixel means. Decoding the base grid
     over [-half_width, half_width]^2, and a coarse one three times as wide on which hills outside that box are sought,
     happens once, here, or both are read from ``cache``, a folder, under ``digest``, which must then identify the
-    weights. ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses
-    it within ``max_evaluations`` decodes says so in its ``log_evidence_error``.
+    weights; ``report`` is told the share of it that is done.
+
+    ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses it within ``max_evaluations``
+    decodes says so in its ``log_evidence_error``.
 
     Raises InputError when the latent is not two-dimensional or the decoder gives non-finite means.
     """
@@ -53,6 +55,7 @@ class PosteriorEngine:
         max_evaluations: int = 400_000,
         cache: Path | None = None,
         digest: str | None = None,
+        report: Callable[[float], None] = lambda share: None,
     ) -> None:
         if model.latent_dim != 2:
             raise InputError(
@@ -65,18 +68,31 @@ class PosteriorEngine:
         self.tolerance = tolerance
         self.max_evaluations = max_evaluations
 
-        def grid(half_width: float, nodes: int) -> BaseGrid:
-            if cache is None or digest is None:
-                return build_grid(model, half_width, nodes)
-            return open_grid(model, half_width, nodes, cache, digest)
+        total = nodes**2 + FAR_NODES**2
 
-        self.grid = grid(half_width, nodes)
-        self.surroundings = grid(FAR * half_width, FAR_NODES)
+        def grid(half_width: float, nodes: int, before: int) -> BaseGrid:
+            def on_decoded(count: int) -> None:
+                report((before + count) / total)
+
+            if cache is None or digest is None:
+                return build_grid(model, half_width, nodes, on_decoded=on_decoded)
+            return open_grid(model, half_width, nodes, cache, digest, on_decoded=on_decoded)
+
+        self.grid = grid(half_width, nodes, 0)
+        self.surroundings = grid(FAR * half_width, FAR_NODES, nodes**2)
 
     @staticmethod
-    def of(checkpoint: Checkpoint, *, tolerance: float = 1e-3, cache: Path | None = None) -> "PosteriorEngine":
+    def of(
+        checkpoint: Checkpoint,
+        *,
+        tolerance: float = 1e-3,
+        cache: Path | None = None,
+        report: Callable[[float], None] = lambda share: None,
+    ) -> "PosteriorEngine":
         """The engine of a checkpoint, its base grid kept in the folder ``cache`` if one is given."""
-        return PosteriorEngine(checkpoint.model.generative, tolerance=tolerance, cache=cache, digest=checkpoint.digest)
+        return PosteriorEngine(
+            checkpoint.model.generative, tolerance=tolerance, cache=cache, digest=checkpoint.digest, report=report
+        )
 
     @cached_property
     def double_model(self) -> GenerativeModel:

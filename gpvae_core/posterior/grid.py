@@ -1,5 +1,6 @@
 """The base grid: a decoder's means over the prior box, decoded once, that answers for any image at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,13 @@ def grid_points(first: Array, second: Array) -> Array:
 
 
 @torch.no_grad()
-def build_grid(model: GenerativeModel, half_width: float, nodes: int) -> BaseGrid:
-    """Decode a (nodes, nodes) grid over [-half_width, half_width]^2. Raises InputError on non-finite means."""
+def build_grid(
+    model: GenerativeModel, half_width: float, nodes: int, *, on_decoded: Callable[[int], None] = lambda count: None
+) -> BaseGrid:
+    """Decode a (nodes, nodes) grid over [-half_width, half_width]^2; ``on_decoded`` is told how many nodes are done.
+
+    Raises InputError on non-finite means.
+    """
     parameter = next(model.parameters(), torch.zeros(()))
     axis = np.linspace(-half_width, half_width, nodes)
     z = torch.as_tensor(grid_points(axis, axis), dtype=parameter.dtype, device=parameter.device)
@@ -71,6 +77,7 @@ def build_grid(model: GenerativeModel, half_width: float, nodes: int) -> BaseGri
             eta = z.new_empty(len(z), part[0].numel())
         eta[start : start + CHUNK] = part.flatten(1)
         constant[start : start + CHUNK] = _exact_sum(standard_normal_log_prob(chunk)[:, None]) - _exact_sum(normaliser)
+        on_decoded(start + len(chunk))
     if not np.isfinite(constant).all():
         raise InputError(
             "the decoder gives non-finite pixel means inside the prior box; its weights are damaged or its inputs "
@@ -85,7 +92,15 @@ def _exact_sum(terms: Tensor) -> Array:
     return sums
 
 
-def open_grid(model: GenerativeModel, half_width: float, nodes: int, folder: Path, digest: str) -> BaseGrid:
+def open_grid(
+    model: GenerativeModel,
+    half_width: float,
+    nodes: int,
+    folder: Path,
+    digest: str,
+    *,
+    on_decoded: Callable[[int], None] = lambda count: None,
+) -> BaseGrid:
     """``build_grid``, kept in ``folder`` under the checkpoint's digest, if that can be written.
 
     A file that does not fit is made anew and written over, never deleted: another process may just have mended it.
@@ -93,7 +108,7 @@ def open_grid(model: GenerativeModel, half_width: float, nodes: int, folder: Pat
     path = folder / f"{digest}-{half_width:g}-{nodes}.safetensors"
     grid = _read_grid(path, next(model.parameters(), torch.zeros(())), half_width, nodes)
     if grid is None:
-        grid = build_grid(model, half_width, nodes)
+        grid = build_grid(model, half_width, nodes, on_decoded=on_decoded)
         write_if_possible(path, tensor_bytes({"eta": grid.eta, "constant64": torch.from_numpy(grid.constant)}))
     return grid
 
