@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
-from app.figures.export import FORMATS, export
+from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
 from gpvae_core.commands.options import DATASET_HELP
@@ -16,6 +16,7 @@ from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape
 from gpvae_core.gap_table import gap_table
+from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.scores import SCORES, score_images
 from gpvae_core.stored import stored_columns
@@ -46,10 +47,9 @@ def main(
     try:
         kinds = _kinds(formats)
         opened = load_checkpoint(checkpoint)
-        training = opened.training
-        data = load_dataset(dataset or training["dataset"], data_dir, seed=int(training["seed"]))
+        data = load_dataset(dataset or opened.dataset, data_dir, seed=opened.seed)
         check_shape(opened.config.image_shape, data.test)
-        engine = PosteriorEngine.of(opened, tolerance=TOLERANCE)
+        engine = PosteriorEngine.of(opened, tolerance=TOLERANCE, cache=grid_cache())
         test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
         columns = _columns(opened, engine, data.name, len(data.test), test)
 
@@ -93,7 +93,7 @@ def _columns(
 
 def _write(sheet: Sheet, kinds: list[str], out: Path, atlas: dict[str, object]) -> None:
     for kind in kinds:
-        write_atomically(out / f"{sheet.name}.{kind}", export(sheet, kind, atlas))
+        write_atomically(out / file_name(sheet, kind), export(sheet, kind, atlas))
     click.echo(f"{sheet.name}: images {sheet.config['indices']} as {', '.join(kinds)} in {out}")
 
 

@@ -1,8 +1,11 @@
 """A Sheet -> the bytes of a file: PNG, SVG, PDF, a page by itself, CSV, NPZ, its config, a script that computes it."""
 
+import base64
 import io
 import json
 import platform
+import re
+import zlib
 from collections.abc import Callable, Mapping
 from html import escape
 from importlib.metadata import version
@@ -13,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from app import components, meter, theme
-from app.compute import TOLERANCE
+from app.compute import TOLERANCE, Array
 from app.figures.sheet import Panel, Sheet
 from app.payload import plane_data
 
@@ -91,31 +94,67 @@ def _json(sheet: Sheet, atlas: Extra) -> bytes:
     return (json.dumps(config(sheet), indent=2) + "\n").encode()
 
 
+CHECKED = ("log_evidence", "kl_base", "kl_marginal", "kl_best")
+
+
 def _python(sheet: Sheet, atlas: Extra) -> bytes:
-    """Ten lines that compute the figure's numbers again: from the data set, or from the pixels in the NPZ."""
+    """A script that computes the figure's numbers again and holds them against the page's, within their errors."""
     made = sheet.config
-    from_data = "indices" in made
-    images = (
-        f'load_dataset("{made["dataset"]}", seed={made["seed"]}).test.take(np.array({made["indices"]})).pixels()'
-        if from_data
-        else f'torch.from_numpy(np.load("{sheet.name}.npz")["pixels"])[:, None]'
-    )
-    needed = "from gpvae_core.data import load_dataset" if from_data else "import torch"
-    first = ["import numpy as np", needed] if from_data else ["import numpy as np", needed, ""]
-    lines = [
-        *first,
-        "from gpvae_core.checkpoints import load_checkpoint",
-        "from gpvae_core.posterior import PosteriorEngine",
-        "from gpvae_core.report import posterior_report",
-        "",
-        f'checkpoint = load_checkpoint("{made["checkpoint"]}")  # weights {made["weights"][:8]}',
-        f"images = {images}",
-        f"engine = PosteriorEngine.of(checkpoint, tolerance={TOLERANCE})",
-        "for x in images.split(1):",
-        "    report = posterior_report(engine, checkpoint.model, x)",
-        '    print(*(f"{name} {report[name]:.3f}" for name in ("log_evidence", "kl_base", "kl_marginal", "kl_best")))',
+    views = [panel.view for panel in sheet.panels]
+    expected = [
+        {key: (float(view.report[key]), float(view.report[f"{key}_error"])) for key in CHECKED} for view in views
     ]
-    return ("\n".join(lines) + "\n").encode()
+    imports, images = _from_data(made) if "indices" in made else _from_text([view.pixels for view in views])
+    title = re.sub(r"[\\\"]", " ", sheet.title)
+    return f'''"""{title}: computed again and compared with what the page showed, in nats.
+
+Run it where the project's packages are installed. {_where_found(made)}
+"""
+
+{imports}
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.paths import grid_cache
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.report import posterior_report
+
+checkpoint = load_checkpoint({made["checkpoint"]!r})
+assert checkpoint.digest == "{made["weights"]}", f"other weights: {{checkpoint.digest}}"
+{images}
+expected = [  # value and numerical error of each number, image by image
+{"".join(f"    {row},{chr(10)}" for row in expected)}]
+
+engine = PosteriorEngine.of(checkpoint, tolerance={TOLERANCE}, cache=grid_cache())
+for x, row in zip(images.split(1), expected, strict=True):
+    report = posterior_report(engine, checkpoint.model, x)
+    for name, (value, error) in row.items():
+        allowed = error + report[f"{{name}}_error"]
+        print(f"{{name}} {{report[name]:.4f}}, on the page {{value:.4f}}, may differ by {{allowed:.1e}}")
+        assert abs(report[name] - value) <= allowed, f"{{name}} is {{report[name]}}, not {{value}}"
+'''.encode()
+
+
+def _where_found(made: Mapping[str, Any]) -> str:
+    data = " Data sets are looked for in GPVAE_DATA_DIR, or in the user's cache folder." if "indices" in made else ""
+    return f"Checkpoints are looked for in pretrained/ and in GPVAE_CHECKPOINTS.{data}"
+
+
+def _from_data(made: Mapping[str, Any]) -> tuple[str, str]:
+    """Test images by their numbers: imports, and the line that gives ``images``."""
+    imports = "import numpy as np\n\nfrom gpvae_core.data import load_dataset"
+    rows = f"np.array({made['indices']})"
+    data = f"load_dataset({made['dataset']!r}, seed={made['seed']})"
+    return imports, f"images = {data}.test.take({rows}).pixels()"
+
+
+def _from_text(pictures: list[Array]) -> tuple[str, str]:
+    """Anybody's own images, their float32 pixels within the script: it needs nothing beside it."""
+    pixels = np.stack(pictures).astype("<f4")
+    packed = base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode()
+    text = "\n".join(f'    "{packed[k : k + 100]}"' for k in range(0, len(packed), 100))
+    imports = "import base64\nimport zlib\n\nimport numpy as np\nimport torch\n"
+    unpacked = 'np.frombuffer(zlib.decompress(base64.b64decode(PIXELS)), dtype="<f4").copy()'
+    shape = (len(pixels), 1, *pixels.shape[1:])
+    return imports, f"PIXELS = (\n{text}\n)\nimages = torch.from_numpy({unpacked}.reshape({shape}))"
 
 
 def _html(sheet: Sheet, atlas: Extra) -> bytes:
@@ -182,6 +221,12 @@ FORMATS: dict[str, tuple[str, str, Callable[[Sheet, Extra], bytes]]] = {
     "json": ("Configuration (JSON)", "application/json", _json),
     "py": ("Python that computes it again", "text/x-python", _python),
 }
+
+
+def file_name(sheet: Sheet, kind: str) -> str:
+    """A name that says figure, checkpoint and, for a single image, which: posterior-mnist-2d-test-image-5.png."""
+    parts = [sheet.name, sheet.config["checkpoint"], sheet.subject]
+    return "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts if part) + f".{kind}"
 
 
 def export(sheet: Sheet, kind: str, atlas: Extra | None = None) -> bytes:

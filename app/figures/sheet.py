@@ -27,7 +27,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A whole figure. ``overlays``: which q's are drawn; ``config``: what it was made of, JSON-ready."""
+    """A whole figure. ``overlays``: which q's are drawn; ``config``: what it was made of, JSON-ready.
+
+    ``subject`` names the image of a figure that is of one only.
+    """
 
     name: str
     title: str
@@ -35,6 +38,7 @@ class Sheet:
     panels: list[Panel]
     overlays: tuple[str, ...]
     config: dict[str, Any] = field(default_factory=dict)
+    subject: str = ""
 
 
 def at_quantiles(values: Array, quantiles: Sequence[float]) -> list[int]:
@@ -114,7 +118,7 @@ def single(checkpoint: Checkpoint, view: View, name: str, index: int | None, con
     caption = f"The true posterior of {name} under {checkpoint.name}, with {', '.join(q.name for q in view.gaussians)}."
     panel = Panel(view, name, index)
     whole = {"checkpoint": checkpoint.name, "weights": checkpoint.digest} | config
-    return Sheet("posterior", f"p(z|x) of {name}", caption, [panel], overlays, whole)
+    return Sheet("posterior", f"p(z|x) of {name}", caption, [panel], overlays, whole, name)
 
 
 def _panel(index: int, labels: Array | None, view_of: Callable[[int], View], line: str) -> Panel:
@@ -128,7 +132,7 @@ def _config(checkpoint: Checkpoint, dataset: str, panels: list[Panel]) -> dict[s
         "weights": checkpoint.digest,
         "dataset": dataset,
         "split": "test",
-        "seed": int(checkpoint.training["seed"]),
+        "seed": checkpoint.seed,
         "indices": [panel.index for panel in panels],
     }
 
