@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import components, theme
+from app.text import STARTING
+from gpvae_core.files import write_if_possible
 from gpvae_core.paths import PRETRAINED, WEIGHTS, user_cache
 
 MOST = 64  # pictures kept
@@ -27,16 +30,21 @@ def folder() -> Path:
 
 
 def wanted() -> bool:
-    """Whether this run of the script is the one that loads torch, on the page that the pictures are of."""
+    """Whether this run of the script is the one that loads torch."""
     st.session_state.setdefault(BARE, st.query_params.to_dict())
-    return "torch" not in sys.modules and not str(st.context.url).rstrip("/").endswith("figures")
+    return "torch" not in sys.modules
 
 
-def show(place: DeltaGenerator) -> None:
-    """Draw the picture of this address into ``place``, if there is one and its weights are still those here."""
-    record = _read(_path(st.query_params.to_dict()))
+def show(place: DeltaGenerator) -> bool:
+    """Draw the picture of this address into ``place``; whether there is one, of the weights that are here now.
+
+    Where there is none, say what is being waited for.
+    """
+    explore = not str(st.context.url).rstrip("/").endswith("figures")
+    record = _read(_path(st.query_params.to_dict())) if explore else None
     if record is None:
-        return
+        place.info(STARTING, icon=":material/hourglass_top:")
+        return False
     with place.container():
         st.html(theme.page_style(bool(record["projector"])))
         st.title(record["title"], anchor=False)
@@ -44,26 +52,30 @@ def show(place: DeltaGenerator) -> None:
         st.write(record["sentence"])
         components.plane(record["plane"], "first-plane", lambda: None)
         st.html(record["meter"])
+    return True
 
 
 def keep(query: Mapping[str, str], record: Callable[[], dict[str, Any]]) -> None:
-    """Keep a picture for the next start, under this address and the one that the session began with."""
+    """Keep a picture for the next start, under this address and the one that the session began with, if it can be."""
     for address in (dict(query), st.session_state.get(BARE)):
-        if address is None:
-            continue
-        path = _path(address)
-        if path.exists():
-            continue
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            part.write_text(json.dumps(record()), encoding="utf-8")
-            part.replace(path)
-            for old in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-MOST]:
-                old.unlink(missing_ok=True)
-        except OSError:
-            return  # a disk that is full or read only: the next start paints later, nothing else is lost
+        if address is not None and not _is_there(path := _path(address)):
+            if not write_if_possible(path, json.dumps(record()).encode()):
+                return  # a disk that is full or read only: the next start paints later, nothing else is lost
+            _thin_out(path.parent)
     st.session_state[BARE] = None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that may not be looked into
+        return False
+
+
+def _thin_out(place: Path) -> None:
+    with suppress(OSError):
+        for old in sorted(place.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-MOST]:
+            old.unlink(missing_ok=True)
 
 
 def _path(query: Mapping[str, str]) -> Path:

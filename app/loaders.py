@@ -1,8 +1,10 @@
-"""Every cache of the app. Keys are identities: checkpoint name and digest, data set, the image's own bytes."""
+"""Every cache of the app. Keys are identities: a checkpoint's folder and digest, data set, the image's own bytes."""
 
-import os
+import argparse
+import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,22 @@ import streamlit as st
 from app import compute
 from app.batching import Batcher
 from app.compute import Array, View, compute_views
+from app.figures.export import export
+from app.figures.sheet import Sheet
+from app.jobs import Job, Report
+from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data import BINARY, Dataset, load_dataset
+from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.images import SIDE
-from gpvae_core.paths import user_cache
+from gpvae_core.paths import CONFIG, WEIGHTS, grid_cache, own_folders
 from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.recipes import BINARY
 from gpvae_core.scores import score_images
 from gpvae_core.stored import Columns, stored_columns
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
+IDENTITY = {Checkpoint: lambda checkpoint: (str(checkpoint.folder), checkpoint.digest)}
 
 
 @dataclass(frozen=True)
@@ -30,17 +38,6 @@ class Source:
 
     data: Dataset
     fallback: str | None = None
-
-
-def data_dir() -> Path | None:
-    """GPVAE_DATA_DIR, or None for the library's default."""
-    folder = os.environ.get("GPVAE_DATA_DIR")
-    return Path(folder) if folder else None
-
-
-def cache_dir() -> Path:
-    """Where base grids are kept between starts."""
-    return user_cache() / "grids"
 
 
 @dataclass(frozen=True)
@@ -68,51 +65,131 @@ def _batcher() -> Batcher[Request, View]:
 def source(spec: str, seed: int) -> Source:
     """Data set ``spec``, tried once per server; the offline digits, binary as well, where it cannot be had."""
     try:
-        return Source(load_dataset(spec, data_dir(), seed=seed, timeout=NETWORK_TIMEOUT))
+        return Source(load_dataset(spec, seed=seed, timeout=NETWORK_TIMEOUT))
     except InputError as error:
         return Source(load_dataset(f"{BINARY}digits" if spec.startswith(BINARY) else "digits"), str(error))
 
 
-@st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=6)
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """The checkpoints on offer, searched anew: the shipped ones, then one's own."""
+    return list(_catalogue())
+
+
+def _catalogue() -> dict[str, Path]:
+    return catalogue(folder for folder in folders() if folder.is_dir())
+
+
+def folders() -> list[Path]:
+    """The folders of one's own checkpoints: of ``-- --checkpoints FOLDER``, then of GPVAE_CHECKPOINTS."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--checkpoints", type=Path, action="extend", nargs="+", default=[])
+    asked, _ = parser.parse_known_args(sys.argv[1:])
+    return [*asked.checkpoints, *own_folders()]
+
+
 def checkpoint(name: str) -> Checkpoint:
-    """A shipped checkpoint, shared by all sessions and read only."""
-    return load_checkpoint(name)
+    """The checkpoint of a name in ``names``, shared by all sessions and read only. Raises InputError.
+
+    The name is all that the web can choose: it is looked up among those found, and never taken for a path.
+    """
+    folder = _catalogue().get(name)
+    if folder is None:
+        raise InputError(f"there is no checkpoint '{name}' here; choose one of {', '.join(names())}")
+    stamps = [(folder / file).stat().st_mtime_ns if (folder / file).exists() else 0 for file in (WEIGHTS, CONFIG)]
+    return _opened(name, folder, *stamps)
 
 
-@st.cache_resource(show_spinner="Decoding the base grid, once …", max_entries=4)
-def engine(name: str, digest: str) -> PosteriorEngine:
-    """The exact-posterior engine of a checkpoint."""
-    return PosteriorEngine.of(checkpoint(name), tolerance=compute.TOLERANCE, cache=cache_dir())
+@st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=6)
+def _opened(name: str, folder: Path, weights_stamp: int, config_stamp: int) -> Checkpoint:
+    """Opened once for each state of its files."""
+    opened = replace(load_checkpoint(folder), name=name)
+    config = opened.config
+    if config.latent_dim != 2:
+        raise InputError(
+            f"'{name}' has {config.latent_dim} latent dimensions, but a plane shows 2; choose another checkpoint, or "
+            "train one with --latent-dim 2"
+        )
+    if config.image_shape != (1, SIDE, SIDE):
+        raise InputError(
+            f"'{name}' takes images of {config.image_shape}, but the app shows (1, {SIDE}, {SIDE}); choose another "
+            "checkpoint"
+        )
+    return opened
 
 
-@st.cache_data(show_spinner=False, max_entries=6)
-def box_atlas(name: str, digest: str) -> dict[str, Any]:
-    """The decoded box, for the planes' cursor."""
-    return compute.box_atlas(checkpoint(name), float(engine(name, digest).grid.axis[-1]))
+def opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
+    """The engine of a checkpoint, being made: its base grid is decoded once, or read from ``grid_cache``."""
+    if _opening(checkpoint).failed():  # what failed is tried again: its cause may have been mended
+        _opening.clear(checkpoint)
+    return _opening(checkpoint)
 
 
-@st.cache_resource(show_spinner="Scoring the test images, once …", max_entries=8)
-def scores(name: str, digest: str, spec: str, seed: int) -> Columns:
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)
+def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
+
+    def work(report: Report) -> PosteriorEngine:
+        return PosteriorEngine.of(checkpoint, tolerance=compute.TOLERANCE, cache=grid_cache(), report=report)
+
+    return Job(f"Decoding the latent plane of {checkpoint.name}, once", work)
+
+
+def scoring(checkpoint: Checkpoint) -> Job[Columns]:
     """Every score of every test image, and the exact KLs where they are stored."""
-    opened, test = checkpoint(name), source(spec, seed).data.test
-    columns = stored_columns(opened, source(spec, seed).data.name, len(test))
-    return columns or score_images(opened.model, test)
+    name = source(checkpoint.dataset, checkpoint.seed).data.name
+    if _scoring(checkpoint, name).failed():
+        _scoring.clear(checkpoint, name)
+    return _scoring(checkpoint, name)
 
 
-@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=256)
-def view(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+@st.cache_resource(show_spinner=False, max_entries=8, hash_funcs=IDENTITY)
+def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
+    """``name``: the data set whose test images are at hand, which need not be the one of the training."""
+    data = source(checkpoint.dataset, checkpoint.seed).data
+
+    def work(report: Report) -> Columns:
+        columns = stored_columns(checkpoint, data.name, len(data.test))
+        return columns or score_images(checkpoint.model, data.test, report=report)
+
+    return Job(f"Scoring the {len(data.test):,} test images of {data.name}, once", work)
+
+
+@st.cache_data(show_spinner=False, max_entries=6, hash_funcs=IDENTITY)
+def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The decoded box, for the planes' cursor."""
+    return compute.box_atlas(checkpoint, float(opening(checkpoint).result().grid.axis[-1]))
+
+
+@st.cache_data(
+    show_spinner="Drawing the figure …",
+    max_entries=16,
+    hash_funcs={Sheet: lambda sheet: (sheet.name, sheet.title, json.dumps(sheet.config))},
+)
+def picture(sheet: Sheet) -> bytes:
+    """A figure as PNG."""
+    return export(sheet, "png")
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=256, hash_funcs=IDENTITY)
+def view(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
     """Everything the page draws of a test image, shared by all sessions."""
-    return _compute(name, digest, pixels, truth)
+    return _compute(checkpoint, pixels, truth)
 
 
-@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session")
-def private_view(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session", hash_funcs=IDENTITY)
+def private_view(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
     """The same of anybody's own image: kept in the memory of its own session, and gone with it."""
-    return _compute(name, digest, pixels, truth)
+    return _compute(checkpoint, pixels, truth)
 
 
-def _compute(name: str, digest: str, pixels: bytes, truth: tuple[float, float] | None) -> View:
-    return _batcher()(digest, Request(checkpoint(name), engine(name, digest), pixels, truth))
+def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None) -> View:
+    engine = opening(checkpoint).result()
+    return _batcher()((str(checkpoint.folder), checkpoint.digest), Request(checkpoint, engine, pixels, truth))
 
 
 def to_bytes(pixels: Array) -> bytes:

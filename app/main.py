@@ -2,20 +2,23 @@
 
 import streamlit as st
 
-from app import first_paint
+from app import components, first_paint, session
 from app.text import FIGURES_TITLE, TITLE
 
 st.set_page_config(page_title=TITLE, layout="wide")
+components.history()
 first = st.empty()
-if first_paint.wanted():
-    first_paint.show(first)
+painted = first_paint.wanted() and first_paint.show(first)
 
 from app.views import explore, figures  # noqa: E402  torch comes with them: the first picture must not wait for it
 
-explore.warm_up()
-first.empty()
 pages = [
     st.Page(explore.page, title="Explore", url_path="explore", default=True),
     st.Page(figures.page, title=FIGURES_TITLE, url_path="figures"),
 ]
-st.navigation(pages, position="top").run()
+page = st.navigation(pages, position="top")
+session.enter(page.url_path or "explore")
+if painted:
+    explore.warm_up()
+first.empty()
+page.run()

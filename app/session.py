@@ -5,10 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app.state import State, from_query
+from app.state import State, followed, from_query
 
-STATE, PROBLEMS = "state", "problems"
+STATE, PROBLEMS, PAGE = "state", "problems", "page"
+
+
+def enter(page: str) -> None:
+    """Note which page this run draws. Where the browser's Back or Forward asked for it, its address decides."""
+    st.session_state[PAGE] = page
+    context = get_script_run_ctx()
+    if STATE in st.session_state and context is not None and context.is_history_navigation:
+        asked, st.session_state[PROBLEMS] = from_query(st.query_params.to_dict())
+        st.session_state[STATE] = followed(current(), asked, page)
 
 
 def current() -> State:
@@ -55,9 +65,14 @@ def bound(name: str, **resets: Any) -> dict[str, Any]:
     return controlled(name, getattr(current(), name), lambda value: update(**{name: value, **resets}))
 
 
+def key_of(name: str) -> str:
+    """The key of this page's widget ``name``: another page's is another widget, and must not inherit its key."""
+    return f"{st.session_state[PAGE]}-{name}"
+
+
 def controlled(name: str, value: Any, changed: Callable[[Any], object]) -> dict[str, Any]:
     """Arguments of a widget that holds ``value`` now and tells ``changed`` what the user makes of it."""
-    key = f"in-{name}"
+    key = key_of(name)
     if key not in st.session_state or st.session_state[key] != value:
         # only then: a value that is set is sent, and would undo what the user has done since this run began
         st.session_state[key] = value

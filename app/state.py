@@ -170,13 +170,23 @@ def short(text: str) -> str:
 
 def figures_query(state: State) -> dict[str, str]:
     """The address bar of the Figures page."""
-    kept = ("checkpoint", "weights", "sort", "projector", "images")
-    return _query(State(**{name: getattr(state, name) for name in kept}))
+    return _query(State(**{name: getattr(state, name) for name in FIGURES_SHOWS}))
 
 
 def to_query(state: State) -> dict[str, str]:
     """The address bar of the Explore page: only what differs from the default and what the way in use needs."""
-    return _query(replace(_of_this_way(state), images=_DEFAULTS["images"]))
+    left_out = {name: _DEFAULTS[name] for name in ("images", *UNUSED[state.way])}
+    return _query(replace(state, **left_out))
+
+
+def followed(state: State, asked: State, page: str) -> State:
+    """``state`` after Back or Forward to an address of ``page`` that asks for ``asked``.
+
+    What that page's address never says stays: a drawing, say, while a test image is shown.
+    """
+    silent = ("images", *UNUSED[asked.way])
+    said = FIGURES_SHOWS if page == "figures" else [f.name for f in fields(State) if f.name not in silent]
+    return replace(state, **{name: getattr(asked, name) for name in said})
 
 
 def _query(wanted: State) -> dict[str, str]:
@@ -194,19 +204,16 @@ def _query(wanted: State) -> dict[str, str]:
 
 
 _DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
-
-
-def _of_this_way(state: State) -> State:
-    """``state`` without what another way of choosing x would need."""
-    unused = {
-        "gallery": ("strokes", "upload", "seed", "z"),
-        "number": ("strokes", "upload", "seed", "z", "sort", "digit"),
-        "random": ("strokes", "upload", "seed", "z", "sort"),
-        "draw": ("upload", "seed", "z", "index", "sort", "digit", "dataset"),
-        "upload": ("strokes", "seed", "z", "index", "sort", "digit", "dataset"),
-        "simulate": ("strokes", "upload", "index", "sort", "digit", "dataset"),
-    }[state.way]
-    return replace(state, **{name: _DEFAULTS[name] for name in unused})
+FIGURES_SHOWS = ("checkpoint", "weights", "sort", "projector", "images")
+# what each way of choosing x does not need
+UNUSED = {
+    "gallery": ("strokes", "upload", "seed", "z"),
+    "number": ("strokes", "upload", "seed", "z", "sort", "digit"),
+    "random": ("strokes", "upload", "seed", "z", "sort"),
+    "draw": ("upload", "seed", "z", "index", "sort", "digit", "dataset"),
+    "upload": ("strokes", "seed", "z", "index", "sort", "digit", "dataset"),
+    "simulate": ("strokes", "upload", "index", "sort", "digit", "dataset"),
+}
 
 
 def _format(value: Any) -> str:

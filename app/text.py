@@ -5,6 +5,7 @@ LEAD = (
     "A VAE guesses, in one pass of its encoder, where in the latent plane an image came from. With two latent "
     "dimensions the true answer p(z|x) can be computed, so the guess can be judged, in nats."
 )
+STARTING = "The server has just started and is loading its numerical libraries; the next page will be quick."
 PROJECTOR_HELP = "Large type and thick lines, for the back row."
 DENSITY = (
     "log p(x) is the log of a density over 784 pixels, not of a probability. The pixel noise s_x of this model is "
@@ -21,10 +22,9 @@ UPLOAD_HELP = (
     "is gone when you leave. The 28x28 picture that the model sees is also in your address bar, so that a link "
     "shows it."
 )
-UPLOAD_BEFORE = "Below is the image before this file."
-PREPROCESSING = (
-    "As MNIST was made: inverted if the ground is light, cropped to the ink, scaled into 20x20 pixels, centred by mass."
-)
+UPLOAD_BEFORE = "What is shown is the image before this file."
+UPLOAD_LINKED = "This image came with the link; the picture it was made of did not."
+CROP = "The frame is the part that the model's image was made of. The two sliders move its edges."
 DRAW = (
     "Draw a digit on the sheet: with the mouse, a finger, a pen, or with the arrow keys and space. Its posterior "
     "appears when you lift the pen. The drawing is in the address bar: copy the link to share it."
@@ -34,6 +34,10 @@ SIMULATE = (
     "no data set is needed. Tap a plane to choose another z."
 )
 DIAL = "Clean on the left; what the model saw on the right. Everything below is of the changed image."
+EMPTY = (
+    "The dial has made an empty image: less than 5 % of the ink is left. The encoder never saw one in training, so its "
+    "guess and its KL can be off by any amount."
+)
 BINARY = "each pixel made 0 or 1 by one draw (seed 0), its grey value the probability of 1"
 APART = (
     "The two masses lie too far apart for one zoomed window, or in different latent spaces: each has its own to start "
@@ -48,5 +52,5 @@ FIGURES_LEAD = (
 )
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "
-    "configuration, and ten lines of Python that compute them again."
+    "configuration, and a Python script that computes the numbers again and checks them."
 )

@@ -1,4 +1,4 @@
-"""Our own components: the latent plane, the drawing sheet, the gallery, the decoded box. One JavaScript file each."""
+"""Our own components: plane, drawing sheet, gallery, decoded box, the browser's history. One JavaScript file each."""
 
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,11 @@ def sheet(strokes: list[Any], version: int, key: str, on_drawn: Any) -> None:
 def gallery(data: dict[str, Any], key: str, on_chosen: Any) -> None:
     """Thumbnails; the one chosen comes as ``st.session_state[key].chosen``: its index."""
     _registered("gallery")(data=data, key=key, on_chosen_change=on_chosen)
+
+
+def history() -> None:
+    """Make each deliberate change one entry of the browser's history; shows nothing."""
+    _registered("history")(key="history")
 
 
 def atlas(data: dict[str, Any], key: str) -> None:

@@ -1,13 +1,17 @@
 """What every page has: its frame, the checkpoint, the data set and its scores, and where they come from."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import streamlit as st
 
 from app import loaders, session, text, theme
+from app.jobs import Job
 from app.state import State, short
-from gpvae_core.checkpoints import Checkpoint, pretrained_names
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.recipes import same_images
 from gpvae_core.scores import SCORES
 from gpvae_core.stored import Columns
 
@@ -16,6 +20,8 @@ EXACT = {
     "kl_marginal": "exact KL of the marginalised encoder",
     "negentropy": "negentropy of p(z|x)",
 }
+LOOK_EVERY = 0.1  # seconds between two looks at a job's progress
+Result = TypeVar("Result")
 
 
 def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[State], dict[str, str]]) -> None:
@@ -37,21 +43,23 @@ def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[
 def default_checkpoint() -> str:
     """MNIST's where MNIST can be had, else the digits'."""
     offline = loaders.source("mnist", 0).fallback is not None
-    return "digits-2d" if offline or "mnist-2d" not in pretrained_names() else "mnist-2d"
+    return "digits-2d" if offline or "mnist-2d" not in loaders.names() else "mnist-2d"
 
 
 def choose_checkpoint() -> Checkpoint:
     """The checkpoint that is shown; a link's that is not here, or has other weights here, is named."""
-    names, state = pretrained_names(), session.current()
+    names, state = loaders.names(), session.current()
+    for folder in loaders.folders():
+        if not folder.is_dir():
+            session.complain(f"There is no folder '{short(folder.name)}' to take checkpoints from.")
     if state.checkpoint not in names:
         if state.checkpoint:
             session.complain(
                 f"There is no checkpoint '{short(state.checkpoint)}' here; choose one of {', '.join(names)}."
             )
         session.update(checkpoint=default_checkpoint(), weights="")
-    # test images of another data set are other images: each checkpoint starts at its own
-    resets = {"weights": "", "index": -1, "dataset": "", "digit": "all"}
-    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, **session.bound("checkpoint", **resets)))
+    bound = session.controlled("checkpoint", session.current().checkpoint, _change_checkpoint)
+    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, **bound))
     weights = session.current().weights
     if weights and not checkpoint.digest.startswith(weights):
         session.complain(
@@ -62,15 +70,43 @@ def choose_checkpoint() -> Checkpoint:
     return checkpoint
 
 
+def _change_checkpoint(name: str) -> None:
+    """Another checkpoint, on the same test image where it has that one: other data sets start at their own."""
+    before = session.current().dataset
+    session.update(checkpoint=name, weights="")
+    try:
+        after = source_of(loaders.checkpoint(name)).data.name
+    except InputError:
+        return  # the page says it: the choice stands
+    if same_images(before, after):
+        session.update(dataset=after)
+    else:
+        session.update(index=-1, dataset="", digit="all")
+
+
 def source_of(checkpoint: Checkpoint) -> loaders.Source:
     """The data set that a checkpoint was trained on, or the digits where it cannot be had."""
-    return loaders.source(checkpoint.training["dataset"], checkpoint.training["seed"])
+    return loaders.source(checkpoint.dataset, checkpoint.seed)
 
 
 def columns_of(checkpoint: Checkpoint) -> Columns:
     """Scores, and exact figures where they are stored, of each test image."""
-    training = checkpoint.training
-    return loaders.scores(checkpoint.name, checkpoint.digest, training["dataset"], training["seed"])
+    return awaited(loaders.scoring(checkpoint))
+
+
+def engine_of(checkpoint: Checkpoint) -> PosteriorEngine:
+    """The engine of a checkpoint, with its progress on the page while it is made."""
+    return awaited(loaders.opening(checkpoint))
+
+
+def awaited(job: Job[Result]) -> Result:
+    """What ``job`` gives; while it is under way, a bar that says what is being done and how far it is."""
+    if not job.done(LOOK_EVERY):
+        bar = st.progress(job.share, text=f"{job.words} …")
+        while not job.done(LOOK_EVERY):
+            bar.progress(job.share, text=f"{job.words}: {job.share:.0%}")
+        bar.empty()
+    return job.result()
 
 
 def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
@@ -78,8 +114,10 @@ def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
     method = "GPVAE" if checkpoint.config.method.startswith("gpvae") else "plain VAE"
     st.caption(
         f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}**, a {method} trained on "
-        f"{checkpoint.training['dataset']} (weights {checkpoint.digest[:8]})."
+        f"{checkpoint.dataset} (weights {checkpoint.digest[:8]})."
     )
+    for note in where.data.notes:
+        st.caption(f"{note}.")
     missing = where.fallback or loaders.source("mnist", 0).fallback
     if missing:
         with st.expander(text.OFFLINE_TITLE, icon=":material/cloud_off:"):

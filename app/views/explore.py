@@ -14,7 +14,9 @@ from app.state import short, to_query
 from app.views import common
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
-from gpvae_core.checkpoints import Checkpoint, pretrained_names
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.errors import InputError
+from gpvae_core.paths import PRETRAINED
 from gpvae_core.stored import Columns
 
 LINK = "side-by-side"
@@ -23,10 +25,12 @@ LINK = "side-by-side"
 def warm_up() -> None:
     """Load what the page needs, so that it replaces the first picture in one go."""
     name = session.current().checkpoint
-    name = name if name in pretrained_names() else common.default_checkpoint()
-    checkpoint = loaders.checkpoint(name)
-    common.columns_of(checkpoint)
-    loaders.engine(name, checkpoint.digest)
+    try:
+        checkpoint = loaders.checkpoint(name if name in loaders.names() else common.default_checkpoint())
+        common.columns_of(checkpoint)
+        common.engine_of(checkpoint)
+    except InputError:
+        return  # the page comes to it again, and says it there
 
 
 def page() -> None:
@@ -46,13 +50,14 @@ def _explore() -> None:
     with shown:
         if subject is not None:
             st.write(f"{subject.sentence}.")
+            common.engine_of(checkpoint)
             _show(checkpoint, subject, columns, other)
     common.say_what_is_shown(checkpoint, where)
 
 
 def _view_of(checkpoint: Checkpoint, subject: Subject) -> View:
     load = loaders.private_view if subject.private else loaders.view
-    return load(checkpoint.name, checkpoint.digest, loaders.to_bytes(subject.pixels), subject.truth)
+    return load(checkpoint, loaders.to_bytes(subject.pixels), subject.truth)
 
 
 def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tuple[Checkpoint, Subject] | None) -> None:
@@ -60,11 +65,12 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
     if other is None:
         _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
         _numbers(checkpoint, view, columns, narrow=session.current().projector)
-        if not subject.private:
+        if not subject.private and checkpoint.folder.parent == PRETRAINED:
             _keep_for_next_start(checkpoint, subject, view)
         downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
         return
     against, beside = other
+    common.engine_of(against)
     second = _view_of(against, beside)
     window = _common_window(view, second) if against.digest == checkpoint.digest else None
     if window is None:
@@ -97,11 +103,10 @@ def _made_of(checkpoint: Checkpoint, subject: Subject) -> dict[str, Any]:
     query = {"link": urlencode(to_query(session.current()))}
     if subject.index is None:
         return query
-    training = checkpoint.training
     return query | {
         "dataset": common.source_of(checkpoint).data.name,
         "split": "test",
-        "seed": int(training["seed"]),
+        "seed": checkpoint.seed,
         "indices": [subject.index],
     }
 
@@ -126,7 +131,7 @@ def _plane(
         window=window,
     )
     components.plane(data, key, lambda: _take_point(key))
-    components.atlas(loaders.box_atlas(checkpoint.name, checkpoint.digest), f"atlas-{key}")
+    components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
     for name in view.left_out:
         st.warning(f"The {name} lies far outside the zoomed window; the whole box shows its centre.")
     if view.truth is not None:
@@ -167,7 +172,7 @@ def _compare_with(checkpoint: Checkpoint, subject: Subject, where: loaders.Sourc
     state = session.current()
     kind, _, rest = state.versus.partition(":")
     options = {"": "Nothing", "image": "Another image", "checkpoint": "Another checkpoint"}
-    names = [name for name in pretrained_names() if name != checkpoint.name]
+    names = [name for name in loaders.names() if name != checkpoint.name]
     if kind == "checkpoint" and rest not in names:
         session.complain(f"There is no other checkpoint '{short(rest)}' to compare with here.")
         kind, rest = "", ""

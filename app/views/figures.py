@@ -1,18 +1,21 @@
 """The second page: the paper's Figures 1 and 2 on exact posteriors, images chosen by quantiles."""
 
 import base64
+from collections.abc import Callable
 from html import escape
+from typing import Any
 
 import streamlit as st
 
 from app import loaders, meter, session, text
 from app.compute import View
-from app.figures.export import FORMATS, export
-from app.figures.sheet import Sheet, figure_1, figure_2
+from app.figures.export import FORMATS, export, file_name
+from app.figures.sheet import FIGURE_2_QUANTILES, Sheet, figure_1, figure_2
 from app.payload import alt_texts
 from app.state import figures_query
 from app.views import common
 from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 
 MOST_IMAGES = 24  # the command draws more
@@ -34,19 +37,37 @@ def _figures() -> None:
     with third:
         _check_images()
         count = int(st.number_input("Images in Figure 1", 1, MOST_IMAGES, **session.bound("images")))
-    data = where.data
+    common.engine_of(checkpoint)
 
-    def view_of(index: int) -> View:
-        pixels = data.test.pixels(slice(index, index + 1))[0, 0].numpy()
-        return loaders.view(checkpoint.name, checkpoint.digest, loaders.to_bytes(pixels))
+    def shared(panels: int, title: str) -> tuple[Any, ...]:
+        views = _counted(checkpoint, where.data.test, panels, title)
+        return checkpoint, where.data.name, columns, where.data.test.labels, views
 
-    shared = (checkpoint, data.name, columns, data.test.labels, view_of)
-    _show(figure_1(*shared, count=count, by=by, label=names[by]), checkpoint)
+    with st.container():  # each figure is shown as soon as it is there
+        _show(figure_1(*shared(count, "Figure 1"), count=count, by=by, label=names[by]), checkpoint)
     try:
-        _show(figure_2(*shared), checkpoint)
+        _show(figure_2(*shared(len(FIGURE_2_QUANTILES), "Figure 2")), checkpoint)
     except InputError as error:
         st.info(str(error), icon=":material/info:")
     common.say_what_is_shown(checkpoint, where)
+
+
+def _counted(checkpoint: Checkpoint, test: ImageSet, panels: int, title: str) -> Callable[[int], View]:
+    """The View of a test image, with a bar that says which of ``panels`` is being computed."""
+    done = 0
+    bar = st.empty()
+
+    def view_of(index: int) -> View:
+        nonlocal done
+        bar.progress(done / panels, text=f"{title}: exact posterior of image {done + 1} of {panels} …")
+        pixels = test.pixels(slice(index, index + 1))[0, 0].numpy()
+        view = loaders.view(checkpoint, loaders.to_bytes(pixels))
+        done += 1
+        if done == panels:
+            bar.empty()
+        return view
+
+    return view_of
 
 
 def _check_images() -> None:
@@ -58,7 +79,7 @@ def _check_images() -> None:
 
 def _show(sheet: Sheet, checkpoint: Checkpoint) -> None:
     st.subheader(sheet.title, anchor=False)
-    picture = base64.b64encode(export(sheet, "png")).decode()
+    picture = base64.b64encode(loaders.picture(sheet)).decode()
     words = " ".join(alt_texts(panel.view, panel.heading.replace("\n", ", "))["zoom"] for panel in sheet.panels)
     # wider than a phone: the figure scrolls in its own box, with the keyboard as well
     st.html(
@@ -77,10 +98,10 @@ def downloads(sheet: Sheet, checkpoint: Checkpoint) -> None:
         kind = st.selectbox("Format", list(FORMATS), format_func=_format_name, key=f"format-{sheet.name}")
 
         def make() -> bytes:
-            return export(sheet, kind, loaders.box_atlas(checkpoint.name, checkpoint.digest))
+            return export(sheet, kind, loaders.box_atlas(checkpoint))
 
         st.download_button(
-            f"Download {sheet.name}.{kind}", make, f"{sheet.name}.{kind}", FORMATS[kind][1], on_click="ignore"
+            f"Download {file_name(sheet, kind)}", make, file_name(sheet, kind), FORMATS[kind][1], on_click="ignore"
         )
         st.caption(text.EXPORT)
 

@@ -10,18 +10,20 @@ import torch
 from app import components, drawing, loaders, session, text
 from app.compute import Array, grey
 from app.payload import packed
-from app.state import LARGEST, WAYS, State, pack_image, short, unpack_image
+from app.state import LARGEST, WAYS, State, short, unpack_image
+from app.views import uploads
 from app.views.common import choose_order, order_names
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.corruptions import AMOUNTS, Corruption
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.errors import InputError
-from gpvae_core.images import FORMATS, read_image, to_model_input
+from gpvae_core.images import FORMATS
+from gpvae_core.recipes import Recipe, recipe_of
 from gpvae_core.stored import Columns
 
 THUMBNAILS = 12
 MOST_PILLS = 12  # more classes than these are chosen from a list
-SHEET, GALLERY = "sheet", "gallery"
+SHEET, GALLERY, UPLOAD = "sheet", "gallery", "upload"
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Subject:
 
 def choose(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Columns) -> Subject | None:
     """The image of the way in use."""
+    recipe = recipe_of(checkpoint.dataset)
     if way == "draw":
-        return _drawn()
+        return _drawn(recipe)
     if way == "upload":
-        return _uploaded()
+        return _uploaded(recipe)
     if way == "simulate":
         return _simulated(checkpoint)
     return _test_image(way, where, columns)
@@ -174,7 +177,7 @@ def _take_choice(order: Array) -> None:
 # --- drawn, uploaded, simulated -------------------------------------------------------------------------------
 
 
-def _drawn() -> Subject | None:
+def _drawn(recipe: Recipe) -> Subject | None:
     strokes = drawing.decode(session.current().strokes) if session.current().strokes else []
     components.sheet(strokes, st.session_state.setdefault("sheet-version", 0), SHEET, _take_drawing)
     if problem := st.session_state.get("sheet-problem"):
@@ -183,9 +186,9 @@ def _drawn() -> Subject | None:
         st.info(text.DRAW, icon=":material/draw:")
         return None
     given = drawing.picture(strokes)
-    subject = _own(given, to_model_input(given, "the drawing"), "your drawing")
-    _strip(given, subject.pixels, text.PREPROCESSING)
-    return subject
+    prepared = recipe.prepare(given, "the drawing", None)
+    _strip(given, prepared.image / 255, recipe.words)
+    return _own(given, prepared.image, "your drawing", recipe)
 
 
 def _take_drawing() -> None:
@@ -201,33 +204,39 @@ def _take_drawing() -> None:
         st.session_state["sheet-problem"] = str(error)
 
 
-def _own(given: Array, image: Array, name: str) -> Subject:
+def _own(given: Array, image: Array, name: str, recipe: Recipe) -> Subject:
     pixels = image.astype(np.float32) / 255
-    return Subject(pixels, name, f"**{name.capitalize()}**, through MNIST's preprocessing", given=given)
+    return Subject(pixels, name, f"**{name.capitalize()}**, prepared as the images of {recipe.name}", given=given)
 
 
-def _uploaded() -> Subject | None:
-    file = st.file_uploader(
-        "A photo or drawing of one digit", type=[f.lower() for f in (*FORMATS, "jpg", "tif")], help=text.UPLOAD_HELP
+def _uploaded(recipe: Recipe) -> Subject | None:
+    st.file_uploader(
+        "A photo or drawing of one digit",
+        type=[suffix.lower() for suffix in (*FORMATS, "jpg", "tif", "heif")],
+        help=text.UPLOAD_HELP,
+        key=UPLOAD,
+        on_change=uploads.take,
+        args=(UPLOAD, recipe),
     )
-    given = None
-    if file is not None:
-        try:
-            given = read_image(file.getvalue(), file.name)
-            session.update(upload=pack_image(to_model_input(given, file.name)))
-        except InputError as error:
-            st.error(str(error), icon=":material/error:")
-            given = None
+    if problem := uploads.problem():
+        st.error(problem, icon=":material/error:")
     packed_image = session.current().upload
     if not packed_image:
         st.caption(text.UPLOAD_HELP)
         return None
-    image = unpack_image(packed_image)
-    if given is not None:
-        _strip(given, image / 255, text.PREPROCESSING)
-    elif file is not None:
+    name = "your image"
+    if problem:
         st.caption(text.UPLOAD_BEFORE)
-    return _own(image if given is None else given, image, "your image")
+        name = "your image before this file"
+    given = uploads.given(recipe)
+    image = unpack_image(session.current().upload)
+    if given is None:
+        if not problem:
+            st.caption(text.UPLOAD_LINKED)
+        return _own(image, image, name, recipe)
+    uploads.show(given, recipe)
+    _strip(given.picture, image / 255, recipe.words)
+    return _own(given.picture, image, name, recipe)
 
 
 def _simulated(checkpoint: Checkpoint) -> Subject:
@@ -278,12 +287,6 @@ def enlarged(pixels: Array) -> Array:
     return np.kron(grey(pixels), np.ones((8, 8), dtype=np.uint8))
 
 
-EMPTY = (
-    "The dial has made an empty image: less than 5 % of the ink is left. The encoder never saw one in training, so its "
-    "guess and its KL can be off by any amount."
-)
-
-
 def is_empty(corruption: Corruption, pixels: Array) -> bool:
     """Whether the dial takes the ink away: its noise set aside, less than a twentieth is left."""
     before, left = (float(grey(p).sum()) for p in (pixels, replace(corruption, noise=0.0)(pixels)))
@@ -314,7 +317,7 @@ def turn_dial(subject: Subject) -> Subject:
         pixels = state.corruption(subject.pixels)
         _strip(enlarged(subject.pixels), pixels, text.DIAL)
         if is_empty(state.corruption, subject.pixels):
-            st.warning(EMPTY, icon=":material/ink_eraser:")
+            st.warning(text.EMPTY, icon=":material/ink_eraser:")
     return Subject(
         pixels, f"{subject.name}, changed", f"{subject.sentence}, changed by the dial", subject.truth, subject.given
     )

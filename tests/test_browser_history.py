@@ -1,0 +1,150 @@
+"""From page to page, Back and Forward, in a real Chromium: the state follows, whatever way one takes."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.pages import evidence, idle, settle, until, until_changed
+
+FIGURES, EXPLORE = "Figures 1 and 2", "Explore"
+CHOSEN = "?c=digits-2d&i=5&data=digits&sort=kl_base&big=1"
+
+
+def go(page, name: str) -> None:
+    page.get_by_role("link", name=name).click()
+    wanted = "/figures" if name == FIGURES else "/?"
+    until(page, f"the address of {name}", lambda: wanted in page.url and "c=" in page.url)
+    arrive(page)
+
+
+def arrive(page) -> None:
+    if "/figures" in page.url:
+        idle(page, FIGURES)
+        expect(page.locator(".figure img")).to_have_count(2)
+    else:
+        settle(page, EXPLORE)
+
+
+def query(page) -> dict[str, str]:
+    return dict(re.findall(r"[?&]([^=]+)=([^&]*)", page.url))
+
+
+def says(page) -> tuple[str, str, bool]:
+    """What the controls show: checkpoint, order, projector."""
+    boxes = [page.get_by_role("combobox", name=re.compile(name)) for name in ("Checkpoint", "Sorted by")]
+    checkpoint, order = (box.input_value() or box.inner_text() for box in boxes)
+    return (
+        checkpoint,
+        order,
+        page.get_by_role("switch", name="Projector")
+        .or_(page.get_by_role("checkbox", name="Projector"))
+        .first.is_checked(),
+    )
+
+
+def no_complaint(page) -> None:
+    assert page.get_by_text("made with other weights").count() == 0
+    assert page.get_by_text("The link says").count() == 0
+
+
+@pytest.mark.parametrize("start", ["fresh", "chosen", "after a gallery click", "after a reload"])
+def test_the_state_goes_along_from_page_to_page(visit, start):
+    page = visit("" if start == "fresh" else CHOSEN)
+    settle(page)
+    if start == "after a gallery click":
+        before = evidence(page)
+        page.locator(".gallery button").nth(4).click()
+        until_changed(page, before)
+    if start == "after a reload":
+        page.reload()
+        settle(page)
+    address, controls, shown = query(page), says(page), evidence(page)
+    go(page, FIGURES)
+    no_complaint(page)
+    assert says(page) == controls
+    kept = ("c", "w", "sort", "big")
+    assert [query(page).get(key) for key in kept] == [address.get(key) for key in kept]
+    go(page, EXPLORE)
+    no_complaint(page)
+    assert (query(page), says(page), evidence(page)) == (address, controls, shown)
+
+
+def test_what_is_set_on_the_figures_page_holds_on_explore(visit):
+    page = visit("?n=1", path="figures")
+    arrive(page)
+    page.get_by_role("combobox", name=re.compile("Sorted by")).click()
+    page.get_by_role("option", name="q's width", exact=True).click()
+    until(page, "the order in the address", lambda: "sort=log_width" in page.url)
+    go(page, EXPLORE)
+    assert query(page)["sort"] == "log_width" and "q's width" in says(page)[1]
+
+
+def test_back_and_forward_go_from_image_to_image_and_from_page_to_page(visit):
+    page = visit()
+    settle(page)
+    places = [(query(page), evidence(page))]
+    for place in (4, 8):
+        before = evidence(page)
+        page.locator(".gallery button").nth(place).click()
+        places.append((until_changed(page, before), query(page))[::-1])
+    go(page, FIGURES)
+    for expected in [*places[::-1]]:
+        page.go_back()
+        until(page, "the address before", lambda e=expected: query(page) == e[0])
+        until(page, "its image", lambda e=expected: evidence(page) == e[1])
+        idle(page)
+        assert query(page) == expected[0], "the address bounced back"
+    for expected in places[1:]:
+        page.go_forward()
+        until(page, "the address after", lambda e=expected: query(page) == e[0])
+        until(page, "its image", lambda e=expected: evidence(page) == e[1])
+    page.go_forward()
+    until(page, "the figures again", lambda: "/figures" in page.url)
+    arrive(page)
+
+
+def test_a_sliders_way_is_one_entry_and_each_choice_one(visit):
+    page = visit()
+    settle(page)
+    entries = page.evaluate("history.length")
+    first = evidence(page)
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    for _ in range(5):
+        before = evidence(page)
+        page.keyboard.press("ArrowRight")
+        until_changed(page, before, "the slider's next image")
+    assert page.evaluate("history.length") == entries + 1
+    last = evidence(page)
+    page.get_by_text("By number", exact=True).click()
+    until(page, "the way in the address", lambda: "from=number" in page.url)
+    idle(page)
+    assert page.evaluate("history.length") == entries + 2
+    page.go_back()
+    until(page, "the gallery again", lambda: "from=number" not in page.url)
+    settle(page)
+    assert evidence(page) == last
+    page.go_back()
+    until(page, "the image before the slider's way", lambda: evidence(page) == first)
+
+
+def test_a_drawing_comes_back_and_is_not_lost_on_other_ways(visit):
+    page = visit("?from=draw")
+    idle(page)
+    page.get_by_role("application", name="Draw a digit").focus()
+    for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 14 + [" "]:
+        page.keyboard.press(key)
+    settle(page)
+    drawn, ink = evidence(page), query(page)["ink"]
+    page.get_by_text("By number", exact=True).click()
+    until_changed(page, drawn)
+    page.go_back()
+    until(page, "the drawing again", lambda: query(page).get("ink") == ink)
+    settle(page)
+    assert evidence(page) == drawn
+    page.go_forward()
+    until(page, "the number again", lambda: "from=number" in page.url)
+    settle(page)
+    page.get_by_text("Draw", exact=True).click()
+    until(page, "the drawing kept", lambda: query(page).get("ink") == ink)
