@@ -10,16 +10,30 @@ from playwright.sync_api import sync_playwright
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
+from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
-from tests.server import serving
+from tests.server import serving, share_grids
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers share the cores: torch would otherwise start a thread for every core in each of them."""
+    """Workers share the cores: torch would otherwise start a thread for every core in each of them.
+
+    The programs that they start, servers included, get as many threads.
+    """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    threads = max(1, torch.get_num_threads() // workers)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory) -> None:
+    """The user's cache folder of this run, one for all workers: a base grid is decoded once, not by each of them."""
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["XDG_CACHE_HOME"] = str(run / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +62,7 @@ def digits_2d() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def digits_engine(digits_2d: Checkpoint) -> PosteriorEngine:
-    return PosteriorEngine(digits_2d.model.generative)
+    return PosteriorEngine.of(digits_2d, cache=grid_cache())
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +72,7 @@ def mnist_2d() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def mnist_engine(mnist_2d: Checkpoint) -> PosteriorEngine:
-    return PosteriorEngine(mnist_2d.model.generative)
+    return PosteriorEngine.of(mnist_2d, cache=grid_cache())
 
 
 @pytest.fixture
@@ -79,6 +93,7 @@ def tiny_dataset() -> Dataset:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No MNIST, no network, no cache of an earlier run."""
     monkeypatch.setenv("GPVAE_DATA_DIR", str(tmp_path))
+    share_grids(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for scheme in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
@@ -89,7 +104,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("app")) as running:
+    with serving(tmp_path_factory.mktemp("app"), warm=True) as running:
         yield running.url
 
 
@@ -106,10 +121,13 @@ def browser():
 
 @pytest.fixture
 def visit(browser, server):
-    """Open an address of the app in a fresh browser; every request must stay on the server, no error may be thrown."""
+    """Open an address of the app in a fresh browser; every request must stay on the server, no error may be thrown.
+
+    ``inside``: the address of the app that the page at ``base`` frames.
+    """
     contexts, strayed, errors = [], [], []
 
-    def open_page(query="", size="desktop", *, path="", base=server, **options):
+    def open_page(query="", size="desktop", *, path="", base=server, inside="", **options):
         width, height = SIZES[size]
         context = browser.new_context(
             viewport={"width": width, "height": height}, has_touch=size == "phone", accept_downloads=True, **options
@@ -117,7 +135,7 @@ def visit(browser, server):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        own = (base, "data:", "blob:", "ws://127")
+        own = (base, inside or base, "data:", "blob:", "ws://127")
         page.on("request", lambda request: request.url.startswith(own) or strayed.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{base}/{path}{query}")

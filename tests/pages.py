@@ -1,30 +1,57 @@
 """What the browser tests do on every page: wait, read, touch."""
 
+import time
+
 import numpy as np
 from playwright.sync_api import expect
 
-PATIENCE = 60_000  # ms: other tests share the cores
+from tests.server import work_of
+
+PATIENCE = 300_000  # ms, for a single look at the page: long, since a busy machine is not a failure
+STALL = 60.0  # seconds in which the server has done nothing: then nothing will come
+LOOKS = 200  # and the page was looked at so often: a browser that gets no time is not a stalled one
+IDLE_SHARE = 0.01  # of a core: what a server uses that waits
+MOST_WORK = 600.0  # seconds of the server's CPU for one step: more is a loop
 expect.set_options(timeout=PATIENCE)
 
 
-def idle(page) -> None:
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+def until(page, step: str, done) -> None:
+    """Wait for ``done()`` as long as the server works at it; what was waited for is in the failure."""
+    begun = last = work_of(page.url)
+    since, looks = time.monotonic(), 0
+    while not done():
+        page.wait_for_timeout(50)
+        work, waited, looks = work_of(page.url), time.monotonic() - since, looks + 1
+        if work - last > IDLE_SHARE * STALL:
+            last, since, looks = work, time.monotonic(), 0
+        stalled = waited > STALL and looks > LOOKS
+        assert not stalled and work - begun < MOST_WORK, (
+            f"waiting for {step}: the server worked {work - begun:.1f} s for it, the last {waited:.0f} s not at all; "
+            f"the page says: {page.locator('body').inner_text()[:500]!r}"
+        )
 
 
-def settle(page) -> None:
+def idle(page, step: str = "the script") -> None:
+    stopped = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
+    until(page, f"{step} to end", lambda: stopped.count() > 0)
+
+
+def settle(page, step: str = "the page") -> None:
     """Wait until the script has run and the numbers are there; never for a length of time."""
-    idle(page)
-    page.locator(".evidence").first.wait_for()
-    page.locator(".plane-root .line.exact").first.wait_for(state="attached")
+    idle(page, step)
+    until(page, f"log p(x) of {step}", lambda: page.locator(".evidence").count() > 0)
+    until(page, f"the contours of {step}", lambda: page.locator(".plane-root .line.exact").count() > 0)
+    idle(page, step)
 
 
 def evidence(page) -> str:
-    return page.locator(".evidence b").first.inner_text()
+    """log p(x) as the page says it now; empty where it says none."""
+    return next(iter(page.locator(".evidence b").all_inner_texts()), "")
 
 
-def until_changed(page, before: str) -> str:
-    expect(page.locator(".evidence b").first).not_to_have_text(before)
-    settle(page)
+def until_changed(page, before: str, step: str = "the new image") -> str:
+    until(page, f"another log p(x) of {step}", lambda: evidence(page) not in ("", before))
+    settle(page, step)
     return evidence(page)
 
 

@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from gpvae_core.paths import grid_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +25,26 @@ class Server:
     process: subprocess.Popen
 
 
+RUNNING: dict[str, subprocess.Popen] = {}  # by address, host and port
+
+
+def work_of(address: str) -> float:
+    """CPU seconds that the server of a page has used so far; 0 where it is gone, or the page has none."""
+    process = RUNNING.get(urlsplit(address).netloc)
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except (AttributeError, OSError):
+        return time.monotonic() if process and process.poll() is None else 0.0  # no /proc: any time is progress
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def share_grids(cache_home: Path) -> None:
+    """Let the cache in ``cache_home`` have the base grids of this program's own cache."""
+    grid_cache().mkdir(parents=True, exist_ok=True)
+    (cache_home / "gpvae").mkdir()
+    (cache_home / "gpvae" / "grids").symlink_to(grid_cache())
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -29,26 +52,41 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """The app, healthy; its log and its caches in ``folder``; no way to the network unless ``environment`` says so."""
+def serving(
+    folder: Path,
+    environment: dict[str, str] | None = None,
+    arguments: Sequence[str] = (),
+    cwd: Path = ROOT,
+    *,
+    warm: bool = False,
+) -> Iterator[Server]:
+    """The app, healthy; its log and its caches in ``folder``; no way to the network unless ``environment`` says so.
+
+    ``arguments`` are the app's own, after ``--``; it is started in the folder ``cwd``. ``warm``: base grids that
+    another program has decoded are shared.
+    """
+    if warm:
+        share_grids(folder)
     port = free_port()
     unreachable = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}  # refuses at once
     own = {"GPVAE_DATA_DIR": str(folder), "XDG_CACHE_HOME": str(folder)} | unreachable
     options = [f"--server.port={port}", "--server.headless=true"]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), *options, "--", *arguments]
     with (folder / "app.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **own, **(environment or {})}, stdout=log, stderr=log
+            command, cwd=cwd, env={**os.environ, **own, **(environment or {})}, stdout=log, stderr=log
         )
         try:
             wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", process)
+            RUNNING[f"127.0.0.1:{port}"] = process
             yield Server(f"http://127.0.0.1:{port}", process)
         finally:
+            RUNNING.pop(f"127.0.0.1:{port}", None)
             process.terminate()
             process.wait(20)
 
 
-def wait_until_healthy(url: str, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen, seconds: float = 600) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:

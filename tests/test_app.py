@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binom
 from streamlit.testing.v1 import AppTest
 
-from app import drawing
+from app import drawing, loaders
 from app.compute import Gaussian, box_atlas, compute_view, compute_views, decode, zoom_window
 from app.meter import (
     gap_meter,
@@ -31,12 +31,14 @@ from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, pla
 from app.state import State, to_query
 from app.theme import MASSES
 from app.views.sources import is_empty, simulate
-from gpvae_core.checkpoints import load_checkpoint, pretrained_names
+from gpvae_core.catalogue import pretrained_names
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.images import to_model_input
 from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.recipes import recipe_of
 from gpvae_core.report import posterior_report
 from gpvae_core.scores import score_images
 from gpvae_core.stored import stored_columns
@@ -144,11 +146,11 @@ def test_alt_text_is_made_from_the_numbers(view):
 
 def test_simulated_images_have_their_true_z_inside_at_the_stated_rate(digits_2d, digits_engine):
     """Seeds 0 to 149: counts inside each region have binomial p-values that are not absurd."""
-    count = 150
+    count, together = 150, 25
     shares = []
-    for seed in range(count):
-        pixels, z = simulate(digits_2d, seed, None)
-        shares.append(compute_view(digits_2d, digits_engine, pixels, z).truth_mass)
+    for first in range(0, count, together):
+        images, truths = zip(*(simulate(digits_2d, first + k, None) for k in range(together)), strict=True)
+        shares += [view.truth_mass for view in compute_views(digits_2d, digits_engine, images, truths)]
     for mass in MASSES:
         held = sum(share < mass for share in shares)
         assert 2 * min(binom(count, mass).cdf(held), binom(count, mass).sf(held - 1)) > 1e-3
@@ -374,8 +376,8 @@ def numbers_of(view) -> dict[str, float]:
 @pytest.mark.usefixtures("offline")
 def test_the_page_shows_the_librarys_numbers(digits, digits_2d, digits_engine):
     page = opened()
-    page.segmented_control(key="in-way").set_value("number").run()
-    page.number_input(key="in-index").set_value(5).run()
+    page.segmented_control(key="explore-way").set_value("number").run()
+    page.number_input(key="explore-index").set_value(5).run()
     assert not page.exception
     wanted = compute_view(digits_2d, digits_engine, digits.test.pixels(slice(5, 6))[0, 0].numpy())
     assert shown(page) == pytest.approx(numbers_of(wanted), abs=6e-4)
@@ -391,7 +393,7 @@ def test_the_page_shows_the_librarys_numbers(digits, digits_2d, digits_engine):
 @pytest.mark.usefixtures("offline")
 def test_a_drawing_a_dial_and_a_simulation_come_back_from_their_links(digits_2d, digits_engine):
     dial = Corruption(rotate=20, noise=0.1, seed=4)
-    drawn = dial(to_model_input(drawing.picture(STROKES), "it").astype(np.float32) / 255)
+    drawn = dial(recipe_of("digits").prepare(drawing.picture(STROKES), "it", None).image.astype(np.float32) / 255)
     simulated, z = simulate(digits_2d, 3, (0.5, -1.25))
     for state, pixels, truth in (
         (State(way="draw", strokes=drawing.encode(STROKES), corruption=dial), drawn, None),
@@ -409,15 +411,15 @@ def test_the_gallery_ascends_in_any_score_and_filters_by_class(digits, digits_2d
         page = opened(sort=name)
         ranks = []
         for rank in (0, 100, 358):
-            page.slider(key="in-rank").set_value(rank).run()
+            page.slider(key="explore-rank").set_value(rank).run()
             ranks.append(int(page.query_params["i"]))
         values = stored_columns(digits_2d, "digits", len(digits.test))[name]
         assert values[ranks[0]] == values.min() and values[ranks[2]] == values.max()
         assert values[ranks[0]] <= values[ranks[1]] <= values[ranks[2]]
-    page.pills(key="in-digit").set_value("4").run()
+    page.pills(key="explore-digit").set_value("4").run()
     assert not page.exception
     assert any(", a 4" in m.value for m in page.markdown)
-    assert page.slider(key="in-rank").max == (digits.test.labels == 4).sum() - 1
+    assert page.slider(key="explore-rank").max == (digits.test.labels == 4).sum() - 1
 
 
 @pytest.mark.usefixtures("offline")
@@ -496,3 +498,28 @@ def test_a_bernoulli_model_is_shown_a_draw_of_a_grey_image_and_the_page_says_so(
     assert set(np.unique(drawn)) == {0, 1}
     wanted = compute_view(checkpoint, PosteriorEngine(checkpoint.model.generative), drawn)
     assert shown(page) == pytest.approx(numbers_of(wanted), abs=6e-4)
+
+
+# --- another checkpoint -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_test_image_stays_where_the_other_checkpoint_has_the_same_images():
+    page = opened(c="mnist-2d", i="17", data="digits", **{"from": "number"})
+    for name in ("mnist-2d-wide", "digits-2d", "binary-mnist-2d"):  # offline each shows the digits, some of them drawn
+        page.selectbox(key="explore-checkpoint").set_value(name).run()
+        assert not page.exception and not page.error and not page.warning
+        assert page.query_params["i"] == "17" and any("Test image 17" in m.value for m in page.markdown)
+
+
+def test_another_data_set_starts_at_its_own_image_without_a_complaint(data_dir):
+    if not (data_dir / "omniglot.npz").exists():
+        pytest.skip("needs OMNIGLOT: put omniglot.npz into GPVAE_DATA_DIR")
+    loaders.source.clear()  # other tests have found no MNIST
+    page = opened(c="mnist-2d", i="17", data="mnist", digit="7", sort="kl_base")
+    page.selectbox(key="explore-checkpoint").set_value("mnist-2d-wide").run()
+    assert page.query_params["i"] == "17" and not page.warning
+    page.selectbox(key="explore-checkpoint").set_value("omniglot-2d").run()
+    assert not page.exception and not page.warning
+    assert page.query_params["data"] == "omniglot" and page.query_params["i"] != "17"
+    loaders.source.clear()

@@ -9,9 +9,10 @@ from app import components
 from app.compute import compute_view
 from app.payload import plane_data
 from app.views.sources import simulate
-from tests.pages import PATIENCE, settle
+from tests.pages import PATIENCE, settle, until
 
 WIDTHS = (360, 390, 600, 800, 900, 1024, 1180, 1440, 1920)
+SOME_WIDTHS = (360, 800, 1024, 1180, 1440)
 PAGES = {
     "one image": ("?from=number&i=5&data=digits", "light"),
     "one image, projector": ("?from=number&i=5&data=digits&big=1", "dark"),
@@ -55,22 +56,21 @@ REDRAWN = """stages => stages.every(s => {
 
 def redrawn(page) -> None:
     """Wait until every plane has taken its new size, twice the same."""
-    before = None
-    while True:
-        now = page.locator(".stage").evaluate_all(f"stages => [({REDRAWN})(stages), stages.map(s => s.clientWidth)]")
-        if now[0] and now == before:
-            return
-        before = now
+    looks = []
+
+    def twice_the_same() -> bool:
         page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        looks.append(page.locator(".stage").evaluate_all(f"s => [({REDRAWN})(s), s.map(stage => stage.clientWidth)]"))
+        return looks[-1][0] and looks[-2:-1] == looks[-1:]
+
+    until(page, "the planes to be drawn in their new size", twice_the_same)
 
 
 # --- the page -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
-def test_every_gap_bar_is_wide_enough_to_be_read(opened, name, width):
-    bars = opened(name, width).locator(".meter .bar")
+def every_gap_bar_is_wide_enough_to_be_read(page, name, width):
+    bars = page.locator(".meter .bar")
     found = bars.evaluate_all(
         "bars => bars.map(b => [b, b.closest('.meter')].map(e => e.getBoundingClientRect().width))"
     )
@@ -97,28 +97,20 @@ TOO_WIDE = """main => {
 }"""
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_wider_than_the_window(opened, name, width):
-    page = opened(name, width)
+def nothing_is_wider_than_the_window(page, name, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".stMain").evaluate("main => main.scrollWidth - main.clientWidth") <= 0
     assert page.get_by_test_id("stMainBlockContainer").evaluate(TOO_WIDE) == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
-def test_the_scores_table_needs_no_scrolling(opened, name, width):
-    tables = opened(name, width).locator("table", has_text="percentile")
+def the_scores_table_needs_no_scrolling(page, name, width):
+    tables = page.locator("table", has_text="percentile")
     over = tables.evaluate_all("ts => ts.map(t => t.scrollWidth - t.closest('[data-testid=stMarkdown]').clientWidth)")
     assert over and max(over) <= 1
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
-def test_a_hover_leaves_everything_below_where_it_is(opened, name, width):
+def a_hover_leaves_everything_below_where_it_is(page, name, width):
     """In the middle of the mass, far outside it, at the corner of the box, and gone again."""
-    page = opened(name, width)
     page.mouse.move(1, 1)
     for stage in page.locator(".stage").all():
         stage.scroll_into_view_if_needed()
@@ -131,6 +123,24 @@ def test_a_hover_leaves_everything_below_where_it_is(opened, name, width):
             assert tops(page) == pytest.approx(before, abs=1)
         page.mouse.move(1, 1)
         assert len(texts) > 1 and tops(page) == pytest.approx(before, abs=1)
+
+
+CHECKS = [
+    every_gap_bar_is_wide_enough_to_be_read,
+    nothing_is_wider_than_the_window,
+    the_scores_table_needs_no_scrolling,
+    a_hover_leaves_everything_below_where_it_is,
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [(name, width) for name in PAGES for width in (WIDTHS if name == "one image" else SOME_WIDTHS)]
+)
+def test_layout(opened, name, width):
+    """Every check of a page in one window: drawing it anew takes longer than looking at it."""
+    page = opened(name, width)
+    for check in CHECKS:
+        check(page, name, width)
 
 
 def tops(page) -> list[float]:

@@ -12,7 +12,7 @@ from tests.server import serving
 
 
 def test_hover_decodes_with_the_server_gone_and_restores_on_leave(visit, tmp_path, digits_2d):
-    with serving(tmp_path) as own:
+    with serving(tmp_path, warm=True) as own:
         page = visit("?from=number&i=5&data=digits", base=own.url)
         settle(page)
         page.wait_for_function("window.gpvaeAtlases && Object.keys(window.gpvaeAtlases).length === 1")

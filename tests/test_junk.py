@@ -200,7 +200,7 @@ def test_200_mangled_links_give_a_page_or_a_sentence(part):
         page.run()
         assert not page.exception, query
         shows = any("exact log p(x)" in m.value for m in page.markdown)
-        waits = bool(page.info) or page.segmented_control(key="in-way").value == "upload"
+        waits = bool(page.info) or page.segmented_control(key="explore-way").value == "upload"
         assert shows or waits or page.error, query
         for said in (*page.error, *page.warning):
             assert len(said.value) < 400 and "Traceback" not in said.value

@@ -1,0 +1,127 @@
+"""Machines as they are: caches that cannot be written, another working folder, a page inside somebody else's."""
+
+import http.server
+import os
+import threading
+from functools import partial
+from io import BytesIO
+
+import pytest
+from PIL import Image, ImageDraw
+
+from app.jobs import Job
+from tests.pages import evidence, idle, settle, until
+from tests.server import serving
+
+
+@pytest.fixture
+def unwritable(tmp_path) -> dict[str, str]:
+    """A home and caches below files, so that nobody can write there, the administrator included."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    caches = {name: str(blocked / name) for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "GPVAE_DATA_DIR")}
+    return {"HOME": os.devnull} | caches
+
+
+def test_the_app_opens_where_no_cache_can_be_written(visit, tmp_path, unwritable):
+    with serving(tmp_path, unwritable) as own:
+        page = visit("?from=number&i=5&data=digits", base=own.url)
+        settle(page, "the page without caches")
+        first = evidence(page)
+        page.reload()
+        settle(page, "the page once more")
+        assert evidence(page) == first
+        page.goto(f"{own.url}/figures?n=1")
+        until(page, "the figures without caches", lambda: page.locator(".figure img").count() == 2)
+
+
+def test_the_apps_settings_hold_wherever_it_is_started(visit, tmp_path):
+    """No request leaves for usage statistics (``visit`` sees to it), and uploads need no cookie."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with serving(tmp_path, cwd=elsewhere, warm=True) as own:
+        page = visit("?from=upload", base=own.url)
+        idle(page)
+        cookies = page.context.cookies()
+        assert [cookie["name"] for cookie in cookies if "xsrf" in cookie["name"]] == []
+
+
+def seven() -> bytes:
+    image = Image.new("L", (300, 300), 255)
+    ImageDraw.Draw(image).line([(80, 60), (200, 60), (120, 250)], fill=10, width=24, joint="curve")
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing on the tests' output."""
+
+
+def test_uploads_work_inside_another_sites_frame(visit, server, tmp_path):
+    """127.0.0.1 inside a page of localhost: another site to the browser, so its cookies are not sent along."""
+    frame = f'<iframe src="{server}/?from=upload&embed=true" style="width:100%;height:800px"></iframe>'
+    (tmp_path / "lesson.html").write_text(frame)
+    outer = http.server.ThreadingHTTPServer(("localhost", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=outer.serve_forever, daemon=True).start()
+    try:
+        page = visit(path="lesson.html", base=f"http://localhost:{outer.server_port}", inside=server)
+        inside = page.frame_locator("iframe")
+        chooser = inside.locator("input[type=file]")
+        chooser.wait_for(state="attached")
+        chooser.set_input_files({"name": "seven.png", "mimeType": "image/png", "buffer": seven()})
+        inside.get_by_text("what the model saw").wait_for()
+        inside.locator(".evidence b").first.wait_for()
+    finally:
+        outer.shutdown()
+        outer.server_close()
+
+
+REMEMBER = """
+window.said = [];
+new MutationObserver(() => {
+  for (const bar of document.querySelectorAll("[data-testid=stProgress]")) {
+    const controls = [...document.querySelectorAll("label")].some((label) => label.innerText === "Checkpoint");
+    window.said.push([bar.innerText, controls]);
+  }
+}).observe(document, { childList: true, subtree: true, characterData: true });
+"""
+
+
+def test_a_first_visit_says_what_is_being_done_beside_what_is_ready(browser, tmp_path):
+    with serving(tmp_path) as own:
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.add_init_script(REMEMBER)
+        page = context.new_page()
+        page.goto(f"{own.url}/?from=number&i=5&data=digits")
+        settle(page)
+        said = page.evaluate("window.said")
+        assert any(
+            words.startswith("Decoding the latent plane of digits-2d, once") and beside for words, beside in said
+        )
+        page.goto(f"{own.url}/figures?n=2")
+        until(page, "both figures", lambda: page.locator(".figure img").count() == 2)
+        said = {words.strip() for words, beside in page.evaluate("window.said") if beside}
+        for title, panels in (("Figure 1", 2), ("Figure 2", 3)):
+            for k in range(panels):
+                assert f"{title}: exact posterior of image {k + 1} of {panels} …" in said
+        context.close()
+
+
+def test_a_job_reports_its_share_and_hands_over_what_it_raises():
+    going = threading.Event()
+
+    def work(report):
+        report(0.4)
+        going.wait()
+        return "made"
+
+    job = Job("making", work)
+    assert not job.done(0.05) and job.share == 0.4 and not job.failed()
+    going.set()
+    assert job.result() == "made" and job.done()
+    broken = Job("breaking", lambda report: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        broken.result()
+    assert broken.failed()
