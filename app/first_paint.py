@@ -4,7 +4,6 @@ What is kept is what the page last showed of a test image: never anybody's own i
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import components, theme
 from app.text import STARTING
 from gpvae_core.files import write_if_possible
-from gpvae_core.paths import PRETRAINED, WEIGHTS, user_cache
+from gpvae_core.paths import PRETRAINED, WEIGHTS, data_folder, user_cache
 
 MOST = 64  # pictures kept
 BARE = "first-query"
@@ -80,7 +79,7 @@ def _thin_out(place: Path) -> None:
 
 def _path(query: Mapping[str, str]) -> Path:
     """One file for each address, data folder and version of the plane."""
-    identity = json.dumps([sorted(query.items()), os.environ.get("GPVAE_DATA_DIR"), components.source("plane.js")])
+    identity = json.dumps([sorted(query.items()), str(data_folder()), components.source("plane.js")])
     return folder() / f"{sha256(identity.encode()).hexdigest()[:32]}.json"
 
 

@@ -122,14 +122,11 @@ def _opened(name: str, folder: Path, weights_stamp: int, config_stamp: int) -> C
 
 def opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
     """The engine of a checkpoint, being made: its base grid is decoded once, or read from ``grid_cache``."""
-    if _opening(checkpoint).failed():  # what failed is tried again: its cause may have been mended
-        _opening.clear(checkpoint)
-    return _opening(checkpoint)
+    return _retried(_opening, checkpoint)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)
 def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
-
     def work(report: Report) -> PosteriorEngine:
         return PosteriorEngine.of(checkpoint, tolerance=compute.TOLERANCE, cache=grid_cache(), report=report)
 
@@ -138,10 +135,7 @@ def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
 
 def scoring(checkpoint: Checkpoint) -> Job[Columns]:
     """Every score of every test image, and the exact KLs where they are stored."""
-    name = source(checkpoint.dataset, checkpoint.seed).data.name
-    if _scoring(checkpoint, name).failed():
-        _scoring.clear(checkpoint, name)
-    return _scoring(checkpoint, name)
+    return _retried(_scoring, checkpoint, source(checkpoint.dataset, checkpoint.seed).data.name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8, hash_funcs=IDENTITY)
@@ -154,6 +148,13 @@ def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
         return columns or score_images(checkpoint.model, data.test, report=report)
 
     return Job(f"Scoring the {len(data.test):,} test images of {data.name}, once", work)
+
+
+def _retried(cached: Any, *arguments: Any) -> Any:
+    """The cached job; one that failed is started again, as its cause may have been mended."""
+    if cached(*arguments).failed():
+        cached.clear(*arguments)
+    return cached(*arguments)
 
 
 @st.cache_data(show_spinner=False, max_entries=6, hash_funcs=IDENTITY)

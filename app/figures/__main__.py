@@ -11,7 +11,7 @@ from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
-from gpvae_core.commands.options import DATASET_HELP
+from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape
@@ -25,14 +25,12 @@ from gpvae_core.stored import stored_columns
 @click.command(context_settings={"show_default": True})
 @click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder that train wrote.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
-@click.option("--dataset", help=f"By default the one the checkpoint was trained on. {DATASET_HELP}")
+@click.option("--dataset", help=f"By default the one the checkpoint was trained on. {options.DATASET_HELP}")
 @click.option("--images", default=6, help="Images in Figure 1.")
 @click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score that orders Figure 1.")
 @click.option("--limit", type=click.IntRange(1), help="Choose among the first images only.")
 @click.option("--formats", default=",".join(FORMATS), help="File formats, by comma.")
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), envvar="GPVAE_DATA_DIR", help="Where data sets are."
-)
+@options.data_dir
 def main(
     checkpoint: str,
     out: Path,

@@ -11,6 +11,7 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.evaluation import check_shape
+from gpvae_core.paths import DATA_DIR
 from gpvae_core.recipes import recipe_of
 
 FolderPath = click.Path(file_okay=False, path_type=Path)
@@ -21,7 +22,7 @@ DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or simulated:CHEC
 def data_dir(command: Callable[..., None]) -> Callable[..., None]:
     """Where data sets are kept."""
     help_text = "Where mnist.npz and its like are kept (or GPVAE_DATA_DIR); by default the user's cache folder."
-    return click.option("--data-dir", type=FolderPath, envvar="GPVAE_DATA_DIR", help=help_text)(command)
+    return click.option("--data-dir", type=FolderPath, envvar=DATA_DIR, help=help_text)(command)
 
 
 def device(command: Callable[..., None]) -> Callable[..., None]:
