@@ -20,13 +20,13 @@ from app.jobs import Job, Report
 from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
+from gpvae_core.data.images import SIDE
+from gpvae_core.data.recipes import BINARY
+from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.stored import Columns, stored_columns
 from gpvae_core.errors import InputError
-from gpvae_core.images import SIDE
 from gpvae_core.paths import CONFIG, WEIGHTS, grid_cache, own_folders
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.recipes import BINARY
-from gpvae_core.scores import score_images
-from gpvae_core.stored import Columns, stored_columns
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
 IDENTITY = {Checkpoint: lambda checkpoint: (str(checkpoint.folder), checkpoint.digest)}

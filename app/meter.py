@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from app.compute import NAMES, Array, View
+from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.posterior.best_gaussian import STEPS
-from gpvae_core.scores import SCORES
 
 UNTRUSTED = 0.01  # of a number's scale
 DECIMALS = 3

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import drawing
-from gpvae_core.corruptions import AMOUNTS, Corruption
+from gpvae_core.data.corruptions import AMOUNTS, Corruption
+from gpvae_core.data.images import SIDE
 from gpvae_core.errors import InputError
-from gpvae_core.images import SIDE
 
 WAYS = {
     "gallery": "Gallery",

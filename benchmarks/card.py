@@ -14,11 +14,11 @@ from benchmarks.common import markdown
 from benchmarks.difficulty import partial, spearman
 from gpvae_core.checkpoints import Checkpoint, heads_origin, load_checkpoint, read_json
 from gpvae_core.data import Dataset
+from gpvae_core.diagnostics.scores import SCORES
+from gpvae_core.diagnostics.stored import Columns, stored_columns
 from gpvae_core.inference import GPEncoder
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST
-from gpvae_core.scores import SCORES
-from gpvae_core.stored import Columns, stored_columns
-from gpvae_core.training import TrainingConfig
+from gpvae_core.training.fit import TrainingConfig
 
 ALIVE = 1000  # images for V(f) / v
 CARD = """\

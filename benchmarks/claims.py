@@ -24,14 +24,14 @@ from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands.options import data_of
 from gpvae_core.data import ImageSet
-from gpvae_core.evaluation import evaluate_iwae
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.diagnostics.report import encode, gap_rows
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
 from gpvae_core.inference.gp import Correction
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
 from gpvae_core.posterior.divergences import elbos, hermite
-from gpvae_core.report import encode, gap_rows
+from gpvae_core.training.evaluation import evaluate_iwae
 
 BATCH = 50
 FITS = 500  # images whose best Gaussian is compared with f and h

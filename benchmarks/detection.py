@@ -17,7 +17,7 @@ from tqdm import tqdm
 from benchmarks.common import command, hardware, store_part
 from benchmarks.difficulty import RESAMPLES, central, conditions
 from gpvae_core.checkpoints import load_checkpoint
-from gpvae_core.scores import score_images
+from gpvae_core.diagnostics.scores import score_images
 
 
 def auroc(outside: np.ndarray, inside: np.ndarray) -> float:

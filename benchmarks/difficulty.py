@@ -20,12 +20,12 @@ from tqdm import tqdm
 from benchmarks.common import command, evenly, hardware, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands.options import data_of
-from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, load_dataset
-from gpvae_core.gap_table import image_rows
+from gpvae_core.data.corruptions import Corruption
+from gpvae_core.diagnostics.gap_table import image_rows
+from gpvae_core.diagnostics.report import encode
+from gpvae_core.diagnostics.scores import natural_gradient_residual, score_images
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import encode
-from gpvae_core.scores import natural_gradient_residual, score_images
 
 CONDITIONS = {
     "test": Corruption(),

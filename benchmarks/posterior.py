@@ -29,14 +29,14 @@ from benchmarks.common import RESULTS, command, evenly, hardware, store_part, te
 from benchmarks.reference import HALF_WIDTH, NODES, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands.options import data_of
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.diagnostics.report import encode
+from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import elbos
 from gpvae_core.posterior.engine import HALF_WIDTH as BOX
 from gpvae_core.posterior.joint import Decoded
-from gpvae_core.report import encode
-from gpvae_core.stored import stored_columns
 from gpvae_core.tables import read_table
 from tests import reference
 

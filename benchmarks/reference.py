@@ -21,9 +21,9 @@ from tqdm import tqdm
 from benchmarks.common import RESULTS, command, evenly, hardware
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
 from gpvae_core.commands.options import data_of
+from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from gpvae_core.stored import stored_columns
+from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from tests import reference
 
 HALF_WIDTH, NODES = 13.5, 1801

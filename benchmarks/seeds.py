@@ -25,7 +25,7 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands.options import data_of
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.training import STATE
+from gpvae_core.training.fit import STATE
 
 RUNS = Path("runs/seeds")
 REGIMES = {

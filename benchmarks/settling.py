@@ -3,10 +3,10 @@
     python -m benchmarks.settling RUN=GAPS.parquet ... [--data-dir DIR]
 
 RUN: a folder with a GPVAE that `train` wrote; GAPS.parquet: what `python -m gpvae_core gaps` says of its whole test
-set. Decoder and base encoder are the run's in all three, and so are the exact targets; the two closed forms are
-`gpvae_core.settling`'s. V(f) over q's variance, the mean over test images; the gain of the objective (14) on 5,000
-training images (one noise for both, seed 0; where the means of W and U are kept); Spearman's rho of U with each target,
-alone and given q's width, log det v. Results go into benchmarks/results/settling.json.
+set. Decoder and base encoder are the run's in all three, and so are the exact targets; the two closed forms are those
+of `gpvae_core.training.settling`. V(f) over q's variance, the mean over test images; the gain of the objective (14) on
+5,000 training images (one noise for both, seed 0; where the means of W and U are kept); Spearman's rho of U with each
+target, alone and given q's width, log det v. Results go into benchmarks/results/settling.json.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from benchmarks.difficulty import partial, spearman
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands.options import data_of
 from gpvae_core.data import Dataset
-from gpvae_core.gap_table import read_gaps
+from gpvae_core.diagnostics.gap_table import read_gaps
+from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.inference.base import Batch
 from gpvae_core.models import VariationalAutoencoder, build
-from gpvae_core.scores import score_images
-from gpvae_core.settling import on_top_of, settle
-from gpvae_core.stored import Columns
+from gpvae_core.training.settling import on_top_of, settle
 
 OBJECTIVE_IMAGES, BATCH = 5000, 250
 TARGETS = ("kl_marginal", "negentropy", "reconstruction_error")

@@ -22,14 +22,14 @@ from benchmarks.card import card
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, write_atomically
 from gpvae_core.commands.options import data_of
 from gpvae_core.data import Dataset
+from gpvae_core.diagnostics.gap_table import read_gaps
+from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.stored import GAPS, NAME, write_stored
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import evaluate_elbo
-from gpvae_core.gap_table import read_gaps
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import posterior_report
-from gpvae_core.scores import score_images
-from gpvae_core.stored import GAPS, NAME, write_stored
+from gpvae_core.training.evaluation import evaluate_elbo
 
 EXACT_IMAGES = 5
 

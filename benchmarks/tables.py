@@ -13,7 +13,7 @@ from benchmarks.common import RESULTS, markdown
 from benchmarks.difficulty import partial, spearman
 from benchmarks.engine_tables import exactness, served, speed
 from gpvae_core.checkpoints import read_json
-from gpvae_core.stored import Columns
+from gpvae_core.diagnostics.stored import Columns
 
 Rows = list[list[str]]
 RECIPES = {  # of results/claims.json

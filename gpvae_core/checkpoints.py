@@ -14,9 +14,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gpvae_core.catalogue import catalogue
+from gpvae_core.diagnostics.gap_heads import GapHead, GapHeads
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes, read_json, write_atomically
-from gpvae_core.gap_heads import GapHead, GapHeads
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
 

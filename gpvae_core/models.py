@@ -9,12 +9,12 @@ from torch import nn
 
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.generative.networks import ACTIVATIONS, ConvDecoder, ConvTrunk
 from gpvae_core.inference import METHODS, Encoder
-from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from gpvae_core.networks import ACTIVATIONS, ConvDecoder, ConvTrunk
 
 if TYPE_CHECKING:
-    from gpvae_core.gap_heads import GapHeads
+    from gpvae_core.diagnostics.gap_heads import GapHeads
 
 LIKELIHOODS = ("gaussian", "bernoulli")
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gpvae_core.likelihoods import GaussianLikelihood
+from gpvae_core.generative.likelihoods import GaussianLikelihood
 
 STD = float(GaussianLikelihood(0.1).double().std)  # what float32 makes of 0.1: it costs 3e-5 nats here
 

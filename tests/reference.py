@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 
 Array = np.ndarray
 LogJoint = Callable[[Array], Array]

@@ -33,15 +33,15 @@ from app.theme import MASSES
 from app.views.sources import is_empty, simulate
 from gpvae_core.catalogue import pretrained_names
 from gpvae_core.checkpoints import load_checkpoint
-from gpvae_core.corruptions import Corruption
 from gpvae_core.data import ImageSet, bernoulli_draw
-from gpvae_core.gaussian import DiagonalGaussian
-from gpvae_core.images import to_model_input
+from gpvae_core.data.corruptions import Corruption
+from gpvae_core.data.images import to_model_input
+from gpvae_core.data.recipes import recipe_of
+from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.recipes import recipe_of
-from gpvae_core.report import posterior_report
-from gpvae_core.scores import score_images
-from gpvae_core.stored import stored_columns
 from tests.test_state import STROKES
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from benchmarks import claims, detection, difficulty, seeds
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.inference.gp import Correction
 from gpvae_core.paths import WEIGHTS
 

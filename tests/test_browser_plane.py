@@ -6,7 +6,7 @@ import numpy as np
 from playwright.sync_api import expect
 
 from app.compute import decode
-from gpvae_core.report import encode, judge
+from gpvae_core.diagnostics.report import encode, judge
 from tests.pages import finger, pixels, settle
 from tests.server import serving
 

@@ -136,7 +136,7 @@ def test_the_module_runs_as_a_program_with_exit_code_2_on_junk(tmp_path):
 
 def test_a_mean_of_iwae_lies_between_elbo_and_evidence(digits, digits_2d, digits_engine):
     """Burda et al.: ELBO <= IWAE-K <= log p(x), in expectation, with the exact evidence as the ceiling."""
-    from gpvae_core.objectives import elbo, importance_weighted_bound
+    from gpvae_core.training.objectives import elbo, importance_weighted_bound
 
     x = digits.test.pixels(slice(2, 3))
     q, model = digits_2d.model.encoder(x), digits_2d.model.generative

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from gpvae_core.data import load_dataset
+from gpvae_core.data.torchvision_compat import torchvision_datasets
 from gpvae_core.errors import InputError
-from gpvae_core.torchvision_compat import torchvision_datasets
 
 
 def test_digits_need_nothing_and_are_split_by_seed(digits):

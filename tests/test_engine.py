@@ -11,16 +11,16 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from benchmarks.common import RESULTS
 from gpvae_core.checkpoints import read_json
+from gpvae_core.diagnostics.report import encode
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.likelihoods import GaussianLikelihood
+from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.interpolation import at, filled
 from gpvae_core.posterior.lattice import resolved
 from gpvae_core.posterior.modes import Mode
-from gpvae_core.report import encode
 from tests import reference
 from tests.decoders import FOLDED, STD, Features, Linear
 

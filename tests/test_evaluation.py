@@ -12,12 +12,12 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.commands import options
 from gpvae_core.data import Dataset, ImageSet
-from gpvae_core.evaluation import evaluate_bounds, evaluate_iwae, iwae_bound
+from gpvae_core.diagnostics.report import encode
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.objectives import importance_weighted_bound
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import encode
-from gpvae_core.training import TrainingConfig, fit
+from gpvae_core.training.evaluation import evaluate_bounds, evaluate_iwae, iwae_bound
+from gpvae_core.training.fit import TrainingConfig, fit
+from gpvae_core.training.objectives import importance_weighted_bound
 from tests import reference
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))

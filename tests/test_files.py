@@ -15,7 +15,7 @@ import torch
 from gpvae_core.errors import InputError
 from gpvae_core.files import ABANDONED, PART, write_atomically, write_if_possible
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.likelihoods import GaussianLikelihood
+from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 
 PROCESSES = 6

@@ -14,16 +14,16 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from gpvae_core.checkpoints import heads_origin, load_checkpoint, read_json, save_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.diagnostics.gap_heads import GapHead, _fit, fit_heads
+from gpvae_core.diagnostics.laplace import laplace
+from gpvae_core.diagnostics.report import encode
+from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.errors import InputError
-from gpvae_core.gap_heads import GapHead, _fit, fit_heads
-from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.laplace import laplace
-from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from gpvae_core.models import build
 from gpvae_core.paths import HEADS, MANIFEST, PRETRAINED, WEIGHTS
-from gpvae_core.report import encode
-from gpvae_core.scores import score_images
 from gpvae_core.tables import write_table
 from tests.decoders import STD, Linear
 

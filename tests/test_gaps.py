@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from gpvae_core.cli import cli
+from gpvae_core.diagnostics.report import posterior_report
 from gpvae_core.errors import InputError
-from gpvae_core.report import posterior_report
 from gpvae_core.tables import read_table, write_table
 
 COMMAND = ["gaps", "--checkpoint", "digits-2d", "--batch-size", "4"]

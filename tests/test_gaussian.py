@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from gpvae_core.gaussian import DiagonalGaussian, FullGaussian, kl_cholesky_to_prior, standard_normal_log_prob
+from gpvae_core.distributions.gaussian import (
+    DiagonalGaussian,
+    FullGaussian,
+    kl_cholesky_to_prior,
+    standard_normal_log_prob,
+)
 from gpvae_core.posterior.divergences import hermite
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
 from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.objectives import elbo
+from gpvae_core.training.objectives import elbo
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gpvae_core.data import load_dataset
+from gpvae_core.data.images import DIGITS, MNIST, prepare, read_image, to_model_input
 from gpvae_core.errors import InputError
-from gpvae_core.images import DIGITS, MNIST, prepare, read_image, to_model_input
 
 
 def drawn_digit(size: int = 300, line: int = 24) -> Image.Image:
@@ -280,7 +280,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from gpvae_core.images import prepare, read_image
+from gpvae_core.data.images import prepare, read_image
 Image.init()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 prepare(read_image(Path(sys.argv[1]), "photo"), "photo")

@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from app import drawing
 from app.state import KEYS, State, pack_image, to_query
-from gpvae_core.corruptions import AMOUNTS
+from gpvae_core.data.corruptions import AMOUNTS
+from gpvae_core.data.images import read_image, to_model_input
 from gpvae_core.errors import InputError
-from gpvae_core.images import read_image, to_model_input
 from tests.test_state import STROKES
 
 PICTURE = Image.fromarray(drawing.picture(drawing.simplified([[[60, 40], [200, 50], [110, 220]]])))

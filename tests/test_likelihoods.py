@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from gpvae_core.errors import InputError
-from gpvae_core.likelihoods import BernoulliLikelihood, GaussianLikelihood
+from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 
 CASES = {"gaussian": GaussianLikelihood(0.3).double(), "bernoulli": BernoulliLikelihood()}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpvae_core.networks import FoldedConvTranspose2d
+from gpvae_core.generative.networks import FoldedConvTranspose2d
 
 
 @pytest.mark.parametrize(("channels", "size", "odd"), [(1, 14, 0), (3, 7, 0), (1, 3, 1)])

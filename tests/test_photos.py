@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from app import drawing
+from gpvae_core.data.images import prepare, to_model_input
 from gpvae_core.errors import InputError
-from gpvae_core.images import prepare, to_model_input
 from tests import photographs
 from tests.photographs import CAMERA, NOT_ONE_DIGIT, ONE_DIGIT, Scene, clean, enlarged, photograph
 

@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.state import unpack_image
 from gpvae_core.cli import cli
+from gpvae_core.data.images import read_image
+from gpvae_core.data.recipes import RECIPES, recipe_of, same_images
 from gpvae_core.errors import InputError
-from gpvae_core.images import read_image
-from gpvae_core.recipes import RECIPES, recipe_of, same_images
 
 
 def original(seed: int) -> Image.Image:

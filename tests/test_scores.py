@@ -6,18 +6,18 @@ import torch
 from scipy.stats import chi2
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.corruptions import AMOUNTS, Corruption
 from gpvae_core.data import ImageSet
+from gpvae_core.data.corruptions import AMOUNTS, Corruption
+from gpvae_core.diagnostics.report import encode, posterior_report
+from gpvae_core.diagnostics.scores import SCORES, natural_gradient_residual, score_images
+from gpvae_core.diagnostics.stored import NAME, stored_columns, write_stored
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.likelihoods import GaussianLikelihood
+from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.posterior.divergences import hermite
-from gpvae_core.report import encode, posterior_report
-from gpvae_core.scores import SCORES, natural_gradient_residual, score_images
-from gpvae_core.stored import NAME, stored_columns, write_stored
 from tests.decoders import STD, Linear
 
 

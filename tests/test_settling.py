@@ -12,11 +12,11 @@ from gpvae_core.cli import cli
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.inference import GPEncoder
 from gpvae_core.inference.gaussian import GaussianEncoder
-from gpvae_core.likelihoods import GaussianLikelihood
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.settling import settle
+from gpvae_core.training.settling import settle
 from tests.decoders import STD, Linear
 
 FEATURES, IMAGES = 6, 1000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpvae_core.special import expected_log_square
+from gpvae_core.distributions.special import expected_log_square
 
 RATIOS = [0, 1e-6, 1e-3, 0.1, 1, 2, 5, 9, 13.9, 14.1423, 14.15, 20, 100, 1e3, 1e4, 1e6]  # 10 sqrt(2) = 14.142...
 STDS = [1e-8, 1e-4, 1.0, 1e2]

@@ -8,7 +8,7 @@ import pytest
 
 from app import drawing
 from app.state import State, figures_query, from_query, pack_image, to_query, unpack_image
-from gpvae_core.corruptions import Corruption
+from gpvae_core.data.corruptions import Corruption
 from gpvae_core.errors import InputError
 
 STROKES = [[(40, 30), (200, 40), (90, 230)], [(10, 10)]]

@@ -19,7 +19,7 @@ from gpvae_core.checkpoints import (
 )
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.training import TrainingConfig, fit, one_cycle, start_from
+from gpvae_core.training.fit import TrainingConfig, fit, one_cycle, start_from
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
 

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.state import unpack_image
 from app.views import uploads
-from gpvae_core.images import DIGITS, prepare, read_image
+from gpvae_core.data.images import DIGITS, prepare, read_image
 from tests.photographs import NOT_ONE_DIGIT, ONE_DIGIT, photograph
 
 PAGE = "../app/main.py"

@@ -13,13 +13,13 @@ from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.diagnostics.gap_table import gap_table
+from gpvae_core.diagnostics.scores import SCORES, score_images
+from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import check_shape
-from gpvae_core.gap_table import gap_table
 from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.scores import SCORES, score_images
-from gpvae_core.stored import stored_columns
+from gpvae_core.training.evaluation import check_shape
 
 
 @click.command(context_settings={"show_default": True})

@@ -115,7 +115,7 @@ Run it where the project's packages are installed. {_where_found(made)}
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import posterior_report
+from gpvae_core.diagnostics.report import posterior_report
 
 checkpoint = load_checkpoint({made["checkpoint"]!r})
 assert checkpoint.digest == "{made["weights"]}", f"other weights: {{checkpoint.digest}}"

@@ -8,8 +8,8 @@ import numpy as np
 
 from app.compute import Array, View
 from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.errors import InputError
-from gpvae_core.scores import SCORES
 
 FIGURE_2_QUANTILES = (0.1, 0.5, 0.9)
 MOST_IMAGES = 120

@@ -9,11 +9,11 @@ from app import loaders, session, text, theme
 from app.jobs import Job
 from app.state import State, short
 from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.data.recipes import same_images
+from gpvae_core.diagnostics.scores import SCORES
+from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.recipes import same_images
-from gpvae_core.scores import SCORES
-from gpvae_core.stored import Columns
 
 EXACT = {
     "kl_base": "exact KL of the base encoder",

@@ -15,9 +15,9 @@ from app.views import common
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
 from gpvae_core.paths import PRETRAINED
-from gpvae_core.stored import Columns
 
 LINK = "side-by-side"
 

@@ -14,12 +14,12 @@ from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
 from app.views.common import choose_order, order_names
 from gpvae_core.checkpoints import Checkpoint
-from gpvae_core.corruptions import AMOUNTS, Corruption
 from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.data.corruptions import AMOUNTS, Corruption
+from gpvae_core.data.images import FORMATS
+from gpvae_core.data.recipes import Recipe, recipe_of
+from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
-from gpvae_core.images import FORMATS
-from gpvae_core.recipes import Recipe, recipe_of
-from gpvae_core.stored import Columns
 
 THUMBNAILS = 12
 MOST_PILLS = 12  # more classes than these are chosen from a list

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from app import session, text
 from app.state import pack_image
+from gpvae_core.data.images import Box, read_image
+from gpvae_core.data.recipes import Recipe
 from gpvae_core.errors import InputError
-from gpvae_core.images import Box, read_image
-from gpvae_core.recipes import Recipe
 
 GIVEN, PROBLEM = "upload-given", "upload-problem"
 SHOWN = 420  # pixels of the longer side on screen

@@ -13,15 +13,15 @@ from tqdm import tqdm
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.data.images import read_image
+from gpvae_core.data.recipes import recipe_of
+from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import check_shape, evaluate_bounds, iwae_bound
 from gpvae_core.files import write_atomically
-from gpvae_core.images import read_image
 from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.recipes import recipe_of
-from gpvae_core.report import posterior_report
-from gpvae_core.scores import SCORES, score_images
+from gpvae_core.training.evaluation import check_shape, evaluate_bounds, iwae_bound
 
 
 @click.command()

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from gpvae_core.checkpoints import load_checkpoint, save_heads
 from gpvae_core.commands import options
+from gpvae_core.diagnostics.gap_heads import fit_heads
+from gpvae_core.diagnostics.gap_table import gap_table, read_gaps, settings_file
+from gpvae_core.diagnostics.report import encode
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
-from gpvae_core.gap_heads import fit_heads
-from gpvae_core.gap_table import gap_table, read_gaps, settings_file
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.report import encode
 from gpvae_core.tables import Row, check_suffix, read_table, write_table
 
 SAVE_SECONDS = 20.0

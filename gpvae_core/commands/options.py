@@ -9,10 +9,10 @@ import torch
 
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
+from gpvae_core.data.recipes import recipe_of
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import check_shape
 from gpvae_core.paths import DATA_DIR
-from gpvae_core.recipes import recipe_of
+from gpvae_core.training.evaluation import check_shape
 
 FolderPath = click.Path(file_okay=False, path_type=Path)
 FilePath = click.Path(dir_okay=False, path_type=Path)

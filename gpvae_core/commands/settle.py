@@ -10,12 +10,12 @@ from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import evaluate_elbo
 from gpvae_core.inference import GPEncoder
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.paths import WEIGHTS
-from gpvae_core.settling import on_top_of
-from gpvae_core.settling import settle as settle_model
+from gpvae_core.training.evaluation import evaluate_elbo
+from gpvae_core.training.settling import on_top_of
+from gpvae_core.training.settling import settle as settle_model
 
 
 @click.command()

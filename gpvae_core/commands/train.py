@@ -11,14 +11,14 @@ from tqdm import tqdm
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import lasting_name, load_dataset
+from gpvae_core.data.recipes import BINARY
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
+from gpvae_core.generative.networks import ACTIVATIONS
 from gpvae_core.inference import METHODS, GPEncoder
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
-from gpvae_core.networks import ACTIVATIONS
 from gpvae_core.paths import CONFIG, WEIGHTS
-from gpvae_core.recipes import BINARY
-from gpvae_core.training import STATE, Progress, TrainingConfig, fit, start_from
+from gpvae_core.training.fit import STATE, Progress, TrainingConfig, fit, start_from
 
 
 @click.command()

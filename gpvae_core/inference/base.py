@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Batch, Encoder, Encoding, Objective
 

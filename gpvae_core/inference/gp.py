@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gpvae_core.gaussian import DiagonalGaussian, kl_cholesky_to_prior
+from gpvae_core.distributions.gaussian import DiagonalGaussian, kl_cholesky_to_prior
+from gpvae_core.distributions.special import expected_log_square
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Batch, Encoder, Encoding, Objective
 from gpvae_core.inference.gaussian import GaussianEncoder
-from gpvae_core.special import expected_log_square
 
 
 class WeightPosterior(nn.Module):

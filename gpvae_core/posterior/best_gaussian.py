@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpvae_core.gaussian import FullGaussian
+from gpvae_core.distributions.gaussian import FullGaussian
 from gpvae_core.posterior.divergences import Estimate, Gaussian, centre_and_frame, elbos, hermite, shared
 from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.joint import Array, Task, run

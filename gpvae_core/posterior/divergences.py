@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpvae_core.distributions.gaussian import DiagonalGaussian, FullGaussian
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import DiagonalGaussian, FullGaussian
 from gpvae_core.posterior.grid import grid_points
 from gpvae_core.posterior.joint import Array, Decoded, Index, LogJoint, Task, run
 from gpvae_core.posterior.lattice import COSETS, HALVE, Lattice, cover

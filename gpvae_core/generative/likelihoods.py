@@ -6,8 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from gpvae_core.distributions.gaussian import LOG_2PI
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import LOG_2PI
 
 
 class Likelihood(Protocol):

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpvae_core.data import ImageSet
+from gpvae_core.diagnostics.gap_heads import Look, corrected_gap, predicted_gap
+from gpvae_core.diagnostics.report import encode
+from gpvae_core.distributions.gaussian import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.errors import InputError
-from gpvae_core.gap_heads import Look, corrected_gap, predicted_gap
-from gpvae_core.gaussian import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior.divergences import hermite
-from gpvae_core.report import encode
 
 BATCH = 250
 RESIDUAL_ORDER = 4  # Gauss-Hermite: 16 decoded points for each image

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.gaussian import standard_normal_log_prob
-from gpvae_core.likelihoods import Likelihood
+from gpvae_core.distributions.gaussian import standard_normal_log_prob
+from gpvae_core.generative.likelihoods import Likelihood
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from gpvae_core.checkpoints import (
 )
 from gpvae_core.data import Dataset, ImageSet, as_pixels
 from gpvae_core.errors import InputError
-from gpvae_core.evaluation import check_shape, evaluate_elbo, generator_on
 from gpvae_core.inference import GaussianEncoder, GPEncoder
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
-from gpvae_core.objectives import elbo
+from gpvae_core.training.evaluation import check_shape, evaluate_elbo, generator_on
+from gpvae_core.training.objectives import elbo
 
 STATE = "training-state.safetensors"
 CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy step has about 100

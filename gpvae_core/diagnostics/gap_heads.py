@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
+from gpvae_core.diagnostics.laplace import Laplace, laplace
 from gpvae_core.errors import InputError
 from gpvae_core.inference.base import Encoding
-from gpvae_core.laplace import Laplace, laplace
 from gpvae_core.models import VariationalAutoencoder
 
 HIDDEN = 32

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from gpvae_core.data import ImageSet
+from gpvae_core.diagnostics.report import encode
+from gpvae_core.distributions.gaussian import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.errors import InputError
-from gpvae_core.gaussian import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.objectives import elbo
 from gpvae_core.posterior.divergences import elbos_by_decodes
 from gpvae_core.posterior.joint import Decoded
-from gpvae_core.report import encode
+from gpvae_core.training.objectives import elbo
 
 BATCH = 500
 QUADRATURE_BATCH = 100

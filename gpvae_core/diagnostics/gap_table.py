@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
+from gpvae_core.diagnostics.report import encode, gap_rows, gap_split
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.inference.base import Encoding
@@ -14,7 +15,6 @@ from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import gap
-from gpvae_core.report import encode, gap_rows, gap_split
 from gpvae_core.tables import Row, read_table
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gpvae_core.errors import InputError
-from gpvae_core.paper import Box as Box
-from gpvae_core.paper import Grey as Grey
-from gpvae_core.paper import surround
-from gpvae_core.photos import find_ink
+from gpvae_core.data.paper import Box as Box
+from gpvae_core.data.paper import Grey as Grey
+from gpvae_core.data.paper import surround
+from gpvae_core.data.photos import find_ink
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
 SUFFIXES = (

@@ -10,7 +10,7 @@ from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.inference import GPEncoder
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.training import start_from
+from gpvae_core.training.fit import start_from
 
 METHOD = "gpvae-unit"
 BATCH = 250

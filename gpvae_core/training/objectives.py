@@ -5,7 +5,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from gpvae_core.gaussian import DiagonalGaussian
+from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
 
 

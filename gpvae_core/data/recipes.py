@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from gpvae_core.images import DIGITS, MNIST, SIDE, Box, Grey, Placement, Prepared, prepare
+from gpvae_core.data.images import DIGITS, MNIST, SIDE, Box, Grey, Placement, Prepared, prepare
 
 OMNIGLOT_SIDE = 105  # pixels of an original
 OMNIGLOT = Placement(box=19, centre=13.5)  # median extent and mean centre of its 19,280 training images at 28x28

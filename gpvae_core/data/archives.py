@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpvae_core.errors import InputError
-from gpvae_core.images import SIDE
+from gpvae_core.data.images import SIDE
 
 Arrays = dict[str, NDArray[Any]]
 OURS = ("train_images", "train_labels", "test_images", "test_labels")

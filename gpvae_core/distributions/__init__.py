@@ -1,0 +1,1 @@
+"""Distributions over z: no images, no networks."""

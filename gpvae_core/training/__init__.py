@@ -1,0 +1,1 @@
+"""Training a model, and averages over a data set."""
