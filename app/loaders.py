@@ -128,7 +128,7 @@ def opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
 @st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)
 def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
     def work(report: Report) -> PosteriorEngine:
-        return PosteriorEngine.of(checkpoint, tolerance=compute.TOLERANCE, cache=grid_cache(), report=report)
+        return checkpoint.engine(tolerance=compute.TOLERANCE, cache=grid_cache(), report=report)
 
     return Job(f"Decoding the latent plane of {checkpoint.name}, once", work)
 

@@ -11,11 +11,12 @@ import torch
 from app.figures.sheet import FIGURE_2_QUANTILES
 from benchmarks.claims import coverage, mean
 from benchmarks.common import markdown
-from benchmarks.difficulty import partial, spearman
-from gpvae_core.checkpoints import Checkpoint, heads_origin, load_checkpoint, read_json
+from gpvae_core.checkpoints import Checkpoint, heads_origin, load_checkpoint
 from gpvae_core.data import Dataset
 from gpvae_core.diagnostics.scores import SCORES
+from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns, stored_columns
+from gpvae_core.files import read_json
 from gpvae_core.inference import GPEncoder
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST
 from gpvae_core.training.fit import TrainingConfig
@@ -193,7 +194,7 @@ def _scores(columns: Columns) -> list[list[str]]:
     for name in (name for name in SCORES if name in columns):
         row = [SCORES[name].label]
         for target in ("kl_marginal", "negentropy"):
-            given = partial(columns[name], columns[target], columns["log_width"])
+            given = partial_spearman(columns[name], columns[target], columns["log_width"])
             row += [f"{spearman(columns[name], columns[target]):+.2f}", "" if given is None else f"{given:+.2f}"]
         rows.append(row)
     return rows

@@ -22,8 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.commands.options import data_of
-from gpvae_core.data import ImageSet
+from gpvae_core.data import ImageSet, dataset_of
 from gpvae_core.diagnostics.report import encode, gap_rows
 from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
@@ -159,7 +158,7 @@ def measure(
     checkpoint: Checkpoint, data_dir: Path | None, images: int, of_train: int, tolerance: float
 ) -> tuple[dict[str, object], Table]:
     """Everything of one checkpoint."""
-    data, engine = data_of(checkpoint, None, data_dir), PosteriorEngine.of(checkpoint, tolerance=tolerance)
+    data, engine = dataset_of(checkpoint, None, data_dir), checkpoint.engine(tolerance=tolerance)
     test = gaps(checkpoint, engine, data.test.take(evenly(len(data.test), images)))
     record: dict[str, object] = {
         "method": checkpoint.config.method,

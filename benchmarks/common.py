@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gpvae_core.checkpoints import Checkpoint, read_json, write_atomically
-from gpvae_core.commands.options import data_of
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.data import dataset_of
+from gpvae_core.files import read_json, write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -26,7 +27,7 @@ def evenly(total: int, count: int) -> np.ndarray:
 
 def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> torch.Tensor:
     """``count`` test images spread evenly over the whole test set, pixels (count, C, H, W)."""
-    test = data_of(checkpoint, None, data_dir).test
+    test = dataset_of(checkpoint, None, data_dir).test
     return test.pixels(evenly(len(test), count))
 
 

@@ -11,27 +11,18 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 from tqdm import tqdm
 
 from benchmarks.common import command, hardware, store_part
-from benchmarks.difficulty import RESAMPLES, central, conditions
+from benchmarks.difficulty import conditions
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.statistics import auroc, auroc_interval
 
 
-def auroc(outside: np.ndarray, inside: np.ndarray) -> float:
-    """P(outside > inside) + P(outside = inside) / 2 over all pairs: Mann and Whitney's U by the sum of ranks."""
-    ranks = rankdata(np.concatenate([outside, inside]))[: len(outside)]
-    return float((ranks.sum() - len(outside) * (len(outside) + 1) / 2) / (len(outside) * len(inside)))
-
-
-def interval(outside: np.ndarray, inside: np.ndarray) -> list[float]:
-    """The 95 % bootstrap interval of the AUROC."""
-    rng = np.random.default_rng(0)
-    return central(
-        [auroc(rng.choice(outside, len(outside)), rng.choice(inside, len(inside))) for _ in range(RESAMPLES)]
-    )
+def rounded(outside: np.ndarray, inside: np.ndarray) -> list[float]:
+    """The AUROC's bootstrap interval to three decimals."""
+    return [round(v, 3) for v in auroc_interval(outside, inside, generator=np.random.default_rng(0))]
 
 
 def measure(name: str, data_dir: Path | None, count: int) -> dict[str, object]:
@@ -42,7 +33,7 @@ def measure(name: str, data_dir: Path | None, count: int) -> dict[str, object]:
     inside = scores.pop("test")
     detected = {
         condition: {
-            score: {"auroc": round(auroc(values, inside[score]), 3), "interval": interval(values, inside[score])}
+            score: {"auroc": round(auroc(values, inside[score]), 3), "interval": rounded(values, inside[score])}
             for score, values in outside.items()
         }
         for condition, outside in scores.items()

@@ -14,17 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from tqdm import tqdm
 
 from benchmarks.common import command, evenly, hardware, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.commands.options import data_of
-from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.data import ImageSet, dataset_of, load_dataset
 from gpvae_core.data.corruptions import Corruption
 from gpvae_core.diagnostics.gap_table import image_rows
 from gpvae_core.diagnostics.report import encode
 from gpvae_core.diagnostics.scores import natural_gradient_residual, score_images
+from gpvae_core.diagnostics.statistics import partial_spearman, spearman, spearman_interval
 from gpvae_core.posterior import PosteriorEngine
 
 CONDITIONS = {
@@ -41,13 +40,12 @@ TARGETS = {
     "modes": "modes",
 }
 CALIBRATED = ("laplace_gap", "predicted_gap", "corrected_gap")
-RESAMPLES = 500
 BATCH = 50
 
 
 def conditions(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> dict[str, ImageSet]:
     """The images of each condition, pixels in [0,1]."""
-    test = data_of(checkpoint, None, data_dir).test
+    test = dataset_of(checkpoint, None, data_dir).test
     rows = evenly(len(test), count)
     pixels = test.take(rows).pixels()[:, 0].numpy()
     sets = {
@@ -73,31 +71,6 @@ def residuals(checkpoint: Checkpoint, images: ImageSet) -> dict[str, np.ndarray]
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of ranks; 0 where one of them is constant."""
-    ranks = np.stack([rankdata(a), rankdata(b)])
-    return 0.0 if (ranks.std(1) == 0).any() else float(np.corrcoef(ranks)[0, 1])
-
-
-def partial(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float | None:
-    """Rank correlation of a and b with the ranks of ``given`` taken out of both; none for ``given`` itself."""
-    ab, ag, bg = spearman(a, b), spearman(a, given), spearman(b, given)
-    left = (1 - ag**2) * (1 - bg**2)
-    return None if left < 1e-9 else float((ab - ag * bg) / np.sqrt(left))
-
-
-def interval(a: np.ndarray, b: np.ndarray) -> list[float]:
-    """The 95 % bootstrap interval of Spearman's rho."""
-    rng = np.random.default_rng(0)
-    draws = (rng.integers(len(a), size=len(a)) for _ in range(RESAMPLES))
-    return central([spearman(a[i], b[i]) for i in draws])
-
-
-def central(draws: list[float]) -> list[float]:
-    """The ends of the central 95 % of bootstrap draws."""
-    return [round(float(v), 3) for v in np.quantile(draws, [0.025, 0.975])]
-
-
 def compare(scores: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> dict[str, object]:
     """Each score against each target; calibrated ones also by their mean absolute error in log10 KL."""
     table: dict[str, object] = {}
@@ -105,8 +78,8 @@ def compare(scores: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray])
         row: dict[str, object] = {
             target: {
                 "rho": round(spearman(score, values), 3),
-                "interval": interval(score, values),
-                "partial": None if (p := partial(score, values, scores["log_width"])) is None else round(p, 3),
+                "interval": [round(v, 3) for v in spearman_interval(score, values, generator=np.random.default_rng(0))],
+                "partial": None if (p := partial_spearman(score, values, scores["log_width"])) is None else round(p, 3),
             }
             for target, values in targets.items()
         }
@@ -141,7 +114,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.checkpoint)
-    engine = PosteriorEngine.of(checkpoint)
+    engine = checkpoint.engine()
     sets = conditions(checkpoint, arguments.data_dir, arguments.images)
     table = {name: measure(checkpoint, engine, images) for name, images in tqdm(sets.items())}
     header = {"command": command("difficulty", arguments.data_dir), "hardware": hardware()}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import RESULTS
-from gpvae_core.checkpoints import read_json
+from gpvae_core.files import read_json
 
 Rows = list[list[str]]
 EXACT = ("digits-2d", "mnist-2d", "mnist-2d-wide", "binary-mnist-2d", "relu")

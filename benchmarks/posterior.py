@@ -28,7 +28,7 @@ from app.compute import TOLERANCE
 from benchmarks.common import RESULTS, command, evenly, hardware, store_part, test_images
 from benchmarks.reference import HALF_WIDTH, NODES, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.commands.options import data_of
+from gpvae_core.data import dataset_of
 from gpvae_core.diagnostics.report import encode
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.distributions.gaussian import DiagonalGaussian
@@ -48,7 +48,7 @@ AROUND = 12  # nodes to each side of a grid's summit that are looked at again
 
 def in_batches(checkpoint: Checkpoint, images: torch.Tensor, size: int = 64) -> list[ExactPosterior]:
     """Exact posteriors to the engine's own tolerance, sought where the encoder puts mass too."""
-    engine, parts = PosteriorEngine.of(checkpoint), tqdm(images.split(size), desc="posteriors", mininterval=10)
+    engine, parts = checkpoint.engine(), tqdm(images.split(size), desc="posteriors", mininterval=10)
     return [p for part in parts for p in engine.posteriors(part, near=encode(checkpoint.model, part).means)]
 
 
@@ -59,7 +59,7 @@ def accuracy(source: str, data_dir: Path | None, count: int) -> Figures:
     """Log evidence, both KLs, HDR and modes against benchmarks.reference, on the images that it holds."""
     checkpoint = load_checkpoint(source)
     rows = json.loads((RESULTS / f"reference-{checkpoint.name}.json").read_text())["rows"]
-    images = data_of(checkpoint, None, data_dir).test.pixels(np.array([row["index"] for row in rows]))
+    images = dataset_of(checkpoint, None, data_dir).test.pixels(np.array([row["index"] for row in rows]))
     posteriors = in_batches(checkpoint, images)
     pairs = {name: [_gaussian(row[f"q_{name}"]) for row in rows] for name in ("base", "marginal")}
     outside = sum(p.mass_outside(BOX) > 0.5 for p in posteriors)
@@ -125,7 +125,7 @@ def hills(source: str, data_dir: Path | None, count: int) -> Figures:
     than the grid's step the grid alone can make too much.
     """
     checkpoint = load_checkpoint(source)
-    model, test = checkpoint.model.generative, data_of(checkpoint, None, data_dir).test
+    model, test = checkpoint.model.generative, dataset_of(checkpoint, None, data_dir).test
     numbers = evenly(len(test), count)
     images = test.pixels(numbers)
     axis = np.linspace(-HALF_WIDTH, HALF_WIDTH, NODES)
@@ -174,7 +174,7 @@ def speed(source: str, data_dir: Path | None, count: int) -> Figures:
     """One image at a time, warm, to 1e-3 nats and as the app asks, and beside it the naive ways; milliseconds."""
     checkpoint = load_checkpoint(source)
     images = test_images(checkpoint, data_dir, count)
-    engine, in_the_app = (PosteriorEngine.of(checkpoint, tolerance=nats) for nats in (1e-3, TOLERANCE))
+    engine, in_the_app = (checkpoint.engine(tolerance=nats) for nats in (1e-3, TOLERANCE))
     for x in images[:5]:
         _exact(engine, checkpoint, x[None])
     preview = [_milliseconds(lambda x=x: engine.preview(x)) for x in images]
@@ -208,7 +208,7 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.posterior import PosteriorEngine
 resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 before, start = resident(), time.perf_counter()
-engine = PosteriorEngine.of(load_checkpoint(sys.argv[1]), cache=Path(sys.argv[2]))
+engine = load_checkpoint(sys.argv[1]).engine(cache=Path(sys.argv[2]))
 seconds = time.perf_counter() - start
 engine.grid.eta.sum()  # a mapped file counts once it is read
 print(seconds, resident() - before)

@@ -19,9 +19,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common import RESULTS, command, evenly, hardware
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
-from gpvae_core.commands.options import data_of
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.data import dataset_of
 from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.files import write_atomically
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from tests import reference
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=NODES)
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.checkpoint)
-    test = data_of(checkpoint, None, arguments.data_dir).test
+    test = dataset_of(checkpoint, None, arguments.data_dir).test
     numbers = chosen(checkpoint, len(test), arguments.images, arguments.outside)
     images = test.pixels(numbers)
     out = RESULTS / f"reference-{checkpoint.name}.json"

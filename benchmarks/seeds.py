@@ -22,9 +22,8 @@ from scipy import stats
 from benchmarks.claims import Table, gaps, mean, summary
 from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import load_checkpoint
-from gpvae_core.commands.options import data_of
+from gpvae_core.data import dataset_of
 from gpvae_core.paths import WEIGHTS
-from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.training.fit import STATE
 
 RUNS = Path("runs/seeds")
@@ -84,8 +83,8 @@ def measured(folder: Path, data_dir: Path, images: int, tolerance: float) -> Tab
     checkpoint = load_checkpoint(folder)
     kept = RUNS / f"{folder.name}-{checkpoint.digest[:12]}-{images}-{tolerance:g}.npz"
     if not kept.exists():
-        test = data_of(checkpoint, None, data_dir).test
-        engine = PosteriorEngine.of(checkpoint, tolerance=tolerance)
+        test = dataset_of(checkpoint, None, data_dir).test
+        engine = checkpoint.engine(tolerance=tolerance)
         np.savez(kept, **gaps(checkpoint, engine, test.take(evenly(len(test), images))))
     with np.load(kept) as file:
         table = dict(file)

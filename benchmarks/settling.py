@@ -19,12 +19,11 @@ import torch
 
 from benchmarks.claims import mean
 from benchmarks.common import command, evenly, hardware, store_part
-from benchmarks.difficulty import partial, spearman
 from gpvae_core.checkpoints import load_checkpoint
-from gpvae_core.commands.options import data_of
-from gpvae_core.data import Dataset
+from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
 from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.inference.base import Batch
 from gpvae_core.models import VariationalAutoencoder, build
@@ -59,7 +58,7 @@ def figures(model: VariationalAutoencoder, data: Dataset, exact: Columns) -> dic
     score = score_images(model, data.test, ["uncertainty"])["uncertainty"]
     record: dict[str, object] = {"var_f_over_q_variance": share(model, data)}
     for target in TARGETS:
-        rho, given = spearman(score, exact[target]), partial(score, exact[target], exact["log_width"])
+        rho, given = spearman(score, exact[target]), partial_spearman(score, exact[target], exact["log_width"])
         record[target] = {"rho": round(rho, 4), "partial": round(given, 4)}
     return record
 
@@ -67,7 +66,7 @@ def figures(model: VariationalAutoencoder, data: Dataset, exact: Columns) -> dic
 def measure(run: Path, table: Path, data_dir: Path | None) -> dict[str, object]:
     """One run three times."""
     checkpoint = load_checkpoint(run)
-    trained, data = checkpoint.model, data_of(checkpoint, None, data_dir)
+    trained, data = checkpoint.model, dataset_of(checkpoint, None, data_dir)
     rows = read_gaps(table, checkpoint, dataset=data.name, split="test")
     exact = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("kl_marginal", "negentropy")}
     exact |= score_images(trained, data.test, ["log_width", "reconstruction_error"])

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.card import card
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, read_json, write_atomically
-from gpvae_core.commands.options import data_of
-from gpvae_core.data import Dataset
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
 from gpvae_core.diagnostics.report import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import GAPS, NAME, write_stored
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json, write_atomically
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.training.evaluation import evaluate_elbo
@@ -80,7 +80,7 @@ def main() -> None:
             if (arguments.run / name).exists():
                 shutil.copyfile(arguments.run / name, folder / name)
     checkpoint = load_checkpoint(folder)
-    data = data_of(checkpoint, None, arguments.data_dir)
+    data = dataset_of(checkpoint, None, arguments.data_dir)
     manifest = (read_json(MANIFEST) if MANIFEST.exists() else {}) | {arguments.name: entry(checkpoint, data)}
     write_atomically(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     if arguments.gaps:

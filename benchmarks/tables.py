@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown
-from benchmarks.difficulty import partial, spearman
 from benchmarks.engine_tables import exactness, served, speed
-from gpvae_core.checkpoints import read_json
+from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
+from gpvae_core.files import read_json
 
 Rows = list[list[str]]
 RECIPES = {  # of results/claims.json
@@ -87,7 +87,7 @@ def _medians(columns: Columns, target: str) -> str:
 
 def _correlation(columns: Columns, target: str) -> str:
     score, values = columns["uncertainty"], columns[target]
-    return f"{spearman(score, values):+.2f}; {partial(score, values, columns['log_width']):+.2f}"
+    return f"{spearman(score, values):+.2f}; {partial_spearman(score, values, columns['log_width']):+.2f}"
 
 
 def settled() -> Rows:

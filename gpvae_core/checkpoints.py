@@ -1,7 +1,7 @@
 """Checkpoints: a folder of safetensors weights with their config, and errors that say the cure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gpvae_core.catalogue import catalogue
@@ -19,6 +17,8 @@ from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
+from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,20 @@ class Checkpoint:
     def seed(self) -> int:
         """The seed of its training, which also chose the validation images."""
         return int(self.training.get("seed", 0))
+
+    def engine(
+        self,
+        *,
+        tolerance: float = 1e-3,
+        cache: Path | None = None,
+        report: Callable[[float], None] = lambda share: None,
+    ) -> PosteriorEngine:
+        """Exact posteriors under its decoder, to ``tolerance`` nats in log p(x); see ``PosteriorEngine``.
+
+        The base grid is kept in the folder ``cache`` if one is given.
+        """
+        model = self.model.generative
+        return PosteriorEngine(model, tolerance=tolerance, cache=cache, digest=self.digest, report=report)
 
 
 def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:
@@ -158,26 +172,3 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path)
                 f"needs {want}; use the {CONFIG} that was saved with it"
             )
     model.load_state_dict(tensors)
-
-
-def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:
-    """A safetensors file; ``origin`` is kept in it. The same tensors give the same bytes."""
-    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=origin)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Safetensors, atomically."""
-    write_atomically(path, tensor_bytes(tensors))
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises InputError naming the file."""
-    return parse_tensors(read_bytes(path), path)
-
-
-def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """``read_tensors`` for bytes that were read from ``path`` already."""
-    try:
-        return load_tensors(data)
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None

@@ -62,7 +62,7 @@ def digits_2d() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def digits_engine(digits_2d: Checkpoint) -> PosteriorEngine:
-    return PosteriorEngine.of(digits_2d, cache=grid_cache())
+    return digits_2d.engine(cache=grid_cache())
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def mnist_2d() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def mnist_engine(mnist_2d: Checkpoint) -> PosteriorEngine:
-    return PosteriorEngine.of(mnist_2d, cache=grid_cache())
+    return mnist_2d.engine(cache=grid_cache())
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from scipy.stats import binom, kstest
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from benchmarks.common import RESULTS
-from gpvae_core.checkpoints import read_json
 from gpvae_core.diagnostics.report import encode
 from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.posterior import PosteriorEngine

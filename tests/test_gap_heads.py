@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from scipy.stats import spearmanr
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from gpvae_core.checkpoints import heads_origin, load_checkpoint, read_json, save_checkpoint
+from gpvae_core.checkpoints import heads_origin, load_checkpoint, save_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.diagnostics.gap_heads import GapHead, _fit, fit_heads
@@ -20,6 +20,7 @@ from gpvae_core.diagnostics.report import encode
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.distributions.gaussian import DiagonalGaussian
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from gpvae_core.models import build

@@ -160,7 +160,7 @@ def test_a_full_disk_keeps_what_was_saved(tmp_path):
     target = tmp_path / "model.safetensors"
     write_atomically(target, b"the earlier weights")
     code = (
-        "import sys; from pathlib import Path; from gpvae_core.checkpoints import write_atomically\n"
+        "import sys; from pathlib import Path; from gpvae_core.files import write_atomically\n"
         "from gpvae_core.errors import InputError\n"
         "try: write_atomically(Path(sys.argv[1]), bytes(1000))\n"
         "except InputError as e: print(e)"

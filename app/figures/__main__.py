@@ -10,16 +10,16 @@ from tqdm import tqdm
 from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import Sheet, figure_1, figure_2
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint, write_atomically
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import ImageSet, load_dataset
+from gpvae_core.data import ImageSet, check_shape, load_dataset
 from gpvae_core.diagnostics.gap_table import gap_table
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.errors import InputError
+from gpvae_core.files import write_atomically
 from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.training.evaluation import check_shape
 
 
 @click.command(context_settings={"show_default": True})
@@ -47,7 +47,7 @@ def main(
         opened = load_checkpoint(checkpoint)
         data = load_dataset(dataset or opened.dataset, data_dir, seed=opened.seed)
         check_shape(opened.config.image_shape, data.test)
-        engine = PosteriorEngine.of(opened, tolerance=TOLERANCE, cache=grid_cache())
+        engine = opened.engine(tolerance=TOLERANCE, cache=grid_cache())
         test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
         columns = _columns(opened, engine, data.name, len(data.test), test)
 

@@ -123,7 +123,7 @@ assert checkpoint.digest == "{made["weights"]}", f"other weights: {{checkpoint.d
 expected = [  # value and numerical error of each number, image by image
 {"".join(f"    {row},{chr(10)}" for row in expected)}]
 
-engine = PosteriorEngine.of(checkpoint, tolerance={TOLERANCE}, cache=grid_cache())
+engine = checkpoint.engine(tolerance={TOLERANCE}, cache=grid_cache())
 for x, row in zip(images.split(1), expected, strict=True):
     report = posterior_report(engine, checkpoint.model, x)
     for name, (value, error) in row.items():

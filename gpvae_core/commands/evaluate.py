@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.data import ImageSet, bernoulli_draw, check_shape
 from gpvae_core.data.images import read_image
 from gpvae_core.data.recipes import recipe_of
 from gpvae_core.diagnostics.report import posterior_report
@@ -20,8 +20,7 @@ from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
 from gpvae_core.paths import grid_cache
-from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.training.evaluation import check_shape, evaluate_bounds, iwae_bound
+from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 
 
 @click.command()
@@ -83,7 +82,7 @@ def posterior(
     if (index is None) == (image is None):
         raise InputError("give one of --index I (an image of the data set) and --image FILE")
     opened = load_checkpoint(checkpoint)
-    engine = PosteriorEngine.of(opened, tolerance=tolerance, cache=grid_cache())
+    engine = opened.engine(tolerance=tolerance, cache=grid_cache())
     if image is not None:
         made = recipe_of(opened.dataset).prepare(read_image(image, str(image)), str(image), None)
         for doubt in made.doubts:

@@ -8,11 +8,9 @@ import numpy as np
 import torch
 
 from gpvae_core.checkpoints import Checkpoint
-from gpvae_core.data import DATASETS, Dataset, ImageSet, load_dataset
-from gpvae_core.data.recipes import recipe_of
+from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.paths import DATA_DIR
-from gpvae_core.training.evaluation import check_shape
 
 FolderPath = click.Path(file_okay=False, path_type=Path)
 FilePath = click.Path(dir_okay=False, path_type=Path)
@@ -71,10 +69,8 @@ def resolve_device(name: str) -> torch.device:
 
 
 def data_of(checkpoint: Checkpoint, dataset: str | None, data_dir: Path | None) -> Dataset:
-    """The data set named, or the one the checkpoint was trained on. Raises InputError where the images do not fit."""
-    recipe = recipe_of(checkpoint.dataset)
-    data = load_dataset(dataset or checkpoint.dataset, data_dir, seed=checkpoint.seed, recipe=recipe)
-    check_shape(checkpoint.config.image_shape, data.test)
+    """``dataset_of``, saying what a user should know of it."""
+    data = dataset_of(checkpoint, dataset, data_dir)
     say(data)
     return data
 

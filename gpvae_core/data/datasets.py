@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gpvae_core.data.archives import Arrays, read_archive, read_idx
-from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.data.folders import read_folder, resolved
@@ -114,6 +114,24 @@ def load_dataset(
     if dynamic:  # evaluated on a fixed draw
         validation = bernoulli_draw(validation, seed)
     return Dataset(lasting_name(spec), train, validation, parts.test, dynamic, parts.notes)
+
+
+def check_shape(model_shape: tuple[int, int, int], images: ImageSet) -> None:
+    """Raise InputError where the images are not what the model takes."""
+    have = (1, *images.images.shape[1:])
+    if have != model_shape:
+        raise InputError(f"the images measure {have} but the checkpoint takes {model_shape}; choose another data set")
+
+
+def dataset_of(checkpoint: Checkpoint, name: str | None = None, folder: Path | None = None) -> Dataset:
+    """The data set ``name``, or the one that ``checkpoint`` was trained on, prepared as its own images were.
+
+    ``folder``: where data sets are kept. Raises InputError where there is none, or its images do not fit the model.
+    """
+    recipe = recipe_of(checkpoint.dataset)
+    data = load_dataset(name or checkpoint.dataset, folder, seed=checkpoint.seed, recipe=recipe)
+    check_shape(checkpoint.config.image_shape, data.test)
+    return data
 
 
 def lasting_name(spec: str) -> str:

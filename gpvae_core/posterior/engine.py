@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.posterior import interpolation
@@ -80,19 +79,6 @@ class PosteriorEngine:
 
         self.grid = grid(half_width, nodes, 0)
         self.surroundings = grid(FAR * half_width, FAR_NODES, nodes**2)
-
-    @staticmethod
-    def of(
-        checkpoint: Checkpoint,
-        *,
-        tolerance: float = 1e-3,
-        cache: Path | None = None,
-        report: Callable[[float], None] = lambda share: None,
-    ) -> "PosteriorEngine":
-        """The engine of a checkpoint, its base grid kept in the folder ``cache`` if one is given."""
-        return PosteriorEngine(
-            checkpoint.model.generative, tolerance=tolerance, cache=cache, digest=checkpoint.digest, report=report
-        )
 
     @cached_property
     def double_model(self) -> GenerativeModel:

@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gpvae_core.checkpoints import tensor_bytes
 from gpvae_core.distributions.gaussian import standard_normal_log_prob
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.posterior.joint import CHUNK, Array
+from gpvae_core.tensors import tensor_bytes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.report import encode
 from gpvae_core.distributions.gaussian import DiagonalGaussian, standard_normal_log_prob
-from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoding
 from gpvae_core.models import VariationalAutoencoder
@@ -60,13 +59,6 @@ def generator_on(device: torch.device, seed: int) -> torch.Generator:
 def _batches(images: ImageSet, device: torch.device) -> Iterator[Tensor]:
     for start in range(0, len(images), BATCH):
         yield images.pixels(slice(start, start + BATCH)).to(device)
-
-
-def check_shape(model_shape: tuple[int, int, int], images: ImageSet) -> None:
-    """Raise InputError where the images are not what the model takes."""
-    have = (1, *images.images.shape[1:])
-    if have != model_shape:
-        raise InputError(f"the images measure {have} but the checkpoint takes {model_shape}; choose another data set")
 
 
 def _per_image(images: ImageSet, model: VariationalAutoencoder, value: Callable[[Tensor], Tensor]) -> torch.Tensor:

@@ -10,18 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpvae_core.checkpoints import (
-    load_weights,
-    read_tensors,
-    save_checkpoint,
-    write_tensors,
-)
-from gpvae_core.data import Dataset, ImageSet, as_pixels
+from gpvae_core.checkpoints import load_weights, save_checkpoint
+from gpvae_core.data import Dataset, ImageSet, as_pixels, check_shape
 from gpvae_core.errors import InputError
 from gpvae_core.inference import GaussianEncoder, GPEncoder
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
-from gpvae_core.training.evaluation import check_shape, evaluate_elbo, generator_on
+from gpvae_core.tensors import read_tensors, write_tensors
+from gpvae_core.training.evaluation import evaluate_elbo, generator_on
 from gpvae_core.training.objectives import elbo
 
 STATE = "training-state.safetensors"

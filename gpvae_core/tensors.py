@@ -1,0 +1,35 @@
+"""Tensors in safetensors files: written whole or not at all, read with errors that name the file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from gpvae_core.errors import InputError
+from gpvae_core.files import read_bytes, write_atomically
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:
+    """A safetensors file; ``origin`` is kept in it. The same tensors give the same bytes."""
+    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=origin)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Safetensors, atomically."""
+    write_atomically(path, tensor_bytes(tensors))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises InputError naming the file."""
+    return parse_tensors(read_bytes(path), path)
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """``read_tensors`` for bytes that were read from ``path`` already."""
+    try:
+        return load_tensors(data)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None
