@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.overlays import BEST, BEST_LABEL, Overlay, overlay
 from app.theme import MASSES
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
-from gpvae_core.diagnostics.report import Judged, encode, judge
-from gpvae_core.diagnostics.scores import score_encoded
+from gpvae_core.diagnostics.judgement import Judged, judge
+from gpvae_core.diagnostics.scores import score_inferred
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import GaussianFit
 from gpvae_core.posterior.grid import grid_points
@@ -28,16 +29,6 @@ BOX_ATLAS_NODES = 33
 REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
 ARRIVED = 0.01  # nats: two searches that end closer than this found the same optimum
 WIDEST = 6.0  # times the posterior's own window: an encoder farther away is left out and named
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """A diagonal Gaussian over z: ``key`` is base, marginal or best; mean and std (2,)."""
-
-    key: str
-    name: str
-    mean: Array
-    std: Array
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class View:
     truth_mass: float | None
     report: dict[str, Any]
     scores: dict[str, float]
-    gaussians: list[Gaussian]
+    overlays: list[Overlay]
     left_out: list[str]
     box_axis: Array
     box_log_joint: Array
@@ -74,13 +65,17 @@ class View:
         return self.path_short <= ARRIVED
 
     @property
+    def stages(self) -> list[Overlay]:
+        """The method's own q's in order: the last one is what it stands for, the first what one pass says."""
+        return [q for q in self.overlays if q.key != BEST]
+
+    @property
     def has_gp(self) -> bool:
-        """Whether the checkpoint marginalises anything: a plain VAE's base encoder is all there is."""
+        """Whether the checkpoint's method has a Gaussian process, and so an uncertainty U(x)."""
         return self.report["uncertainty"] is not None
 
 
 CENTRE = "exact posterior mean"
-NAMES = {"base": "base encoder", "marginal": "marginalised q(z|x)", "best": "best Gaussian"}
 
 
 def compute_view(
@@ -103,10 +98,10 @@ def compute_views(
 ) -> list[View]:
     """``compute_view`` of several images at once: they share batches of decodes."""
     x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
-    encoding = encode(checkpoint.model, x)
-    scores = score_encoded(checkpoint.model, x, encoding)
-    judgements = judge(engine, x, encoding)
-    frames = [_frame(judged) for judged in judgements]
+    inference = checkpoint.model.infer(x)
+    scores = score_inferred(checkpoint.model, x, inference)
+    judgements = judge(engine, x, inference, checkpoint.model.encoder.labels)
+    frames = [_frame(judged, checkpoint.config.method) for judged in judgements]
     latents = [frame.latents for frame in frames]
     # one decode for the tiles and pictures of all
     decoded = np.split(decode(checkpoint, np.concatenate(latents)), np.cumsum([len(z) for z in latents])[:-1])
@@ -120,7 +115,7 @@ def compute_views(
 class Frame:
     """What is drawn where: the q's, the zoomed window's axes, who does not fit, the places whose pictures are shown."""
 
-    gaussians: list[Gaussian]
+    overlays: list[Overlay]
     first: Array
     second: Array
     left_out: list[str]
@@ -133,12 +128,11 @@ class Frame:
         return np.concatenate([tiles, *(z[None] for z in self.places.values())])
 
 
-def _frame(judged: Judged) -> Frame:
-    report = judged.report
-    keys = [key for key in NAMES if key != "marginal" or report["uncertainty"] is not None]
-    gaussians = [Gaussian(k, NAMES[k], np.array(report[f"{k}_mean"]), np.array(report[f"{k}_std"])) for k in keys]
-    places = {q.name: q.mean for q in gaussians if q.key != "best"} | {CENTRE: judged.exact.mean}
-    return Frame(gaussians, *_window(judged.exact, gaussians), places)
+def _frame(judged: Judged, method: str) -> Frame:
+    stages = [overlay(one.key, one.label, one.q, method) for one in judged.of.values()]
+    overlays = [*stages, overlay(BEST, BEST_LABEL, judged.best["diagonal"].q)]
+    places = {q.label: q.mean for q in stages} | {CENTRE: judged.exact.mean}
+    return Frame(overlays, *_window(judged.exact, overlays), places)
 
 
 def _view(
@@ -156,9 +150,9 @@ def _view(
         pixels=np.array(pixels, dtype=np.float32),
         truth=known,
         truth_mass=None if known is None else exact.hdr_mass(known),
-        report=judged.report,
+        report=judged.report(),
         scores=scores,
-        gaussians=frame.gaussians,
+        overlays=frame.overlays,
         left_out=frame.left_out,
         box_axis=exact.grid_axis,
         box_log_joint=exact.grid_log_joint,
@@ -168,28 +162,28 @@ def _view(
         levels=exact.hdr_levels(MASSES),
         tiles=grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
         pictures=dict(zip(frame.places, decoded[count:], strict=True)),
-        path=_path(judged.fit),
-        path_short=judged.fit.short,
+        path=_path(judged.best["diagonal"]),
+        path_short=judged.best["diagonal"].short,
     )
 
 
-def _window(exact: ExactPosterior, gaussians: list[Gaussian]) -> tuple[Array, Array, list[str]]:
+def _window(exact: ExactPosterior, overlays: list[Overlay]) -> tuple[Array, Array, list[str]]:
     """Axes of a square lattice over the posterior's mass, and the names of the q's that do not fit."""
     reach = REACH * np.sqrt(np.diag(exact.covariance))
-    low, high, left_out = zoom_window(exact.mean - reach, exact.mean + reach, gaussians)
+    low, high, left_out = zoom_window(exact.mean - reach, exact.mean + reach, overlays)
     first, second = (np.linspace(low[j], high[j], ZOOM_NODES) for j in (0, 1))
     return first, second, left_out
 
 
-def zoom_window(low: Array, high: Array, gaussians: list[Gaussian]) -> tuple[Array, Array, list[str]]:
+def zoom_window(low: Array, high: Array, overlays: list[Overlay]) -> tuple[Array, Array, list[str]]:
     """A square around [low, high], widened to hold each q's 95 % region where that costs less than WIDEST sides."""
     side = float((high - low).max())
     left_out = []
-    for q in gaussians:
+    for q in overlays:
         reach = 2.6 * q.std
         wide_low, wide_high = np.minimum(low, q.mean - reach), np.maximum(high, q.mean + reach)
         if (wide_high - wide_low).max() > WIDEST * side:
-            left_out.append(q.name)
+            left_out.append(q.label)
         else:
             low, high = wide_low, wide_high
     centre, half = (low + high) / 2, 0.54 * float((high - low).max())

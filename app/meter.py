@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.compute import NAMES, Array, View
+from app.compute import Array, View
+from app.overlays import BEST, Overlay
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.posterior.best_gaussian import STEPS
 
@@ -64,11 +65,6 @@ class Number(NamedTuple):
         return number(self.value, self.error)
 
 
-def methods(view: View) -> list[str]:
-    """The q's of this checkpoint: base, marginal (with a GP), best."""
-    return [q.key for q in view.gaussians]
-
-
 def numbers(view: View) -> list[Number]:
     """Every number in nats with its error and scale.
 
@@ -79,12 +75,12 @@ def numbers(view: View) -> list[Number]:
     r = view.report
     own = float(r["log_evidence_error"])
     found = [Number("exact log p(x)", float(r["log_evidence"]), own, 1.0)]
-    for q in methods(view):
-        kl = _distance(f"KL({NAMES[q]} ‖ p)", r[f"kl_{q}"], r[f"kl_{q}_error"])
+    for q in view.overlays:
+        kl = _distance(f"KL({q.label} ‖ p)", r[f"kl_{q.key}"], r[f"kl_{q.key}_error"])
         found += [
-            Number(f"ELBO of the {NAMES[q]}", float(r[f"elbo_{q}"]), kl.error - own, kl.scale),
+            Number(f"ELBO of the {q.label}", float(r[f"elbo_{q.key}"]), kl.error - own, kl.scale),
             kl,
-            _distance(f"KL(p ‖ {NAMES[q]})", r[f"kl_to_{q}"], r[f"kl_to_{q}_error"]),
+            _distance(f"KL(p ‖ {q.label})", r[f"kl_to_{q.key}"], r[f"kl_to_{q.key}_error"]),
         ]
     found += [_distance(name, r[key], r[f"{key}_error"]) for key, name in _gap_names(view).items()]
     return [
@@ -99,8 +95,9 @@ def _distance(name: str, value: float, error: float) -> Number:
 
 
 def _gap_names(view: View) -> dict[str, str]:
-    names = {"approximation_gap": "approximation gap", "amortization_gap_base": "amortization gap of the base encoder"}
-    return names | ({"amortization_gap": "amortization gap of the marginalised q(z|x)"} if view.has_gp else {})
+    *stages, method = view.stages
+    names = {f"amortization_gap_{q.key}": q.label for q in stages} | {"amortization_gap": method.label}
+    return {"approximation_gap": "approximation gap"} | {k: f"amortization gap of the {n}" for k, n in names.items()}
 
 
 def least_certain(view: View) -> Number:
@@ -162,7 +159,7 @@ def _share(value: float) -> str:
 def gap_meter(view: View) -> str:
     """log p(x) and each q's KL as a bar: amortization gap, then approximation gap."""
     shown = {n.name: n.shown for n in numbers(view)}
-    rows = "".join(_meter_row(view, q, shown) for q in methods(view))
+    rows = "".join(_meter_row(view, q, shown) for q in view.overlays)
     return (
         f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
         '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
@@ -173,16 +170,16 @@ def gap_meter(view: View) -> str:
     )
 
 
-def _meter_row(view: View, q: str, shown: Mapping[str, str]) -> str:
+def _meter_row(view: View, q: Overlay, shown: Mapping[str, str]) -> str:
     """One q's bar; ``shown``: every number of ``numbers`` by name, as text."""
-    r, name = view.report, NAMES[q]
+    r, name = view.report, q.label
     approximation = float(r["approximation_gap"])
-    amortization = 0.0 if q == "best" else float(r[f"kl_{q}"]) - approximation
+    amortization = 0.0 if q.key == BEST else float(r[f"kl_{q.key}"]) - approximation
     said = {
-        "amortization": number(0, 0) if q == "best" else shown[f"amortization gap of the {name}"],
+        "amortization": number(0, 0) if q.key == BEST else shown[f"amortization gap of the {name}"],
         "approximation": shown["approximation gap"],
     }
-    longest = max(float(r[f"kl_{other}"]) for other in methods(view))
+    longest = max(float(r[f"kl_{other.key}"]) for other in view.overlays)
     bar = "".join(
         f'<span class="{part}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{said[part]} nats"></span>'
         for part, value in (("amortization", amortization), ("approximation", approximation))
@@ -238,11 +235,10 @@ def percentile(columns: Mapping[str, Array], name: str, value: float) -> float:
 def scores_table(view: View, columns: Mapping[str, Array]) -> str:
     """What each score says of this image, and where that stands among the test images, as Markdown."""
     rows = [(name, f"{SCORES[name].label} ({SCORES[name].unit})", v, number(v)) for name, v in view.scores.items()]
-    for q in ("base", "marginal"):
-        key = f"kl_{q}"
-        if key in columns and q in methods(view):
-            value = float(view.report[key])
-            rows.append((key, f"exact KL of the {NAMES[q]} (nats)", value, _reported(view, key)))
+    for q in view.stages:
+        key = f"kl_{q.key}"
+        if key in columns:
+            rows.append((key, f"exact KL of the {q.label} (nats)", float(view.report[key]), _reported(view, key)))
     lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
     for name, label, value, shown in rows:
         where = f"{percentile(columns, name, value):.1f} %" if name in columns else "not stored"
@@ -261,7 +257,7 @@ def places_table(view: View) -> str:
     """Means and standard deviations of everything on the plane, as Markdown."""
     r = view.report
     std = np.sqrt(np.diag(np.array(r["covariance"])))
-    rows = [("exact p(z|x)", np.array(r["mean"]), std)] + [(q.name, q.mean, q.std) for q in view.gaussians]
+    rows = [("exact p(z|x)", np.array(r["mean"]), std)] + [(q.label, q.mean, q.std) for q in view.overlays]
     lines = ["| | mean z₁ | mean z₂ | std z₁ | std z₂ |", "|:--|--:|--:|--:|--:|"]
     lines += [f"| {_cell(name)} | " + " | ".join(map(_place_text, [*m, *s])) + " |" for name, m, s in rows]
     if view.truth is not None:
@@ -275,8 +271,8 @@ def _place_text(value: float) -> str:
 
 def sheet_table(panels: Sequence[tuple[str, View]]) -> str:
     """The main numbers of a figure's images, one row each, as Markdown."""
-    names = {"uncertainty": "U(x)", "log_evidence": "log p(x)", "kl_base": "KL base", "kl_marginal": "KL marginalised"}
-    names |= {"kl_best": "KL best Gaussian", "negentropy": "negentropy"}
+    names = {"uncertainty": "U(x)", "log_evidence": "log p(x)"}
+    names |= {f"kl_{q.key}": f"KL {q.label}" for q in panels[0][1].overlays} | {"negentropy": "negentropy"}
     lines = ["| image | " + " | ".join(names.values()) + " | modes |", "|:--|" + "--:|" * (len(names) + 1)]
     for heading, view in panels:
         cells = " | ".join(_reported(view, name) for name in names)

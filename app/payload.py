@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.compute import CENTRE, Array, View, grey
 from app.meter import elbo_text, number, walk_end
+from app.overlays import Overlay
 from app.theme import MASSES
 
 BOX_NODES = 91
@@ -17,6 +18,7 @@ UNKNOWN = 255
 TENTHS = 10  # the zoomed heat is in tenths of a nat below the peak
 BOX_LEVELS = (3.0, 30.0, 300.0)
 ZOOM_LEVELS = (1.0, 3.0, 10.0)
+DASH_ARRAYS = {"-": "none", "--": "9 5", ":": "1.5 5"}
 HINT = (
     "Move over a plane, drag a finger along it, or use the arrow keys: the point is decoded here, without the server."
 )
@@ -53,9 +55,7 @@ def plane_data(
         "home": None if window is None else [end.tolist() for end in window],
         "edges": (float(view.zoom_log_density.max()) - view.levels).tolist(),
         "lines": [*_box_lines(view), *_mass_lines(view), *_log_lines(view)],
-        "gaussians": [
-            {"key": q.key, "name": q.name, "mean": q.mean.tolist(), "std": q.std.tolist()} for q in view.gaussians
-        ],
+        "overlays": [overlay_data(q) for q in view.overlays],
         "truth": None if view.truth is None else view.truth.tolist(),
         "atlas": {"nodes": len(view.tiles), "tiles": packed(view.tiles)},
         "pictures": [{"name": "x", "pixels": packed(grey(view.pixels))}]
@@ -66,6 +66,20 @@ def plane_data(
         ],
         "walk": {"label": WALK if view.arrives else WALK_UPHILL, "start": WALK_START, "end": walk_end(view)},
         "alt": alt_texts(view, title),
+    }
+
+
+def overlay_data(q: Overlay) -> dict[str, Any]:
+    """One q: its words and style, its mean, and the edges of its regions in the packing of all lines."""
+    style = {"colour": q.style.colour, "dark": q.style.dark, "bright": q.style.bright}
+    return {
+        "key": q.key,
+        "label": q.label,
+        **style,
+        "dash": DASH_ARRAYS[q.style.dash],
+        "marker": q.style.marker,
+        "mean": q.mean.tolist(),
+        "lines": [_outline(q.key, mass, lines) for mass, lines in q.outlines.items()],
     }
 
 
@@ -149,6 +163,14 @@ def _line(
     }
 
 
+def _outline(key: str, mass: float, lines: list[Array]) -> dict[str, Any]:
+    """Lines of a q, which may lie anywhere: packed within their own extent."""
+    joined = np.concatenate([np.zeros((0, 2)), *lines])
+    ends = np.stack([joined.min(0), joined.max(0)]) if len(joined) else np.array([[0.0, 0.0], [1.0, 1.0]])
+    first, second = np.where(np.ptp(ends, 0) > 0, ends, ends[0] + np.array([[0.0], [1.0]])).T
+    return _line("zoom", key, f"{mass:.0%}", mass, lines, first, second)
+
+
 def alt_texts(view: View, title: str) -> dict[str, str]:
     """What a figure shows, in words made from its numbers."""
     r = view.report
@@ -159,8 +181,8 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
         f"deviations {std[0]:.4f} and {std[1]:.4f}."
     )
     places = " ".join(
-        f"The {q.name} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {_kl_text(view, q.key)} nats away in KL."
-        for q in view.gaussians
+        f"The {q.label} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {_kl_text(view, q.key)} nats away in KL."
+        for q in view.overlays
     )
     truth = (
         ""

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 MASSES = (0.5, 0.8, 0.95)
-COLOURS = {"exact": "#555555", "base": "#D55E00", "marginal": "#0072B2", "best": "#A3397C", "truth": "#007A59"}
+COLOURS = {"exact": "#555555", "truth": "#007A59"}  # of each q: app/overlays.py
 PROJECTOR = "html {font-size: 21px}"
-DASHES = {"exact": "-", "base": "--", "marginal": "-", "best": ":"}
 
 
 def css(name: str) -> str:

@@ -17,7 +17,7 @@ from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns, stored_columns
 from gpvae_core.files import read_json
-from gpvae_core.inference import GPEncoder
+from gpvae_core.inference.gp import has_process
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST
 from gpvae_core.training.fit import TrainingConfig
 
@@ -176,7 +176,7 @@ def _facts(checkpoint: Checkpoint, data: Dataset, columns: Columns) -> list[str]
         f"{(columns['mass_outside_box'] > 0.5).sum()} lie outside the box of +-4.5.",
     ]
     encoder = checkpoint.model.encoder
-    if isinstance(encoder, GPEncoder):
+    if has_process(encoder):
         kl, width = ([f"{v:.3g}" for v in thirds(columns, key)] for key in ("kl_marginal", "negentropy"))
         facts.append(
             f"Figure 1, by thirds of ascending U(x): median KL {', '.join(kl)}; median negentropy {', '.join(width)}."

@@ -23,13 +23,13 @@ from tqdm import tqdm
 from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, dataset_of
-from gpvae_core.diagnostics.report import encode, gap_rows
-from gpvae_core.distributions.gaussian import DiagonalGaussian
-from gpvae_core.inference import GPEncoder
-from gpvae_core.inference.gp import Correction
+from gpvae_core.diagnostics.judgement import judge
+from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.inference.gp import Correction, has_process
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
-from gpvae_core.posterior.divergences import elbos, hermite
+from gpvae_core.posterior.divergences import elbos
+from gpvae_core.posterior.expectations import hermite
 from gpvae_core.training.evaluation import evaluate_iwae
 
 BATCH = 50
@@ -45,11 +45,12 @@ def gaps(checkpoint: Checkpoint, engine: PosteriorEngine, images: ImageSet) -> T
     rows = []
     for start in tqdm(range(0, len(images), BATCH), desc=checkpoint.name):
         x = images.pixels(slice(start, start + BATCH))
-        encoding = encode(checkpoint.model, x)
-        rows += gap_rows(engine.posteriors(x, near=encoding.means), encoding)
-    table = {
-        k: np.array([row[k] for row in rows]) for k in ("log_evidence", "log_evidence_error", "kl_base", "kl_marginal")
-    }
+        inference = checkpoint.model.infer(x)
+        rows += [judged.row() for judged in judge(engine, x, inference, families=())]
+    first, *_, last = [*inference.stages, *inference.stages]  # of a plain VAE the same
+    names = {"kl_base": f"kl_{first}", "kl_marginal": f"kl_{last}"}
+    names |= {key: key for key in ("log_evidence", "log_evidence_error")}
+    table = {name: np.array([row[key] for row in rows]) for name, key in names.items()}
     return table | {"iwae": evaluate_iwae(checkpoint.model, images, samples=100, seed=0).double().numpy()}
 
 
@@ -146,9 +147,9 @@ def _mixture_kl(correction: Correction, k: int, j: int) -> float:
 def coverage(checkpoint: Checkpoint) -> dict[str, object]:
     """Share of simulated images whose true z lies in the regions of 50, 80, 95 % of each q."""
     simulation = checkpoint.model.generative.simulate(SIMULATED, generator=torch.Generator().manual_seed(0))
-    encoding = encode(checkpoint.model, simulation.images)
+    encoding = checkpoint.model.infer(simulation.images)
     record: dict[str, object] = {"images": SIMULATED}
-    for name, q in (("base", encoding.base), ("marginal", encoding.marginal)):
+    for name, q in (("base", encoding.start), ("marginal", encoding.q)):
         squared = (((simulation.latents - q.mean) / q.std) ** 2).sum(-1).numpy()
         record[name] = {f"{mass:.0%}": round(float((squared < -2 * np.log1p(-mass)).mean()), 4) for mass in MASSES}
     return record
@@ -169,7 +170,7 @@ def measure(
         "coverage": coverage(checkpoint),
     }
     encoder = checkpoint.model.encoder
-    if isinstance(encoder, GPEncoder):
+    if has_process(encoder):
         x = data.test.pixels(evenly(len(data.test), FITS))
         with torch.no_grad():
             correction = encoder.double().correction(x.double())

@@ -20,8 +20,7 @@ from benchmarks.common import command, evenly, hardware, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, dataset_of, load_dataset
 from gpvae_core.data.corruptions import Corruption
-from gpvae_core.diagnostics.gap_table import image_rows
-from gpvae_core.diagnostics.report import encode
+from gpvae_core.diagnostics.judgement import FAMILIES, judge
 from gpvae_core.diagnostics.scores import natural_gradient_residual, score_images
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman, spearman_interval
 from gpvae_core.posterior import PosteriorEngine
@@ -63,7 +62,7 @@ def residuals(checkpoint: Checkpoint, images: ImageSet) -> dict[str, np.ndarray]
     values: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH))
-        q = encode(checkpoint.model, x).marginal
+        q = checkpoint.model.infer(x).q
         for points in (1, 16, 128):
             noise = torch.randn(points, 2, generator=torch.Generator().manual_seed(0))
             value = natural_gradient_residual(checkpoint.model, x, q, noise, torch.full((points,), 1 / points))
@@ -95,7 +94,7 @@ def measure(checkpoint: Checkpoint, engine: PosteriorEngine, images: ImageSet) -
     rows = []
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH))
-        rows += image_rows(engine, checkpoint.model, x, gaussians=True)
+        rows += [one.row() for one in judge(engine, x, checkpoint.model.infer(x), families=list(FAMILIES))]
     targets = {name: np.array([row[key] for row in rows], dtype=float) for name, key in TARGETS.items()}
     scores = score_images(checkpoint.model, images) | residuals(checkpoint, images)
     return {

@@ -29,9 +29,9 @@ from benchmarks.common import RESULTS, command, evenly, hardware, store_part, te
 from benchmarks.reference import HALF_WIDTH, NODES, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import dataset_of
-from gpvae_core.diagnostics.report import encode
+from gpvae_core.diagnostics.judgement import places
 from gpvae_core.diagnostics.stored import stored_columns
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
 from gpvae_core.posterior.divergences import elbos
@@ -49,7 +49,7 @@ AROUND = 12  # nodes to each side of a grid's summit that are looked at again
 def in_batches(checkpoint: Checkpoint, images: torch.Tensor, size: int = 64) -> list[ExactPosterior]:
     """Exact posteriors to the engine's own tolerance, sought where the encoder puts mass too."""
     engine, parts = checkpoint.engine(), tqdm(images.split(size), desc="posteriors", mininterval=10)
-    return [p for part in parts for p in engine.posteriors(part, near=encode(checkpoint.model, part).means)]
+    return [p for part in parts for p in engine.posteriors(part, near=places(checkpoint.model.infer(part)))]
 
 
 # --- accuracy -------------------------------------------------------------------------------------------------
@@ -189,9 +189,9 @@ def speed(source: str, data_dir: Path | None, count: int) -> Figures:
 
 def _exact(engine: PosteriorEngine, checkpoint: Checkpoint, x: torch.Tensor) -> tuple[object, ...]:
     """Everything the page shows: evidence, moments, contours, both KLs."""
-    encoding = encode(checkpoint.model, x)
+    encoding = checkpoint.model.infer(x)
     posterior = engine.posterior(x, near=encoding.means[0])
-    bounds = elbos([posterior, posterior], [encoding.base[0], encoding.marginal[0]])
+    bounds = elbos([posterior, posterior], [encoding.start[0], encoding.q[0]])
     return bounds, posterior.mean, posterior.covariance, posterior.hdr_levels(), posterior.log_evidence_error
 
 
@@ -285,13 +285,13 @@ def gaussians(source: str, data_dir: Path | None, count: int) -> Figures:
     """The search for the best diagonal Gaussian against 1,000 Adam steps from five starts, ELBOs by the engine."""
     checkpoint = load_checkpoint(source)
     images = test_images(checkpoint, data_dir, count)
-    posteriors, encoding = in_batches(checkpoint, images), encode(checkpoint.model, images)
-    starts = [[encoding.base[k]] for k in range(count)]
+    posteriors, encoding = in_batches(checkpoint, images), checkpoint.model.infer(images)
+    starts = [[encoding.start[k]] for k in range(count)]
     start = time.perf_counter()
     fits = best_gaussians(posteriors, starts, diagonal=True)
     seconds = time.perf_counter() - start
     start = time.perf_counter()
-    others = adam(checkpoint, images, encoding.base)
+    others = adam(checkpoint, images, encoding.start)
     adam_seconds = time.perf_counter() - start
     found = np.array([fit.elbo.value for fit in fits])
     rivals = np.array([[b.value for b in elbos(posteriors, [q[k] for k in range(count)])] for q in others]).max(0)

@@ -59,7 +59,7 @@ def record(checkpoint: Checkpoint, x: torch.Tensor, field: np.ndarray, axis: np.
     evidence, change = reference.log_evidence(log_joint, boxes, float(axis[1] - axis[0]))
     values: dict[str, object] = {"log_evidence": evidence, "log_evidence_change": change}
     with torch.no_grad():
-        encoders = {"base": checkpoint.model.encoder.base(x)[0], "marginal": checkpoint.model.encoder(x)[0]}
+        encoders = {key: q[0] for key, q in checkpoint.model.infer(x).stages.items()}
     for name, q in encoders.items():
         elbo, elbo_change = reference.elbo(log_joint, q.mean.double().numpy(), q.std.double().numpy())
         values |= {f"elbo_{name}": elbo, f"elbo_{name}_change": elbo_change}

@@ -22,7 +22,7 @@ from benchmarks.card import card
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import GAPS, NAME, write_stored
 from gpvae_core.errors import InputError

@@ -1,17 +1,18 @@
 """A whole VAE from a small frozen description: networks, likelihood and inference method."""
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from gpvae_core.generative.networks import ACTIVATIONS, ConvDecoder, ConvTrunk
-from gpvae_core.inference import METHODS, Encoder
+from gpvae_core.inference import METHODS, Encoder, Inference
 
 if TYPE_CHECKING:
     from gpvae_core.diagnostics.gap_heads import GapHeads
@@ -23,7 +24,8 @@ LIKELIHOODS = ("gaussian", "bernoulli")
 class ModelConfig:
     """What it takes to rebuild a model: the architecture of section 5 of the paper, L = 3 and h = 256 on MNIST.
 
-    ``std`` is s_x of a Gaussian likelihood in pixels of [0,1]: the starting value if ``train_std``.
+    ``std`` is s_x of a Gaussian likelihood in pixels of [0,1]: the starting value if ``train_std``. ``options`` are
+    the method's own, where they are not its defaults.
     """
 
     method: str = "gpvae"
@@ -35,16 +37,18 @@ class ModelConfig:
     likelihood: str = "gaussian"
     std: float = 0.26  # about the standard deviation of MNIST's pixels
     train_std: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {"method": tuple(METHODS), "activation": tuple(ACTIVATIONS), "likelihood": LIKELIHOODS}
-        for field, names in known.items():
-            if getattr(self, field) not in names:
-                raise InputError(f"{field} '{getattr(self, field)}' is unknown; choose one of {', '.join(names)}")
+        for name, names in known.items():
+            if getattr(self, name) not in names:
+                raise InputError(f"{name} '{getattr(self, name)}' is unknown; choose one of {', '.join(names)}")
         if self.latent_dim < 1:
             raise InputError(
                 f"the latent dimension must be at least 1, but it is {self.latent_dim}; give for example 2"
             )
+        METHODS[self.method].configured(self.options)
 
 
 class VariationalAutoencoder(nn.Module):
@@ -63,6 +67,15 @@ class VariationalAutoencoder(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def infer(self, images: Tensor) -> Inference:
+        """What the encoder says of images (B, C, H, W), in float64 on the CPU, without a graph.
+
+        float32's rounding depends on the batch, and where a KL is 300 nats it moves that KL by 1e-3.
+        """
+        encoder, model = deepcopy(self.encoder).cpu().double(), deepcopy(self.generative).cpu().double()
+        with torch.no_grad():
+            return encoder.infer(images.cpu().double(), model).detach()
+
 
 def build(config: ModelConfig, *, seed: int) -> VariationalAutoencoder:
     """The model with fresh float32 weights drawn from ``seed``; the global random stream is left alone."""
@@ -70,7 +83,9 @@ def build(config: ModelConfig, *, seed: int) -> VariationalAutoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = ConvDecoder(*shape, config.latent_dim)
-        encoder = METHODS[config.method](partial(ConvTrunk, *shape), config.hidden, config.latent_dim)
+        encoder = METHODS[config.method].build(
+            partial(ConvTrunk, *shape), config.hidden, config.latent_dim, config.options
+        )
     likelihood = (
         GaussianLikelihood(config.std, trained=config.train_std)
         if config.likelihood == "gaussian"

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from streamlit.testing.v1 import AppTest
 
 from app import drawing, loaders
-from app.compute import Gaussian, box_atlas, compute_view, compute_views, decode, zoom_window
+from app.compute import box_atlas, compute_view, compute_views, decode, zoom_window
 from app.meter import (
     gap_meter,
     number,
@@ -27,6 +27,7 @@ from app.meter import (
     trust_badge,
     worst_error,
 )
+from app.overlays import overlay
 from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, plane_data
 from app.state import State, to_query
 from app.theme import MASSES
@@ -37,10 +38,10 @@ from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.data.corruptions import Corruption
 from gpvae_core.data.images import to_model_input
 from gpvae_core.data.recipes import recipe_of
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import stored_columns
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.posterior import PosteriorEngine
 from tests.test_state import STROKES
 
@@ -103,7 +104,7 @@ def test_the_planes_data_is_small_and_says_the_same(view, digits_2d):
     heat = np.frombuffer(base64.b64decode(data["zoom"]["heat"]), np.uint8)
     below = view.zoom_log_density.max() - view.zoom_log_density
     assert heat.min() == 0 and (heat == 255).mean() == pytest.approx((below > 25.4).mean(), abs=0.02)
-    assert {q["key"] for q in data["gaussians"]} == {"base", "marginal", "best"}
+    assert {q["key"] for q in data["overlays"]} == {"base", "marginal", "best"}
 
 
 def test_the_atlas_decodes_between_its_nodes_as_the_decoder_does(view, digits_2d):
@@ -128,8 +129,11 @@ def test_the_atlas_decodes_between_its_nodes_as_the_decoder_does(view, digits_2d
 
 
 def test_window_holds_the_mass_and_names_what_it_leaves_out():
-    near = Gaussian("base", "near", np.array([0.1, 0.1]), np.array([0.01, 0.01]))
-    far = Gaussian("marginal", "far", np.array([3.0, 0.0]), np.array([0.01, 0.01]))
+    width = torch.tensor([0.01, 0.01]).double()
+    near, far = (
+        overlay(name, name, DiagonalGaussian(torch.tensor(mean).double(), width))
+        for name, mean in (("near", [0.1, 0.1]), ("far", [3.0, 0.0]))
+    )
     low, high, left_out = zoom_window(np.array([-0.05, -0.05]), np.array([0.05, 0.05]), [near, far])
     assert left_out == ["far"]
     assert (low < -0.05).all()
@@ -172,7 +176,7 @@ def test_the_meter_shows_parts_that_sum_to_the_whole(view):
 
 
 def meter_row(html, view, q):
-    name = re.escape(next(g.name for g in view.gaussians if g.key == q))
+    name = re.escape(next(g.label for g in view.overlays if g.key == q))
     (row,) = re.findall(rf"<span>{name}</span>.*?<span class=\"total\">(.*?)</span>", html)
     return re.fullmatch(r"(-?[\d.]+) \+ (-?[\d.]+) = <b>(-?[\d.]+)</b>", row).groups()
 

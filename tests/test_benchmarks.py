@@ -7,7 +7,7 @@ from scipy import stats
 
 from benchmarks import claims, seeds
 from gpvae_core.diagnostics import statistics
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.inference.gp import Correction
 from gpvae_core.paths import WEIGHTS
 

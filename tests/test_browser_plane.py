@@ -6,7 +6,7 @@ import numpy as np
 from playwright.sync_api import expect
 
 from app.compute import decode
-from gpvae_core.diagnostics.report import encode, judge
+from gpvae_core.diagnostics.judgement import judge
 from tests.pages import finger, pixels, settle
 from tests.server import serving
 
@@ -82,7 +82,7 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
 def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, digits_engine):
     """Of the digits, the first whose walk ends in a lower optimum; nothing below the walk is moved by it."""
     images = digits.test.pixels(slice(0, 40))
-    judged = judge(digits_engine, images, encode(digits_2d.model, images))
+    judged = judge(digits_engine, images, digits_2d.model.infer(images))
     index, fit = next((k, j.fit) for k, j in enumerate(judged) if j.fit.short > 1 and len(j.fit.path) > 2)
     page = visit(f"?from=number&i={index}&data=digits", reduced_motion="reduce")
     settle(page)

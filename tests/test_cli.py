@@ -56,7 +56,7 @@ def test_rank_sorts_by_uncertainty(tmp_path, digits, digits_2d):
     assert values == sorted(values)
     assert sorted(int(row["index"]) for row in rows) == list(range(359))
     hardest = int(rows[-1]["index"])
-    expected = digits_2d.model.encoder.uncertainty(digits.test.pixels(slice(hardest, hardest + 1)))
+    expected = digits_2d.model.infer(digits.test.pixels(slice(hardest, hardest + 1))).uncertainty
     assert values[-1] == pytest.approx(float(expected), rel=1e-4)
     assert int(rows[-1]["label"]) == digits.test.labels[hardest]
 
@@ -136,10 +136,10 @@ def test_the_module_runs_as_a_program_with_exit_code_2_on_junk(tmp_path):
 
 def test_a_mean_of_iwae_lies_between_elbo_and_evidence(digits, digits_2d, digits_engine):
     """Burda et al.: ELBO <= IWAE-K <= log p(x), in expectation, with the exact evidence as the ceiling."""
-    from gpvae_core.training.objectives import elbo, importance_weighted_bound
+    from gpvae_core.inference.bounds import elbo, importance_weighted_bound
 
     x = digits.test.pixels(slice(2, 3))
-    q, model = digits_2d.model.encoder(x), digits_2d.model.generative
+    q, model = digits_2d.model.encoder.infer(x, None).q, digits_2d.model.generative
     generator = torch.Generator().manual_seed(0)
     lower = float(elbo(model, x, q, 4000, generator=generator))
     bounds = [float(importance_weighted_bound(model, x, q, 50, generator=generator)) for _ in range(40)]

@@ -12,12 +12,11 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.commands import options
 from gpvae_core.data import Dataset, ImageSet
-from gpvae_core.diagnostics.report import encode
+from gpvae_core.inference.bounds import importance_weighted_bound
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.training.evaluation import evaluate_bounds, evaluate_iwae, iwae_bound
 from gpvae_core.training.fit import TrainingConfig, fit
-from gpvae_core.training.objectives import importance_weighted_bound
 from tests import reference
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
@@ -38,8 +37,8 @@ def near_constant(tmp_path_factory):
 def brute_force_elbos(model, images):
     """The mean ELBO of both encoders over all images by plain float64 quadrature, and the largest last change."""
     model = model.requires_grad_(False)
-    encoding, found = encode(model, images.pixels()), {}
-    for name, q in (("elbo", encoding.marginal), ("elbo_base", encoding.base)):
+    encoding, found = model.infer(images.pixels()), {}
+    for name, q in (("elbo", encoding.q), ("elbo_base", encoding.start)):
         each = [
             reference.elbo(
                 reference.log_joint_for(model.generative, images.pixels(slice(k, k + 1))),
@@ -131,7 +130,7 @@ def test_iwae_is_the_bound_of_the_same_draws_as_before(digits, digits_2d):
     images, generator = digits.test.take(np.arange(6)), torch.Generator().manual_seed(4)
     x, model = images.pixels(), digits_2d.model
     with torch.no_grad():
-        plain = importance_weighted_bound(model.generative, x, model.encoder(x), 20, generator=generator)
+        plain = importance_weighted_bound(model.generative, x, model.encoder.infer(x, None).q, 20, generator=generator)
     torch.testing.assert_close(evaluate_iwae(model, images, samples=20, seed=4), plain.double(), rtol=1e-6, atol=1e-4)
 
 

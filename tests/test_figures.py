@@ -18,7 +18,7 @@ from app.compute import box_atlas, compute_view
 from app.figures.__main__ import main
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import at_quantiles, even_quantiles, figure_1, figure_2, single
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.errors import InputError
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from gpvae_core.cli import cli
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.errors import InputError
 from gpvae_core.tables import read_table, write_table
 

@@ -5,13 +5,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from gpvae_core.distributions.gaussian import (
-    DiagonalGaussian,
-    FullGaussian,
-    kl_cholesky_to_prior,
-    standard_normal_log_prob,
-)
-from gpvae_core.posterior.divergences import hermite
+from gpvae_core.distributions import DiagonalGaussian, FullGaussian, standard_normal_log_prob
+from gpvae_core.distributions.gaussian import kl_cholesky_to_prior
+from gpvae_core.posterior.expectations import hermite
 
 
 def q() -> DiagonalGaussian:

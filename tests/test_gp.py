@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
 from gpvae_core.inference.base import Batch
+from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.training.objectives import elbo
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def x(generator) -> torch.Tensor:
 
 
 def test_block_operations_equal_equation_12_written_out(lively, x):
-    q = lively(x)
-    b, c = lively.base(x).mean, lively.base(x).std
+    q = lively.infer(x, None).q
+    b, c = lively.infer(x, None).start.mean, lively.infer(x, None).start.std
     psi_m, psi_s = lively.psi_mean(x), lively.psi_std(x)
     for n in range(5):
         for j in range(3):
@@ -52,7 +52,7 @@ def sampled_encoders(encoder: GPEncoder, x: torch.Tensor, count: int, generator:
     for weights in (encoder.weights_mean, encoder.weights_std):
         noise = torch.randn(count, *weights.mean.shape, generator=generator).double()
         draws.append(weights.mean + torch.einsum("jpq,njq->njp", weights.scale_tril, noise))
-    base = encoder.base(x)
+    base = encoder.infer(x, None).start
     mean = base.mean + torch.einsum("njp,bp->nbj", draws[0], encoder.psi_mean(x))
     return DiagonalGaussian(mean, base.std + torch.einsum("njp,bp->nbj", draws[1], encoder.psi_std(x)))
 
@@ -61,7 +61,7 @@ def test_sampling_weights_gives_the_moments_of_equation_12(lively, x, generator)
     count = 200_000
     random = sampled_encoders(lively, x, count, generator)
     z = random.mean + random.std * torch.randn(random.mean.shape, generator=generator).double()
-    q = lively(x)
+    q = lively.infer(x, None).q
     standard_error = q.std / count**0.5
     assert ((z.mean(0) - q.mean).abs() < 5 * standard_error).all()
     torch.testing.assert_close(z.var(0), q.std**2, rtol=0.03, atol=0)
@@ -78,11 +78,11 @@ def test_expected_kl_matches_sampling_weights(lively, x, generator):
 def test_without_lambda_it_is_the_plain_vae(lively, x):
     lively.weights_mean.silence()
     lively.weights_std.silence()
-    base = lively.base(x)
-    torch.testing.assert_close(lively(x).mean, base.mean)
-    torch.testing.assert_close(lively(x).std, base.std)
+    base = lively.infer(x, None).start
+    torch.testing.assert_close(lively.infer(x, None).q.mean, base.mean)
+    torch.testing.assert_close(lively.infer(x, None).q.std, base.std)
     torch.testing.assert_close(lively.correction(x).expected_kl(), base.kl_to_prior())
-    assert torch.equal(lively.uncertainty(x), torch.zeros(5).double())
+    assert torch.equal(lively.infer(x, None).uncertainty, torch.zeros(5).double())
 
 
 def test_gradients_stay_finite_without_lambda(lively, x):
@@ -99,7 +99,7 @@ def test_objective_is_the_elbo_of_the_marginalised_encoder_minus_two_penalties(x
     model = build(ModelConfig(hidden=16, channels=(4, 4, 4)), seed=1).double()
     encoder = model.encoder
     value = encoder.objective(Batch(x, x, 100), model.generative, generator=torch.Generator().manual_seed(5)).value
-    q, correction = encoder(x), encoder.correction(x)
+    q, correction = model.encoder.infer(x, None).q, encoder.correction(x)
     bound = elbo(model.generative, x, q, generator=torch.Generator().manual_seed(5)).mean()
     entropy_penalty = (correction.expected_kl() - q.kl_to_prior()).mean()
     assert entropy_penalty >= 0
@@ -111,15 +111,15 @@ def test_uncertainty_is_the_trace_of_both_variances(lively, x):
     tril_m, tril_s = lively.weights_mean.scale_tril, lively.weights_std.scale_tril
     sigma, gamma = (tril_m @ tril_m.mT).sum(0), (tril_s @ tril_s.mT).sum(0)
     wanted = torch.einsum("bp,pq,bq->b", psi_m, sigma, psi_m) + torch.einsum("bp,pq,bq->b", psi_s, gamma, psi_s)
-    torch.testing.assert_close(lively.uncertainty(x), wanted)
+    torch.testing.assert_close(lively.infer(x, None).uncertainty, wanted)
 
 
 def test_starting_from_a_vae_keeps_its_posterior_mean(x):
     vae = build(ModelConfig(method="vae"), seed=1).double()
     gp = build(ModelConfig(method="gpvae"), seed=2).double()
     gp.encoder.start_from(vae.encoder, x, 1000)
-    torch.testing.assert_close(gp.encoder.base(x).mean, vae.encoder(x).mean)
-    torch.testing.assert_close(gp.encoder(x).mean, vae.encoder(x).mean)
+    torch.testing.assert_close(gp.encoder.infer(x, None).start.mean, vae.encoder.infer(x, None).q.mean)
+    torch.testing.assert_close(gp.encoder.infer(x, None).q.mean, vae.encoder.infer(x, None).q.mean)
     correction = gp.encoder.correction(x)
     expected = 256 / 1000 * (correction.base.std**2).mean(0)  # the leverage p/N of each observation
     torch.testing.assert_close(correction.var_f.mean(0), expected)

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 from torch import nn
 
 from gpvae_core.data import Dataset
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -196,7 +196,7 @@ def gap_identity(checkpoint, engine, x: torch.Tensor, disturbance: float = 0.0) 
     assert change < 1e-4
     posterior = engine.posterior(x)
     worst = 0.0
-    for q in (checkpoint.model.encoder.base(x)[0], checkpoint.model.encoder(x)[0]):
+    for q in (stage[0] for stage in checkpoint.model.infer(x).stages.values()):
         mean, std = q.mean.double().numpy(), q.std.double().numpy()
         elbo, _ = reference.elbo(log_joint, mean, std)
         kl = posterior.kl_from(DiagonalGaussian(torch.as_tensor(mean), torch.as_tensor(std)))

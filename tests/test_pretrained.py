@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import ImageSet, load_dataset
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import NAME, stored_columns
 from gpvae_core.files import read_json

@@ -8,16 +8,16 @@ from scipy.stats import chi2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
-from gpvae_core.diagnostics.report import encode, posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import SCORES, natural_gradient_residual, score_images
 from gpvae_core.diagnostics.stored import NAME, stored_columns, write_stored
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.posterior.divergences import hermite
+from gpvae_core.posterior.expectations import hermite
 from tests.decoders import STD, Linear
 
 
@@ -77,7 +77,7 @@ def test_unknown_and_undefined_scores_say_what_to_choose(digits, digits_2d):
     with pytest.raises(InputError, match="no score 'u'; choose among uncertainty"):
         score_images(digits_2d.model, digits.test, ["u"])
     plain = VariationalAutoencoder(digits_2d.model.generative, digits_2d.model.encoder.base_encoder)
-    with pytest.raises(InputError, match="plain VAE has no uncertainty"):
+    with pytest.raises(InputError, match="this method has no uncertainty"):
         score_images(plain, digits.test, ["uncertainty"])
     assert "uncertainty" not in score_images(plain, ImageSet(digits.test.images[:2]))
 
@@ -94,7 +94,7 @@ def test_the_report_splits_the_gap_and_agrees_with_the_reverse_kl_by_draws(digit
     assert report["elbo_best"] > max(report["elbo_base"], report["elbo_marginal"])
     exact = digits_engine.posterior(x)
     z = exact.sample(20_000, generator=np.random.default_rng(0))
-    gaussian = encode(digits_2d.model, x).marginal[0]
+    gaussian = digits_2d.model.infer(x).q[0]
     ratio = exact.log_prob(z) - gaussian.log_prob(torch.tensor(z)).numpy()
     assert abs(ratio.mean() - report["kl_to_marginal"]) < 4 * ratio.std() / np.sqrt(len(z))
 

@@ -111,7 +111,7 @@ def test_a_gpvae_starts_from_a_vae_and_from_nothing_else(tiny_dataset):
     model = build(SMALL, seed=0)
     start_from(model, vae, tiny_dataset.train)
     x = torch.rand(2, 1, 28, 28)
-    assert torch.equal(model.encoder.base(x).mean, vae.encoder(x).mean)
+    assert torch.equal(model.infer(x).start.mean, vae.infer(x).q.mean)
     with pytest.raises(InputError, match="another architecture or method"):
         start_from(model, build(ModelConfig(method="vae", hidden=16), seed=5), tiny_dataset.train)
 

@@ -6,14 +6,6 @@
 const MASSES = [0.5, 0.8, 0.95];
 const SIDE = 28;
 const ATLASES = "gpvaeAtlases"; // window[ATLASES]: checkpoint digest -> atlas of the whole box
-const LAYERS = [
-  ["exact", "exact p(z|x)"],
-  ["logs", "log-density contours"],
-  ["base", "base encoder"],
-  ["marginal", "marginalised q(z|x)"],
-  ["best", "best Gaussian"],
-  ["truth", "true z"],
-];
 const VIRIDIS = [
   [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
   [31, 158, 137], [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37],
@@ -89,6 +81,11 @@ function unpackLines(packed) {
     start += length;
   }
   return lines;
+}
+
+// How a q looks, for the style sheet: on a light page, on a dark one, over the heat map.
+function look({ colour, dark, bright, dash }) {
+  return `--light:${colour};--dark:${dark};--bright:${bright};--dash:${dash};stroke-linecap:${dash.startsWith("1.5") ? "round" : "butt"}`;
 }
 
 function ellipse(q, mass) {
@@ -493,7 +490,9 @@ class Plane {
   show(data) {
     this.data = data;
     this.root.classList.toggle("projector", data.projector);
-    this.lines = data.lines.map((packed) => ({ ...packed, lines: unpackLines(packed) }));
+    const unpacked = (packed) => ({ ...packed, lines: unpackLines(packed) });
+    this.lines = data.lines.map(unpacked);
+    this.overlays = data.overlays.map((q) => ({ ...q, lines: q.lines.map(unpacked) }));
     this.prepareHeats();
     const { low, high } = data.zoom;
     this.zoomAtlas = new Atlas(bytes(data.atlas.tiles), data.atlas.nodes, low, high);
@@ -558,8 +557,7 @@ class Plane {
 
   present(layer) {
     if (layer === "truth") return Boolean(this.data.truth);
-    if (layer === "exact" || layer === "logs") return true;
-    return this.data.gaussians.some((q) => q.key === layer);
+    return layer === "exact" || layer === "logs" || this.overlays.some((q) => q.key === layer);
   }
 
   shown(layer) {
@@ -577,14 +575,17 @@ class Plane {
       }
       if (zoom && layer === "exact" && lines.length) regions.push([lines.flat(), label, PREFERRED[mass]]);
     }
-    for (const q of [...this.data.gaussians].reverse()) { // the dashed base on top: where both agree, both show
+    for (const q of [...this.overlays].reverse()) { // the first one, dashed, on top: where both agree, both show
       if (!this.shown(q.key)) continue;
-      if (zoom) {
-        for (const mass of MASSES) {
-          marks.push(panel.path(ellipse(q, mass), { class: `line ${q.key}`, "data-layer": q.key, "data-mass": mass }));
+      for (const { mass, lines } of zoom ? q.lines : []) {
+        for (const line of lines) {
+          marks.push(panel.path(line, { class: `line overlay ${q.key}`, style: look(q), "data-layer": q.key, "data-mass": mass }));
         }
       }
-      marks.push(panel.marker(q.mean, q.key, { base: "saltire", marginal: "cross", best: "diamond" }[q.key]));
+      const mark = panel.marker(q.mean, `overlay ${q.key}`, q.marker);
+      mark.setAttribute("style", look(q));
+      mark.setAttribute("data-layer", q.key);
+      marks.push(mark);
     }
     if (!zoom) {
       const { low, high } = this.data.zoom;
@@ -601,7 +602,7 @@ class Plane {
   // The labels of the regions, clear of the star and of one another, and of the other centres where there is room.
   labels(panel, regions) {
     const taken = this.shown("truth") ? [panel.covered(this.data.truth, "star")] : [];
-    const centres = this.data.gaussians.filter((q) => this.shown(q.key)).map((q) => panel.covered(q.mean));
+    const centres = this.overlays.filter((q) => this.shown(q.key)).map((q) => panel.covered(q.mean));
     const nodes = [];
     for (const [points, content, prefers] of regions) {
       const found = panel.label(points, content, prefers, taken, centres);
@@ -629,7 +630,9 @@ class Plane {
   }
 
   showToggles() {
-    const rows = LAYERS.filter(([layer]) => this.present(layer)).map(([layer, name]) => {
+    const own = this.overlays.map((q) => [q.key, q.label, q]);
+    const layers = [["exact", "exact p(z|x)"], ["logs", "log-density contours"], ...own, ["truth", "true z"]];
+    const rows = layers.filter(([layer]) => this.present(layer)).map(([layer, name, q]) => {
       const box = element("input", { type: "checkbox" });
       box.checked = !this.hidden.has(layer);
       box.addEventListener("change", () => {
@@ -638,7 +641,7 @@ class Plane {
       });
       const sample = vector("svg", { viewBox: "0 0 34 12", class: "sample", "aria-hidden": "true" });
       if (layer === "truth") sample.append(vector("path", { d: "M17 0l2 4 5 .5-4 3 1.5 4.5-4.5-2.5-4.5 2.500 1.500-4.500-4-3 5-.5z", class: "marker truth" }));
-      else sample.append(vector("path", { d: "M1 6H33", class: `line ${layer}`, fill: "none" }));
+      else sample.append(vector("path", { d: "M1 6H33", class: q ? "line overlay" : `line ${layer}`, style: q ? look(q) : "", fill: "none" }));
       return element("label", { "data-toggle": layer }, box, sample, name);
     });
     this.toggles.replaceChildren(this.toggles.firstChild, ...rows);

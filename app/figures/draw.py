@@ -1,14 +1,17 @@
 """A Sheet -> a Matplotlib figure for print."""
 
+from itertools import chain
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from app.compute import NAMES, Array, Gaussian, View
+from app.compute import View
 from app.figures.sheet import Panel, Sheet
+from app.overlays import Overlay
 from app.payload import mass_contours
-from app.theme import COLOURS, DASHES, MASSES
+from app.theme import COLOURS
 
 PER_ROW = 6
 WIDTH = 2.7  # inches of one panel
@@ -32,10 +35,10 @@ def draw(sheet: Sheet) -> Figure:
         row, column = divmod(place, per_row)
         _plane(figure.add_subplot(grid[2 * row, column]), panel, sheet.overlays)
         _pictures(figure.add_subplot(grid[2 * row + 1, column]), panel.view)
-    handles = [
-        Line2D([], [], color=COLOURS[k], linestyle=DASH[DASHES[k]], linewidth=1.8) for k in ("exact", *sheet.overlays)
-    ]
-    names = ["exact p(z|x)", *(NAMES[k] for k in sheet.overlays)]
+    drawn = [q for q in sheet.panels[0].view.overlays if q.key in sheet.overlays]
+    looks = [("exact p(z|x)", COLOURS["exact"], "-"), *((q.label, q.style.colour, q.style.dash) for q in drawn)]
+    handles = [Line2D([], [], color=colour, linestyle=DASH[dash], linewidth=1.8) for _, colour, dash in looks]
+    names = [name for name, _, _ in looks]
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
     return figure
 
@@ -49,27 +52,27 @@ def _plane(axes: Axes, panel: Panel, overlays: tuple[str, ...]) -> None:
     shades = axes.contourf(axis, axis, np.log10(1 + below).T, np.log10(1 + np.array(levels)), cmap="Greys_r")
     shades.set_rasterized(True)  # a hundred thousand vertices would make the PDF useless
     axes.contour(axis, axis, below.T, levels[1:-1], colors="#777777", linewidths=0.5)
-    drawn = [q for q in view.gaussians if q.key in overlays]
+    drawn = [q for q in view.overlays if q.key in overlays]
     for q in drawn:
-        axes.plot(*q.mean, marker="o", color=COLOURS[q.key], markersize=4, markeredgecolor="white", markeredgewidth=0.6)
+        axes.plot(*q.mean, marker="o", color=q.style.colour, markersize=4, markeredgecolor="white", markeredgewidth=0.6)
     axes.set(xlim=axis[[0, -1]], ylim=axis[[0, -1]], aspect="equal")
     axes.set_title(panel.heading, fontsize=9)
     axes.tick_params(labelsize=7)
     _inset(axes, view, drawn)
 
 
-def _inset(axes: Axes, view: View, drawn: list[Gaussian]) -> None:
+def _inset(axes: Axes, view: View, drawn: list[Overlay]) -> None:
     """The mass enlarged, in the corner farthest from it."""
     mean = np.array(view.report["mean"])
     left, bottom = (0.02 if mean[k] > 0 else 0.98 - INSET for k in (0, 1))
     inset = axes.inset_axes((left, bottom, INSET, INSET))
     _density(inset, view)
     for q in drawn:
-        for mass in MASSES:
-            x, y = ellipse(q, mass)
-            above = 2 if DASHES[q.key] == "-" else 3  # through the gaps of dashes what is below them stays visible
-            inset.plot(x, y, zorder=above, color=COLOURS[q.key], linestyle=DASH[DASHES[q.key]], linewidth=1.0)
-        inset.plot(*q.mean, marker="o", color=COLOURS[q.key], markersize=2.5)
+        above = 2 if q.style.dash == "-" else 3  # through the gaps of dashes what is below them stays visible
+        look = {"zorder": above, "color": q.style.colour, "linestyle": DASH[q.style.dash], "linewidth": 1.0}
+        for line in chain(*q.outlines.values()):
+            inset.plot(line[:, 0], line[:, 1], **look)
+        inset.plot(*q.mean, marker="o", color=q.style.colour, markersize=2.5)
     if view.truth is not None:
         inset.plot(*view.truth, marker="*", color=COLOURS["truth"], markersize=8, markeredgecolor="white")
     for line in inset.spines.values():
@@ -90,18 +93,10 @@ def _density(inset: Axes, view: View) -> None:
             inset.plot(line[:, 0], line[:, 1], color=COLOURS["exact"], linewidth=1.0)
 
 
-def ellipse(q: Gaussian, mass: float, points: int = 90) -> tuple[Array, Array]:
-    """The outline of the region that holds ``mass`` of a 2-D Gaussian: radius sqrt(-2 log(1 - mass)) std."""
-    angle = np.linspace(0, 2 * np.pi, points)
-    radius = np.sqrt(-2 * np.log1p(-mass))
-    first, second = radius * q.std[:, None] * np.stack([np.cos(angle), np.sin(angle)]) + q.mean[:, None]
-    return first, second
-
-
 def _pictures(axes: Axes, view: View) -> None:
-    """The input, and its reconstruction from the base encoder's mean."""
+    """The input, and its reconstruction from the mean of the first q."""
     gap = np.ones((28, 3))
-    pair = np.concatenate([1 - np.clip(view.pixels, 0, 1), gap, 1 - view.pictures[NAMES["base"]]], 1)
+    pair = np.concatenate([1 - np.clip(view.pixels, 0, 1), gap, 1 - view.pictures[view.stages[0].label]], 1)
     axes.imshow(pair, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title("x            from base", fontsize=7, pad=2)
+    axes.set_title(f"x        from {view.stages[0].label}", fontsize=7, pad=2)

@@ -72,9 +72,9 @@ def _npz(sheet: Sheet, atlas: Extra) -> bytes:
     names = ("pixels", "box_log_joint", "zoom_first", "zoom_second", "zoom_log_density", "levels")
     arrays = {name: np.stack([getattr(view, name) for view in views]) for name in names}
     arrays |= {"box_axis": views[0].box_axis, "masses": np.array(theme.MASSES)}
-    for place, q in enumerate(views[0].gaussians):
+    for place, q in enumerate(views[0].overlays):
         for part in ("mean", "std"):
-            arrays[f"{q.key}_{part}"] = np.stack([getattr(view.gaussians[place], part) for view in views])
+            arrays[f"{q.key}_{part}"] = np.stack([getattr(view.overlays[place], part) for view in views])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -115,7 +115,7 @@ Run it where the project's packages are installed. {_where_found(made)}
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.paths import grid_cache
 from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 
 checkpoint = load_checkpoint({made["checkpoint"]!r})
 assert checkpoint.digest == "{made["weights"]}", f"other weights: {{checkpoint.digest}}"

@@ -114,8 +114,8 @@ def figure_2(
 
 def single(checkpoint: Checkpoint, view: View, name: str, index: int | None, config: dict[str, Any]) -> Sheet:
     """One image, whatever it is, with every q on it."""
-    overlays = tuple(q.key for q in view.gaussians)
-    caption = f"The true posterior of {name} under {checkpoint.name}, with {', '.join(q.name for q in view.gaussians)}."
+    overlays = tuple(q.key for q in view.overlays)
+    caption = f"The true posterior of {name} under {checkpoint.name}, with {', '.join(q.label for q in view.overlays)}."
     panel = Panel(view, name, index)
     whole = {"checkpoint": checkpoint.name, "weights": checkpoint.digest} | config
     return Sheet("posterior", f"p(z|x) of {name}", caption, [panel], overlays, whole, name)

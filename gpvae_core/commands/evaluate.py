@@ -15,7 +15,7 @@ from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, bernoulli_draw, check_shape
 from gpvae_core.data.images import read_image
 from gpvae_core.data.recipes import recipe_of
-from gpvae_core.diagnostics.report import posterior_report
+from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically

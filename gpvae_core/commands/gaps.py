@@ -13,7 +13,6 @@ from gpvae_core.checkpoints import load_checkpoint, save_heads
 from gpvae_core.commands import options
 from gpvae_core.diagnostics.gap_heads import fit_heads
 from gpvae_core.diagnostics.gap_table import gap_table, read_gaps, settings_file
-from gpvae_core.diagnostics.report import encode
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
 from gpvae_core.tables import Row, check_suffix, read_table, write_table
@@ -105,7 +104,9 @@ def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) ->
     data = options.data_of(opened, None, data_dir)
     rows = read_gaps(table, opened, dataset=data.name, split="validation")
     x = data.validation.pixels(slice(0, len(rows)))
-    kl = torch.tensor([row["kl_marginal"] for row in rows], dtype=torch.float64)
-    heads = fit_heads(opened.model, x, encode(opened.model, x), kl, seed=seed)
+    inference = opened.model.infer(x)
+    method = list(inference.stages)[-1]
+    kl = torch.tensor([row[f"kl_{method}"] for row in rows], dtype=torch.float64)
+    heads = fit_heads(opened.model, x, inference, kl, seed=seed)
     save_heads(opened, heads, images=len(rows), tolerance=read_json(settings_file(table))["tolerance"])
     click.echo(f"learned scores of {opened.name}, fitted to {len(rows)} validation images, in {opened.folder}")

@@ -10,7 +10,7 @@ from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
-from gpvae_core.inference import GPEncoder
+from gpvae_core.inference.gp import has_process
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.training.evaluation import evaluate_elbo
@@ -35,7 +35,7 @@ def settle(checkpoint: str, out: Path, data_dir: Path | None, device: str) -> No
     opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
     data = options.data_of(opened, None, data_dir)
     train, (model, config) = data.split("train"), (opened.model, opened.config)
-    if not isinstance(model.encoder, GPEncoder):
+    if not has_process(model.encoder):
         model, config = on_top_of(model, config, train)
     before = _figures(model, data.validation)
     with tqdm(total=len(train), unit="img") as bar:

@@ -15,7 +15,8 @@ from gpvae_core.data.recipes import BINARY
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.generative.networks import ACTIVATIONS
-from gpvae_core.inference import METHODS, GPEncoder
+from gpvae_core.inference import METHODS
+from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS, ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.training.fit import STATE, Progress, TrainingConfig, fit, start_from
@@ -117,7 +118,7 @@ def train(
             bar.write(_progress_line(progress))
             bar.reset()
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
-    if isinstance(model.encoder, GPEncoder):
+    if has_process(model.encoder):
         click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled brings the GP to its optimum")
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
 from gpvae_core.diagnostics.laplace import Laplace, laplace
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
-from gpvae_core.inference.base import Encoding
+from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
 
 HIDDEN = 32
@@ -74,21 +75,26 @@ class GapHeads:
 
 @dataclass(frozen=True)
 class Look:
-    """Images x (B, C, H, W) under a model, with their encoding: what a score may use. What takes a decode is kept."""
+    """Images x (B, C, H, W) under a model, with their inference: what a score may use. What takes a decode is kept."""
 
     model: VariationalAutoencoder
     x: Tensor
-    encoding: Encoding
+    inference: Inference
+
+    @cached_property
+    def q(self) -> DiagonalGaussian:
+        """The diagonal Gaussian of the method's q: itself, or that of its mean and standard deviations."""
+        return DiagonalGaussian(*self.inference.q.mean_and_std())
 
     @cached_property
     def near(self) -> Laplace:
         """Laplace's Gaussian at q's mean."""
-        return laplace(self.model.generative, self.x, self.encoding.marginal)
+        return laplace(self.model.generative, self.x, self.q)
 
     @cached_property
     def variance(self) -> Tensor:
         """q's variance in the precision of ``near``, (B, d)."""
-        return (self.encoding.marginal.std**2).to(self.near.slope)
+        return (self.q.std**2).to(self.near.slope)
 
     @cached_property
     def laplace_gap(self) -> Tensor:
@@ -110,7 +116,7 @@ def corrected_gap(look: Look) -> Tensor:
 
 def encoder_features(look: Look) -> Tensor:
     """The trunk's features, q's mean and log std, (B, p + 2d)."""
-    x, q = look.x, look.encoding.marginal
+    x, q = look.x, look.q
     return torch.cat([look.model.encoder.trunk_features(x), q.mean.to(x), torch.log(q.std).to(x)], -1)
 
 
@@ -120,7 +126,7 @@ def decode_features(look: Look) -> Tensor:
     numbers = [look.laplace_gap, near.pull(), ((x.flatten(1) - near.means) ** 2).sum(1)]
     volume = torch.linalg.slogdet(near.precision).logabsdet + log_variance.sum(-1)
     logs = torch.stack([*(torch.log(n.to(x).clamp_min(1e-12)) for n in numbers), volume.to(x)], -1)
-    return torch.cat([logs, log_variance.to(x) / 2, look.encoding.marginal.mean.to(x)], -1)
+    return torch.cat([logs, log_variance.to(x) / 2, look.q.mean.to(x)], -1)
 
 
 def _heads(look: Look) -> GapHeads:
@@ -135,7 +141,7 @@ def _heads(look: Look) -> GapHeads:
 
 
 @torch.no_grad()
-def fit_heads(model: VariationalAutoencoder, x: Tensor, encoding: Encoding, kl: Tensor, *, seed: int) -> GapHeads:
+def fit_heads(model: VariationalAutoencoder, x: Tensor, inference: Inference, kl: Tensor, *, seed: int) -> GapHeads:
     """Both heads from images x (N, C, H, W), held out from training, and their exact KLs (N,) in nats.
 
     Least Huber loss in log KL: Adam with decoupled weight decay, the same fixed schedule for every model. Raises
@@ -145,7 +151,7 @@ def fit_heads(model: VariationalAutoencoder, x: Tensor, encoding: Encoding, kl: 
         raise InputError(
             "a KL that is not positive cannot be fitted in logarithms; compute the gaps to a finer tolerance"
         )
-    log_kl, look = torch.log(kl).to(x), Look(model, x, encoding)
+    log_kl, look = torch.log(kl).to(x), Look(model, x, inference)
     of_encoder, of_decode = encoder_features(look), decode_features(look)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

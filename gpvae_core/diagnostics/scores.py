@@ -10,12 +10,11 @@ from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.gap_heads import Look, corrected_gap, predicted_gap
-from gpvae_core.diagnostics.report import encode
-from gpvae_core.distributions.gaussian import DiagonalGaussian, standard_normal_log_prob
+from gpvae_core.distributions import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.errors import InputError
-from gpvae_core.inference.base import Encoding
+from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.posterior.divergences import hermite
+from gpvae_core.posterior.expectations import hermite
 
 BATCH = 250
 RESIDUAL_ORDER = 4  # Gauss-Hermite: 16 decoded points for each image
@@ -38,32 +37,32 @@ class Score:
     needs_heads: bool = False
 
 
-def _gp_variance(encoding: Encoding) -> Tensor:
-    if encoding.gp_variance is None:
+def _gp_variance(inference: Inference) -> Tensor:
+    if "gp_variance" not in inference.extras:
         raise InputError(
-            "the plain VAE has no uncertainty U(x) to rank by; put a GP on it with `python -m gpvae_core settle`"
+            "this method has no uncertainty U(x) to rank by; put a GP on it with `python -m gpvae_core settle`"
         )
-    return encoding.gp_variance
+    return inference.extras["gp_variance"]
 
 
 def _uncertainty(look: Look) -> Tensor:
     """U(x) = sum_j V(f_j) + V(h_j)."""
-    return _gp_variance(look.encoding).sum(-1)
+    return _gp_variance(look.inference).sum(-1)
 
 
 def _relative_uncertainty(look: Look) -> Tensor:
     """sum_j (V(f_j) + V(h_j)) / v_j."""
-    return (_gp_variance(look.encoding) / look.encoding.marginal.std**2).sum(-1)
+    return (_gp_variance(look.inference) / look.q.std**2).sum(-1)
 
 
 def _log_width(look: Look) -> Tensor:
     """log det Diag(v) = 2 sum_j log s_j."""
-    return 2 * torch.log(look.encoding.marginal.std).sum(-1)
+    return 2 * torch.log(look.q.std).sum(-1)
 
 
 def _reconstruction_error(look: Look) -> Tensor:
     """|x - g(m)|^2, summed over the pixels."""
-    mean = look.model.generative.decode(look.encoding.marginal.mean.to(look.x))
+    mean = look.model.generative.decode(look.q.mean.to(look.x))
     return ((look.x - mean) ** 2).flatten(1).sum(1)
 
 
@@ -75,9 +74,7 @@ def _residual(look: Look) -> Tensor:
             f"{dim}; call natural_gradient_residual with draws of your own"
         )
     nodes, weights = hermite(RESIDUAL_ORDER)
-    return natural_gradient_residual(
-        look.model, look.x, look.encoding.marginal, torch.tensor(nodes), torch.tensor(weights)
-    )
+    return natural_gradient_residual(look.model, look.x, look.q, torch.tensor(nodes), torch.tensor(weights))
 
 
 def natural_gradient_residual(
@@ -155,9 +152,9 @@ SCORES: dict[str, Score] = {
 }
 
 
-def _available(model: VariationalAutoencoder, encoding: Encoding) -> list[str]:
+def _available(model: VariationalAutoencoder, inference: Inference) -> list[str]:
     """The scores that are defined for this model."""
-    gp, planar = encoding.gp_variance is not None, encoding.base.mean.shape[-1] == 2
+    gp, planar = "gp_variance" in inference.extras, inference.q.dim == 2
     heads = model.gap_heads is not None
     return [
         name
@@ -186,15 +183,15 @@ def score_images(
     parts: dict[str, list[NDArray[np.float64]]] = {}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH))
-        for name, values in score_encoded(model, x, encode(model, x), names).items():
+        for name, values in score_inferred(model, x, model.infer(x), names).items():
             parts.setdefault(name, []).append(values)
         report(min(start + BATCH, len(images)) / len(images))
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def score_encoded(
-    model: VariationalAutoencoder, x: Tensor, encoding: Encoding, names: Sequence[str] | None = None
+def score_inferred(
+    model: VariationalAutoencoder, x: Tensor, inference: Inference, names: Sequence[str] | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """``score_images`` of x (B, C, H, W) whose encoding is there already."""
-    look = Look(model, x.to(model.device), encoding)
-    return {n: SCORES[n].value(look).double().cpu().numpy() for n in names or _available(model, encoding)}
+    """``score_images`` of x (B, C, H, W) whose inference is there already."""
+    look = Look(model, x.to(model.device), inference)
+    return {n: SCORES[n].value(look).double().cpu().numpy() for n in names or _available(model, inference)}

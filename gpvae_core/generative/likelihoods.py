@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.distributions.gaussian import LOG_2PI
+from gpvae_core.distributions.base import LOG_2PI
 from gpvae_core.errors import InputError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.distributions.gaussian import standard_normal_log_prob
+from gpvae_core.distributions import standard_normal_log_prob
 from gpvae_core.generative.likelihoods import Likelihood
 
 

@@ -1,20 +1,51 @@
-"""METHODS is the only list of inference methods: name -> encoder class."""
+"""METHODS is the only list of inference methods."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import nn
 
-from gpvae_core.inference.base import Encoder
+from gpvae_core.errors import InputError
+from gpvae_core.inference.base import Encoder, Inference, NoOptions
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.inference.gp import GPEncoder
 
-METHODS: dict[str, Callable[[Callable[[], nn.Module], int, int], Encoder]] = {
-    "vae": GaussianEncoder,
-    "vae-3": partial(GaussianEncoder, trunks=3),
-    "gpvae": GPEncoder,
-    "gpvae-shared": partial(GPEncoder, shared=True),
-    "gpvae-unit": partial(GPEncoder, shared=True, unit=True),
+
+@dataclass(frozen=True)
+class Method:
+    """A method's class, words for it, where it is from, and its options where they are not the class's own."""
+
+    encoder: type[Encoder]
+    label: str
+    source: str
+    options: Any = None
+
+    def configured(self, given: Mapping[str, Any]) -> Any:
+        """The options with the ``given`` ones in their place. Raises InputError for one that the method lacks."""
+        options = self.encoder.Options() if self.options is None else self.options
+        known = {field.name: type(getattr(options, field.name)) for field in fields(options)}
+        for name, value in given.items():
+            if name not in known:
+                raise InputError(f"this method has no option '{name}'; it has {', '.join(known) or 'none'}")
+            if type(value) is not known[name]:
+                raise InputError(f"option '{name}' must be of type {known[name].__name__}, but it is {value!r}")
+        return replace(options, **given)
+
+    def build(
+        self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, given: Mapping[str, Any] | None = None
+    ) -> Encoder:
+        """A fresh encoder; see ``Encoder``."""
+        return self.encoder(trunk, features, latent_dim, self.configured(given or {}))
+
+
+KINGMA, KIM = "Kingma & Welling 2014", "Kim 2022"
+METHODS: dict[str, Method] = {
+    "vae": Method(GaussianEncoder, "VAE", KINGMA),
+    "vae-3": Method(GaussianEncoder, "VAE with three trunks", KINGMA, GaussianEncoder.Options(trunks=3)),
+    "gpvae": Method(GPEncoder, "GPVAE", KIM),
+    "gpvae-shared": Method(GPEncoder, "GPVAE on the encoder's own features", KIM, GPEncoder.Options(shared=True)),
+    "gpvae-unit": Method(GPEncoder, "GPVAE on unit features", KIM, GPEncoder.Options(shared=True, unit=True)),
 }
 
-__all__ = ["METHODS", "Encoder", "GPEncoder", "GaussianEncoder"]
+__all__ = ["METHODS", "Encoder", "GPEncoder", "GaussianEncoder", "Inference", "Method", "NoOptions"]

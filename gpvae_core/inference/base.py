@@ -1,13 +1,17 @@
-"""The one concept: an encoder, given x, returns a posterior you can sample together with its log-density."""
+"""What an inference method is: images in, named posteriors out, each of which can be sampled with its log-density."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import Posterior
+from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference.bounds import elbo_terms
 
 
 @dataclass(frozen=True)
@@ -37,54 +41,93 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """What an encoder says of a batch: its base Gaussian, the method's own, and, where there is a GP, its variance.
+class Inference:
+    """What a method says of a batch of images: its posteriors by name, in the order in which they come about.
 
-    ``gp_variance`` (B, d) is V(f_j(x)|D) + V(h_j(x)|D) in squared latent units.
+    The last one is the method's q(z|x); those before it are its stages. ``extras``: numbers beside them, (B, ...) each.
     """
 
-    base: DiagonalGaussian
-    marginal: DiagonalGaussian
-    gp_variance: Tensor | None
+    stages: Mapping[str, Posterior]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
-    def means(self) -> Tensor:
-        """Where the encoder puts mass, (B, 2, d): the means of both Gaussians."""
-        return torch.stack([self.base.mean, self.marginal.mean], 1)
+    def q(self) -> Posterior:
+        """The last stage: what the method stands for."""
+        return list(self.stages.values())[-1]
+
+    @property
+    def start(self) -> Posterior:
+        """The first stage: what one pass of the network says."""
+        return next(iter(self.stages.values()))
 
     @property
     def uncertainty(self) -> Tensor | None:
-        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
-        return None if self.gp_variance is None else self.gp_variance.sum(-1)
+        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a Gaussian process."""
+        variance = self.extras.get("gp_variance")
+        return None if variance is None else variance.sum(-1)
+
+    def detach(self) -> "Inference":
+        """Cut off from the graph."""
+        return Inference(
+            {key: q.detach() for key, q in self.stages.items()}, {key: t.detach() for key, t in self.extras.items()}
+        )
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a method that has none."""
 
 
 class Encoder(nn.Module, ABC):
-    """Amortised inference: images (B, C, H, W) -> q(z|x)."""
+    """A method of inference, with the networks it needs: images (B, C, H, W) -> ``Inference``.
+
+    A subclass is one file: its architecture, its ``Options`` (a frozen dataclass of numbers and flags, which become
+    the command line's and the config's) and ``labels``, the words for each stage.
+    """
+
+    Options: ClassVar[type] = NoOptions
+    labels: ClassVar[Mapping[str, str]]
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+        """``trunk`` makes a network from images to ``features`` numbers; ``options``, by default the class's own."""
+        super().__init__()
 
     @abstractmethod
-    def encode(self, x: Tensor) -> Encoding:
-        """All that the encoder says of x, in one pass."""
-
-    def forward(self, x: Tensor) -> DiagonalGaussian:
-        """The q(z|x) that the method stands for, mean and std (B, d)."""
-        return self.encode(x).marginal
-
-    def base(self, x: Tensor) -> DiagonalGaussian:
-        """The network's own one-pass Gaussian, before any correction: N(b(x), Diag(c(x))^2)."""
-        return self.encode(x).base
-
-    @abstractmethod
-    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
-        """The method's training objective on a batch, to be maximised."""
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        """The method's posteriors of images x (B, C, H, W) under ``model``, in x's precision and on its device."""
 
     @abstractmethod
     def trunk_features(self, x: Tensor) -> Tensor:
-        """What the base encoder's last layer sees, (B, p)."""
+        """What the network's last layer sees of x, (B, p)."""
 
-    def uncertainty(self, x: Tensor) -> Tensor | None:
-        """U(x) = Tr V(f(x)|D) + Tr V(h(x)|D), (B,), in squared latent units; None without a GP."""
-        return self.encode(x).uncertainty
+    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
+        """The training objective on a batch, to be maximised: by default the ELBO (2) of the method's q."""
+        q = self.infer(batch.seen, model).q
+        fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
+        return Objective({"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()})
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the part of the method that they belong to: a part may have a learning rate of its own."""
+        return {"encoder": list(self.parameters())}
+
+    def start_from(self, other: "Encoder", x: Tensor, size: int) -> None:
+        """Take what can be taken from a trained encoder; ``x``: some of the ``size`` images to be trained on.
+
+        Raises InputError where the two share nothing.
+        """
+        try:
+            self.load_state_dict(other.state_dict())
+        except RuntimeError:
+            raise cannot_start(self, other) from None
 
     def health(self, x: Tensor) -> dict[str, float]:
         """Figures by which a dying part shows in training; empty where nothing can die."""
         return {}
+
+
+def cannot_start(own: Encoder, other: Encoder) -> InputError:
+    """The error of a method that another one's encoder cannot start."""
+    return InputError(
+        f"a {type(own).__name__} cannot start from a {type(other).__name__}: they share no weights; start it from its "
+        "own method or from a plain vae of the same architecture"
+    )

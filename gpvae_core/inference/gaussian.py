@@ -1,42 +1,43 @@
 """The plain VAE's amortised diagonal Gaussian."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gpvae_core.distributions.gaussian import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Batch, Encoder, Encoding, Objective
+from gpvae_core.inference.base import Encoder, Inference
 
 
 class GaussianEncoder(Encoder):
-    """q(z|x) = N(b(x), Diag(c(x))^2) with b and log c linear in a trunk's features (Kingma & Welling 2014).
+    """q(z|x) = N(b(x), Diag(c(x))^2) with b and log c linear in a trunk's features (Kingma & Welling 2014)."""
 
-    ``trunks`` > 1 takes the features of several trunks together: as large an encoder as GPVAE's, the fair control.
-    """
+    @dataclass(frozen=True)
+    class Options:
+        """``trunks`` > 1 takes the features of several trunks together: as large an encoder as GPVAE's."""
 
-    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, trunks: int = 1) -> None:
-        super().__init__()
+        trunks: int = 1
+
+    labels: ClassVar[dict[str, str]] = {"q": "encoder's q(z|x)"}
+
+    def __init__(
+        self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
+    ) -> None:
+        super().__init__(trunk, features, latent_dim)
         self.trunk = trunk()
-        self.others = nn.ModuleList(trunk() for _ in range(trunks - 1))
-        self.head = nn.Linear(trunks * features, 2 * latent_dim)
+        self.others = nn.ModuleList(trunk() for _ in range(options.trunks - 1))
+        self.head = nn.Linear(options.trunks * features, 2 * latent_dim)
 
     def trunk_features(self, x: Tensor) -> Tensor:
         return torch.cat([self.trunk(x), *(other(x) for other in self.others)], dim=-1)
 
-    def encode(self, x: Tensor) -> Encoding:
-        return self.of(self.trunk_features(x))
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        return Inference({"q": self.gaussian(self.trunk_features(x))})
 
-    def of(self, features: Tensor) -> Encoding:
-        """``encode`` from the trunk's features (B, p)."""
+    def gaussian(self, features: Tensor) -> DiagonalGaussian:
+        """q from the trunk's features (B, p)."""
         mean, log_std = self.head(features).chunk(2, dim=-1)
-        q = DiagonalGaussian(mean, torch.exp(log_std))
-        return Encoding(q, q, None)
-
-    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
-        """The ELBO (2): E_q log p(x|z) by one reparametrised sample, minus KL(q || p(z)) in closed form."""
-        q = self(batch.seen)
-        z = q.rsample(generator=generator)
-        fit = model.log_likelihood(batch.x, z).mean()
-        return Objective({"log_likelihood": fit, "neg_kl_z": -q.kl_to_prior().mean()})
+        return DiagonalGaussian(mean, torch.exp(log_std))

@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from gpvae_core.distributions.gaussian import DiagonalGaussian, kl_cholesky_to_prior
+from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.distributions.gaussian import kl_cholesky_to_prior
 from gpvae_core.distributions.special import expected_log_square
+from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Batch, Encoder, Encoding, Objective
+from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, cannot_start
 from gpvae_core.inference.gaussian import GaussianEncoder
 
 
@@ -96,28 +99,30 @@ class Correction:
 
 
 class GPEncoder(Encoder):
-    """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U.
+    """The encoder of eqs. (3)-(12): q(z|x,W,U) = N(b + W psi_m, Diag(c + U psi_s)^2), marginalised over W, U."""
 
-    ``shared``: psi_m and psi_s are the base encoder's own features, one trunk instead of three. ``unit``: features are
-    scaled to length 1, so that the prior variance of f_j(x) and h_j(x) is 1 for every x: V(f) then says how unlike the
-    training images x is, not how long its features are.
-    """
+    @dataclass(frozen=True)
+    class Options:
+        """Which features the Gaussian process sees.
 
+        ``shared``: psi_m and psi_s are the base encoder's own, one trunk instead of three. ``unit``: features are
+        scaled to length 1, so that the prior variance of f_j(x) and h_j(x) is 1 for every x: V(f) then says how unlike
+        the training images x is, not how long its features are.
+        """
+
+        shared: bool = False
+        unit: bool = False
+
+    labels: ClassVar[dict[str, str]] = {"base": "base encoder", "marginal": "marginalised q(z|x)"}
     INITIAL_STD = 3e-4  # of the weights, where no trained VAE says how wide the posteriors are
 
     def __init__(
-        self,
-        trunk: Callable[[], nn.Module],
-        features: int,
-        latent_dim: int,
-        *,
-        shared: bool = False,
-        unit: bool = False,
+        self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
     ) -> None:
-        super().__init__()
-        self.shared, self.unit = shared, unit
+        super().__init__(trunk, features, latent_dim)
+        self.shared, self.unit = options.shared, options.unit
         self.base_encoder = GaussianEncoder(trunk, features, latent_dim)
-        if not shared:
+        if not self.shared:
             self.psi_mean = trunk()
             self.psi_std = trunk()
         self.weights_mean = WeightPosterior(latent_dim, features, self.INITIAL_STD)
@@ -132,7 +137,7 @@ class GPEncoder(Encoder):
         psi_mean, psi_std = (own, own) if self.shared else (self.psi_mean(x), self.psi_std(x))
         if self.unit:
             psi_mean, psi_std = normalize(psi_mean), normalize(psi_std)
-        return psi_mean, psi_std, self.base_encoder.of(own).base
+        return psi_mean, psi_std, self.base_encoder.gaussian(own)
 
     def correction(self, x: Tensor) -> Correction:
         """The base encoder's q, and what the GP adds to it."""
@@ -141,9 +146,16 @@ class GPEncoder(Encoder):
         mean_h, var_h = self.weights_std.project(psi_std)
         return Correction(base, mean_f, var_f, mean_h, var_h)
 
-    def encode(self, x: Tensor) -> Encoding:
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        """The base encoder's q, the marginalised one, and ``gp_variance``: V(f_j(x)|D) + V(h_j(x)|D), (B, d)."""
         correction = self.correction(x)
-        return Encoding(correction.base, correction.marginal(), correction.variance())
+        stages = {"base": correction.base, "marginal": correction.marginal()}
+        return Inference(stages, {"gp_variance": correction.variance()})
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        networks = [] if self.shared else [*self.psi_mean.parameters(), *self.psi_std.parameters()]
+        weights = [*self.weights_mean.parameters(), *self.weights_std.parameters()]
+        return {"base": list(self.base_encoder.parameters()), "psi": networks, "gp": weights}
 
     def kl_weights(self) -> Tensor:
         """KL(q(W,U) || N(0, I)) in nats, a scalar."""
@@ -161,8 +173,18 @@ class GPEncoder(Encoder):
             }
         )
 
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Take all from another GPVAE, or see ``start_from_vae``."""
+        if isinstance(other, GaussianEncoder):
+            try:
+                self.start_from_vae(other, x, size)
+            except RuntimeError:
+                raise cannot_start(self, other) from None
+        else:
+            super().start_from(other, x, size)
+
     @torch.no_grad()
-    def start_from(self, trained: GaussianEncoder, x: Tensor, size: int) -> None:
+    def start_from_vae(self, trained: GaussianEncoder, x: Tensor, size: int) -> None:
         """Take b and c from a trained VAE, and its trunk as the starting point of both feature networks.
 
         V(f_j) starts where N = ``size`` observations of precision 1/c_j^2 leave a linear function of p features, at
@@ -192,3 +214,15 @@ class GPEncoder(Encoder):
             "shift_f": float(correction.mean_f.abs().mean()),
             "share_of_f": float(correction.share_of_f().mean()),
         }
+
+
+def has_process(encoder: Encoder) -> bool:
+    """Whether a method has a Gaussian process, which ``process_of`` gives."""
+    return isinstance(encoder, GPEncoder)
+
+
+def process_of(encoder: Encoder) -> GPEncoder:
+    """The Gaussian process of a method. Raises InputError where there is none."""
+    if not isinstance(encoder, GPEncoder):
+        raise InputError("this method has no Gaussian process; put one on a plain vae with python -m gpvae_core settle")
+    return encoder

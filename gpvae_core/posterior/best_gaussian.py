@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpvae_core.distributions.gaussian import FullGaussian
-from gpvae_core.posterior.divergences import Estimate, Gaussian, centre_and_frame, elbos, hermite, shared
+from gpvae_core.distributions import FullGaussian, Posterior
+from gpvae_core.posterior.divergences import Estimate, elbos, shared
 from gpvae_core.posterior.exact import ExactPosterior
+from gpvae_core.posterior.expectations import hermite, moments
 from gpvae_core.posterior.joint import Array, Task, run
 
 STEPS = 60
@@ -42,7 +43,7 @@ class GaussianFit:
 
 
 def best_gaussians(
-    posteriors: Sequence[ExactPosterior], starts: Sequence[Sequence[Gaussian]], *, diagonal: bool
+    posteriors: Sequence[ExactPosterior], starts: Sequence[Sequence[Posterior]], *, diagonal: bool
 ) -> list[GaussianFit]:
     """argmax_q ELBO[q] over diagonal or full Gaussians for each posterior.
 
@@ -51,7 +52,7 @@ def best_gaussians(
     """
     results: list[GaussianFit | None] = [None] * len(posteriors)
     for rows, joint, _ in shared(posteriors):
-        begun = [[*map(centre_and_frame, starts[k]), *_own_starts(posteriors[k])] for k in rows]
+        begun = [[*map(_start, starts[k]), *_own_starts(posteriors[k])] for k in rows]
         owner = [i for i, several in enumerate(begun) for _ in several]
         orders = [SMOOTH if posteriors[k].smooth else KINKED for k in rows]
         tasks = [_climb(*one, diagonal, orders[i]) for i, several in enumerate(begun) for one in several]
@@ -64,6 +65,12 @@ def best_gaussians(
     found = [result for result in results if result is not None]
     bounds = elbos(posteriors, [fit.q for fit in found])
     return [replace(fit, elbo=bound) for fit, bound in zip(found, bounds, strict=True)]
+
+
+def _start(q: Posterior) -> tuple[Array, Array]:
+    """The Gaussian of q's own moments."""
+    mean, covariance = moments(q)
+    return mean, _cholesky(covariance)
 
 
 def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:

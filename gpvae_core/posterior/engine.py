@@ -85,6 +85,11 @@ class PosteriorEngine:
         """The same model in float64 on the CPU: the yardstick of the arithmetic error."""
         return deepcopy(self.model).cpu().double()
 
+    @property
+    def half_width(self) -> float:
+        """Of the prior box that the base grid covers, in latent units."""
+        return float(self.grid.axis[-1])
+
     # --- exact --------------------------------------------------------------------------------------------------
 
     def posterior(self, x: Tensor, *, near: Tensor | None = None) -> ExactPosterior:
@@ -123,7 +128,7 @@ class PosteriorEngine:
 
     def _elsewhere(self, images: Tensor, near: Array) -> list[Array]:
         """Where else than in the box to look for each image's modes, (k_i, 2)."""
-        axis, half_width = self.surroundings.axis, float(self.grid.axis[-1])
+        axis, half_width = self.surroundings.axis, self.half_width
         fields = self.surroundings.log_joint(self.model, images)
         return [
             np.concatenate([far_summits(axis, field, half_width), own]) for field, own in zip(fields, near, strict=True)

@@ -7,9 +7,10 @@ from math import log
 import numpy as np
 from scipy.optimize import brentq
 
+from gpvae_core.distributions import Posterior
 from gpvae_core.posterior import divergences
 from gpvae_core.posterior.cells import Cubature
-from gpvae_core.posterior.divergences import Density, Estimate, Gaussian
+from gpvae_core.posterior.divergences import Density, Estimate
 from gpvae_core.posterior.grid import BaseGrid, grid_points
 from gpvae_core.posterior.interpolation import Fine, joined
 from gpvae_core.posterior.joint import Array, Decoded, LogJoint
@@ -187,15 +188,15 @@ class ExactPosterior:
 
     # --- divergences --------------------------------------------------------------------------------------------
 
-    def elbo(self, q: Gaussian | Density) -> Estimate:
+    def elbo(self, q: Posterior | Density) -> Estimate:
         """E_q[log p(x, z) - log q(z)] of one q over z: by real decodes over q's own support."""
         return divergences.elbo(self, q)
 
-    def kl_from(self, q: Gaussian | Density) -> Estimate:
+    def kl_from(self, q: Posterior | Density) -> Estimate:
         """KL(q || p(z|x)) = log p(x) - ELBO[q]: the gap that the encoder pays."""
         return divergences.gap(self, self.elbo(q))
 
-    def kl_to(self, q: Gaussian | Density) -> Estimate:
+    def kl_to(self, q: Posterior | Density) -> Estimate:
         """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x]."""
         return divergences.kl_to(self, q)
 

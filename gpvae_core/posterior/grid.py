@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gpvae_core.distributions.gaussian import standard_normal_log_prob
+from gpvae_core.distributions import standard_normal_log_prob
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.generative import GenerativeModel

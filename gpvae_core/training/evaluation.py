@@ -1,4 +1,4 @@
-"""Averages over a data set: the ELBO of the encoder and of its base, and the importance-weighted bound."""
+"""Averages over a data set: the ELBO of every stage of a method, and the importance-weighted bound."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gpvae_core.data import ImageSet
-from gpvae_core.diagnostics.report import encode
-from gpvae_core.distributions.gaussian import DiagonalGaussian, standard_normal_log_prob
+from gpvae_core.distributions import Posterior, standard_normal_log_prob
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoding
+from gpvae_core.inference import Inference
+from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior.divergences import elbos_by_decodes
 from gpvae_core.posterior.joint import Decoded
-from gpvae_core.training.objectives import elbo
 
 BATCH = 500
 QUADRATURE_BATCH = 100
@@ -61,28 +60,28 @@ def _batches(images: ImageSet, device: torch.device) -> Iterator[Tensor]:
         yield images.pixels(slice(start, start + BATCH)).to(device)
 
 
-def _per_image(images: ImageSet, model: VariationalAutoencoder, value: Callable[[Tensor], Tensor]) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat([value(x).cpu() for x in _batches(images, model.device)])
+def named(inference: Inference) -> dict[str, Posterior]:
+    """Each posterior by the name of its ELBO: ``elbo`` of the method's q, ``elbo_KEY`` of an earlier stage."""
+    *stages, _ = inference.stages
+    return {"elbo": inference.q, **{f"elbo_{key}": inference.stages[key] for key in stages}}
 
 
+@torch.no_grad()
 def evaluate_elbo(model: VariationalAutoencoder, images: ImageSet, *, seed: int, samples: int = 1) -> dict[str, Tensor]:
-    """Sampled ELBO per image, (N,), in nats: of the method's q as ``elbo``, of the base encoder as ``elbo_base``."""
-    values = {}
-    for name, encoder in (("elbo", model.encoder), ("elbo_base", model.encoder.base)):
-        generator = generator_on(model.device, seed)
-        values[name] = _per_image(
-            images,
-            model,
-            lambda x, e=encoder, g=generator: elbo(model.generative, x, e(x), samples, generator=g),  # type: ignore[misc]
-        )
-    return values
+    """Sampled ELBO per image, (N,), in nats, by the names of ``named``: with the same noise for each of them."""
+    parts: dict[str, list[Tensor]] = {}
+    generators: dict[str, torch.Generator] = {}
+    for x in _batches(images, model.device):
+        for name, q in named(model.encoder.infer(x, model.generative)).items():
+            own = generators.setdefault(name, generator_on(model.device, seed))
+            parts.setdefault(name, []).append(elbo(model.generative, x, q, samples, generator=own).cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
 
 
 def evaluate_bounds(
     model: VariationalAutoencoder, images: ImageSet, *, seed: int, on_batch: Callable[[int], None] | None = None
 ) -> dict[str, Bound]:
-    """ELBO of the method's q as ``elbo`` and of the base encoder as ``elbo_base``, in nats, with their errors.
+    """ELBOs in nats, with their errors, by the names of ``named``.
 
     By quadrature for two latent dimensions; else by draws, so many that their interval covers. ``on_batch(n)`` is
     called after every n images.
@@ -91,12 +90,12 @@ def evaluate_bounds(
     planar = model.generative.latent_dim == 2
     generator = generator_on(model.device, seed)
     rows = QUADRATURE_BATCH if planar else max(1, CHUNK // draws)
-    parts: dict[str, list[Tensor]] = {"elbo": [], "elbo_base": []}
+    parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(images), rows):
         x = images.pixels(slice(start, start + rows)).to(model.device)
         found = _integrated(model, x) if planar else _drawn(model, x, draws, generator)
-        for name, values_and_errors in zip(parts, found, strict=True):
-            parts[name].append(values_and_errors)
+        for name, values_and_errors in found.items():
+            parts.setdefault(name, []).append(values_and_errors)
         if on_batch:
             on_batch(len(x))
     method = "exact quadrature" if planar else f"{draws} draws per image"
@@ -109,36 +108,33 @@ def _bound(parts: list[Tensor], method: str, *, drawn: bool) -> Bound:
     return Bound(values, errors, method, drawn)
 
 
-def _integrated(model: VariationalAutoencoder, x: Tensor) -> list[Tensor]:
-    """ELBO and its numerical error, (2, B), of the method's q and of the base encoder."""
+def _integrated(model: VariationalAutoencoder, x: Tensor) -> dict[str, Tensor]:
+    """ELBO and its numerical error, (2, B), by the names of ``named``."""
     joint = Decoded(model.generative, x)
     exact = Decoded(deepcopy(model.generative).cpu().double(), x.cpu())
     smooth = [not any(isinstance(part, KINKED) for part in model.generative.decoder.modules())] * len(x)
-    qs = _distinct(encode(model, x))
-    found = elbos_by_decodes(joint, exact, [[q[i] for q in qs] for i in range(len(x))], smooth, TOLERANCE)
+    qs = named(model.infer(x))
+    found = elbos_by_decodes(joint, exact, [[q[i] for q in qs.values()] for i in range(len(x))], smooth, TOLERANCE)
     numbers = torch.tensor([[[e.value, e.error] for e in own] for own in found], dtype=torch.float64)
-    both: list[Tensor] = [numbers[:, k].T for k in (0, -1)]
-    return both
+    return {name: numbers[:, k].T for k, name in enumerate(qs)}
 
 
 @torch.no_grad()
-def _drawn(model: VariationalAutoencoder, x: Tensor, draws: int, generator: torch.Generator) -> list[Tensor]:
-    """ELBO and its standard error over ``draws``, (2, B), of the method's q and of the base encoder."""
-    both = []
-    for q in _distinct(model.encoder.encode(x)):
-        fits = _log_likelihood(model.generative, x, q.rsample(draws, generator=generator))
-        both.append(torch.stack([fits.mean(0) - q.kl_to_prior().cpu(), fits.std(0) / draws**0.5]))
-    return [both[0], both[-1]]
+def _drawn(model: VariationalAutoencoder, x: Tensor, draws: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """ELBO and its standard error over ``draws``, (2, B), by the names of ``named``."""
+    found = {}
+    for name, q in named(model.encoder.infer(x, model.generative)).items():
+        z, log_q = q.rsample_with_log_prob(draws, generator=generator)
+        fits, known = _log_likelihood(model.generative, x, z), q.kl_to_prior()
+        if known is None:
+            fits, known = fits + (standard_normal_log_prob(z) - log_q).cpu().double(), torch.zeros(())
+        found[name] = torch.stack([fits.mean(0) - known.cpu(), fits.std(0) / draws**0.5])
+    return found
 
 
 def _log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
     """log p(x | z) (S, B) for z (S, B, d), summed in float64: float32's sum errs alike for images that are alike."""
     return model.likelihood.log_prob(x, model.decode(z)).flatten(2).cpu().double().sum(-1)
-
-
-def _distinct(encoding: Encoding) -> list[DiagonalGaussian]:
-    """The method's q and the base encoder's; one of them where they are the same."""
-    return [encoding.marginal] if encoding.marginal is encoding.base else [encoding.marginal, encoding.base]
 
 
 def evaluate_iwae(
@@ -166,9 +162,9 @@ def iwae_bound(
     parts: list[Tensor] = []
     for x in _batches(images, model.device):
         for part in x.split(max(1, chunk // samples)):
-            q = model.encoder(part)
-            z = q.rsample(samples, generator=generator)
-            rest = standard_normal_log_prob(z) - q.log_prob(z)
+            q = model.encoder.infer(part, model.generative).q
+            z, log_q = q.rsample_with_log_prob(samples, generator=generator)
+            rest = standard_normal_log_prob(z) - log_q
             log_weights = _log_likelihood(model.generative, part, z) + rest.cpu().double()
             bound = torch.logsumexp(log_weights, 0) - log(samples)
             parts.append(torch.stack([bound, _jackknife(log_weights)]))

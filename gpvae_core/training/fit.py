@@ -13,12 +13,11 @@ from torch import Tensor
 from gpvae_core.checkpoints import load_weights, save_checkpoint
 from gpvae_core.data import Dataset, ImageSet, as_pixels, check_shape
 from gpvae_core.errors import InputError
-from gpvae_core.inference import GaussianEncoder, GPEncoder
 from gpvae_core.inference.base import Batch, Objective
+from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training.evaluation import evaluate_elbo, generator_on
-from gpvae_core.training.objectives import elbo
 
 STATE = "training-state.safetensors"
 CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy step has about 100
@@ -86,14 +85,10 @@ def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder, i
 
     Raises InputError where they share none.
     """
-    own, other = model.encoder, trained.encoder
     try:
         model.generative.load_state_dict(trained.generative.state_dict())
-        if isinstance(own, GPEncoder) and isinstance(other, GaussianEncoder):
-            own.start_from(other, images.pixels(slice(0, 1000)).to(model.device), len(images))
-        else:
-            own.load_state_dict(other.state_dict())
-    except RuntimeError:
+        model.encoder.start_from(trained.encoder, images.pixels(slice(0, 1000)).to(model.device), len(images))
+    except (RuntimeError, InputError):
         raise InputError(
             "the starting checkpoint has another architecture or method than the model to train; start a gpvae "
             "from a vae or a gpvae, or a vae from a vae, with the same latent dimension, activation and likelihood"
@@ -147,10 +142,12 @@ def fit(
 
 def _groups(model: VariationalAutoencoder, config: TrainingConfig) -> list[dict[str, Any]]:
     """Parameters by learning-rate scale; those of scale 0 are frozen, which also saves their backward pass."""
-    scales = {".base_encoder.": config.base_lr_scale, ".psi_": config.psi_lr_scale}
+    by_part = {"base": config.base_lr_scale, "psi": config.psi_lr_scale}
+    parts = model.encoder.parameter_groups()
+    scales = {p: by_part.get(part, 1.0) for part, parameters in parts.items() for p in parameters}
     groups: dict[float, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        scale = next((value for part, value in scales.items() if part in name), 1.0)
+    for parameter in model.parameters():
+        scale = scales.get(parameter, 1.0)
         parameter.requires_grad_(scale > 0)
         if scale > 0:
             groups.setdefault(scale, []).append(parameter)
@@ -188,7 +185,8 @@ def _epoch(
         batch = Batch(x, seen, len(images))
         objective = model.encoder.objective(batch, model.generative, generator=generator)
         if config.base_weight:
-            base = elbo(model.generative, x, model.encoder.base(seen), generator=generator).mean()
+            start = model.encoder.infer(seen, model.generative).start
+            base = elbo(model.generative, x, start, generator=generator).mean()
             objective = Objective({**objective.parts, "base_elbo": config.base_weight * base})
         value = objective.value
         if not torch.isfinite(value):

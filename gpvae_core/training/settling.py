@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from gpvae_core.data import ImageSet
-from gpvae_core.errors import InputError
-from gpvae_core.inference import GPEncoder
+from gpvae_core.inference.gp import process_of
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.training.fit import start_from
 
@@ -44,9 +43,7 @@ def settle(model: VariationalAutoencoder, images: ImageSet, *, on_batch: Callabl
 
     ``on_batch(n)`` is called after every n images. Raises InputError where the model has no Gaussian process.
     """
-    encoder = model.encoder
-    if not isinstance(encoder, GPEncoder):
-        raise InputError("the plain VAE has no Gaussian process to settle; put one on it with on_top_of")
+    encoder = process_of(model.encoder)
     precisions = {w: _prior_precision(w.mean) for w in (encoder.weights_mean, encoder.weights_std)}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH)).to(model.device)

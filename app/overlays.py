@@ -1,0 +1,96 @@
+"""Every q over the true posterior: its words, its looks and its outlines, for page, print and export alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from contourpy import contour_generator
+from numpy.typing import NDArray
+
+from app.theme import MASSES
+from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior
+from gpvae_core.inference import METHODS
+from gpvae_core.posterior.expectations import moments, single
+
+Array = NDArray[np.floating]
+POINTS = 90  # of an ellipse
+DRAWS = 4096  # of another q: where its regions lie, to a percent of their mass
+NODES = 161  # a side of the lattice on which its outlines are drawn
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colours on a light page, on a dark one and over the heat map; "-", "--" or ":"; the shape of the mean's mark."""
+
+    colour: str
+    dark: str
+    bright: str
+    dash: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A q over z: ``key``, words, style, mean and std (2,), and the edges of its regions, by mass, as lines (n, 2)."""
+
+    key: str
+    label: str
+    style: Style
+    mean: Array
+    std: Array
+    outlines: dict[float, list[Array]]
+
+
+BEST = "best"
+BEST_LABEL = "best Gaussian"
+OWN = {
+    "base": Style("#D55E00", "#f0863c", "#ff9a52", "--", "saltire"),
+    "marginal": Style("#0072B2", "#5db4ec", "#7cc8ff", "-", "cross"),
+    "q": Style("#D55E00", "#f0863c", "#ff9a52", "--", "saltire"),
+    BEST: Style("#A3397C", "#e08fc0", "#ffb3dd", ":", "diamond"),
+}
+# the other colours of Okabe and Ito, darkened where they are to be read on white
+OTHERS = [("#8a6a00", "#e69f00", "#ffc23d"), ("#1f7a9c", "#56b4e9", "#a3d8f5"), ("#00735a", "#2fc79a", "#5fe3bd")]
+LINES = [("-", "cross"), ("--", "saltire"), (":", "diamond")]
+
+
+def style_of(key: str, method: str = "") -> Style:
+    """The style of a stage: its own, or, for any other one, by its method's place in METHODS."""
+    if key in OWN:
+        return OWN[key]
+    place = list(METHODS).index(method) if method in METHODS else sum(map(ord, key))
+    return Style(*OTHERS[place % len(OTHERS)], *LINES[place // len(OTHERS) % len(LINES)])
+
+
+def overlay(key: str, label: str, q: Posterior, method: str = "") -> Overlay:
+    """One q over the plane as it is drawn."""
+    mean, covariance = moments(q)
+    return Overlay(key, label, style_of(key, method), mean, np.sqrt(np.diag(covariance)), outlines(q))
+
+
+def outlines(q: Posterior) -> dict[float, list[Array]]:
+    """The edges of the regions of highest density of one q that hold MASSES of it."""
+    one = single(q)
+    if isinstance(one, DiagonalGaussian | FullGaussian):
+        return {mass: [ellipse(one.mean.numpy(), one.scale_tril.numpy(), mass)] for mass in MASSES}
+    return _contours(one)
+
+
+def ellipse(mean: Array, frame: Array, mass: float) -> Array:
+    """The edge of the region that holds ``mass`` of a Gaussian, (POINTS, 2): radius sqrt(-2 log(1 - mass))."""
+    angle = np.linspace(0, 2 * np.pi, POINTS)
+    circle = np.sqrt(-2 * np.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)], 1)
+    edge: Array = mean + circle @ frame.T
+    return edge
+
+
+@torch.no_grad()
+def _contours(q: Posterior) -> dict[float, list[Array]]:
+    """Lines of log q at the levels that its own draws lie above as often as each mass says."""
+    z, log_q = q.rsample_with_log_prob(DRAWS, generator=torch.Generator().manual_seed(0))
+    low, high = z.min(0).values.numpy(), z.max(0).values.numpy()
+    pad = 0.1 * (high - low)
+    axes = [np.linspace(a, b, NODES) for a, b in zip(low - pad, high + pad, strict=True)]
+    lattice = torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2))
+    lines = contour_generator(*axes, q.log_prob(lattice).reshape(NODES, NODES).T.numpy()).lines
+    return {mass: lines(float(np.quantile(log_q.numpy(), 1 - mass))) for mass in MASSES}

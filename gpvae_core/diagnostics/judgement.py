@@ -1,0 +1,150 @@
+"""What is said of one image: its exact posterior, and each q of a method against it. One place for app, CLI, tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpvae_core.distributions import Posterior
+from gpvae_core.inference import Inference
+from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.posterior import Estimate, ExactPosterior, PosteriorEngine
+from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.posterior.divergences import elbos, gap
+from gpvae_core.posterior.expectations import moments
+
+FAMILIES = {"diagonal": True, "full": False}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One q against the exact posterior, in nats: its ELBO and KL(q || p(z|x)) = log p(x) - ELBO."""
+
+    key: str
+    label: str
+    q: Posterior
+    elbo: Estimate
+    kl: Estimate
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One image: its exact posterior, the judgement of every stage, the best Gaussians, U(x) where there is one.
+
+    ``best``: by family, "diagonal" or "full". ``half_width``: of the box on screen, in latent units.
+    """
+
+    exact: ExactPosterior
+    of: dict[str, Judgement]
+    best: dict[str, GaussianFit]
+    uncertainty: float | None
+    half_width: float
+
+    def row(self) -> dict[str, Any]:
+        """Every number of the image under its column's name, with the error of each, in nats.
+
+        For the stage ``key``: ``elbo_key`` and ``kl_key``. The gap taken apart as in Cremer, Li & Duvenaud (2018):
+        ``approximation_gap`` is log p(x) less the ELBO of the best diagonal Gaussian, ``approximation_gap_full`` that
+        of the best one of full covariance. ``amortization_gap`` is the best diagonal Gaussian's ELBO less the method's
+        own, ``amortization_gap_key`` less an earlier stage's.
+        """
+        exact = self.exact
+        row: dict[str, Any] = _with_error("log_evidence", Estimate(exact.log_evidence, exact.log_evidence_error))
+        for key, one in self.of.items():
+            row |= {**_with_error(f"elbo_{key}", one.elbo), **_with_error(f"kl_{key}", one.kl)}
+        row |= {"uncertainty": self.uncertainty, "entropy": exact.entropy, "negentropy": exact.negentropy}
+        row |= {"modes": len(exact.modes), "mass_outside_box": exact.mass_outside(self.half_width)}
+        return row | {"evaluations": exact.evaluations} | self._gaps()
+
+    def _gaps(self) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for family, suffix in (("diagonal", ""), ("full", "_full")):
+            if family in self.best:
+                bound = self.best[family].elbo
+                row[f"elbo_best_{family}"] = bound.value
+                row |= _with_error(f"approximation_gap{suffix}", gap(self.exact, bound))
+        if "diagonal" in self.best:
+            *stages, method = self.of.values()
+            best = self.best["diagonal"].elbo
+            row |= _with_error("amortization_gap", _less(best, method.elbo))
+            for stage in stages:
+                row |= _with_error(f"amortization_gap_{stage.key}", _less(best, stage.elbo))
+        return row
+
+    def report(self) -> dict[str, Any]:
+        """``row`` with what one image's page shows besides, JSON-ready: reverse KLs, moments, the modes' places.
+
+        For each stage ``key``, and for ``best``, the best diagonal Gaussian: ``kl_to_key`` = KL(p(z|x) || q), mean
+        and standard deviations of q.
+        """
+        exact, best = self.exact, self.best["diagonal"]
+        qs = {**{key: one.q for key, one in self.of.items()}, "best": best.q}
+        report = self.row() | {"elbo_best": best.elbo.value} | _with_error("kl_best", gap(exact, best.elbo))
+        for key, q in qs.items():
+            mean, covariance = moments(q)
+            report |= _with_error(f"kl_to_{key}", exact.kl_to(q))
+            report |= {f"{key}_mean": mean.tolist(), f"{key}_std": np.sqrt(np.diag(covariance)).tolist()}
+        modes = [mode.location.tolist() for mode in exact.modes]
+        return report | {"mean": exact.mean.tolist(), "covariance": exact.covariance.tolist(), "modes": modes}
+
+
+def judge(
+    engine: PosteriorEngine,
+    x: Tensor,
+    inference: Inference,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    *,
+    families: Sequence[str] = ("diagonal",),
+) -> list[Judged]:
+    """Each image of x (B, C, H, W), whose inference is there already; all of them share decodes.
+
+    ``labels``: words for the stages, by default their keys. ``families``: of which Gaussians the best one is sought.
+    """
+    stages, count = inference.stages, len(x)
+    posteriors = engine.posteriors(x, near=places(inference))
+    found = elbos([p for _ in stages for p in posteriors], [q[k] for q in stages.values() for k in range(count)])
+    bounds = {key: found[i * count : (i + 1) * count] for i, key in enumerate(stages)}
+    starts = [[inference.start[k]] for k in range(count)]
+    fits = {name: best_gaussians(posteriors, starts, diagonal=FAMILIES[name]) for name in families}
+    scores = inference.uncertainty
+    return [
+        Judged(
+            exact,
+            {
+                key: Judgement(key, labels.get(key, key), q[k], bounds[key][k], gap(exact, bounds[key][k]))
+                for key, q in stages.items()
+            },
+            {name: own[k] for name, own in fits.items()},
+            None if scores is None else float(scores[k]),
+            engine.half_width,
+        )
+        for k, exact in enumerate(posteriors)
+    ]
+
+
+def places(inference: Inference) -> Tensor:
+    """Where a method puts mass, (B, k, d): the middle of every part of every stage.
+
+    A middle that is not finite is no place; the prior's own stands for it.
+    """
+    parts = [part for q in inference.stages.values() for _, part in q.parts()]
+    zero = torch.zeros(1, *parts[0].batch_shape, parts[0].dim, dtype=torch.float64)
+    return torch.nan_to_num(torch.cat([part.transport(zero)[0] for part in parts]), 0.0, 0.0, 0.0).transpose(0, 1)
+
+
+def posterior_report(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor) -> dict[str, Any]:
+    """``Judged.report`` of one image x (1, C, H, W) under every stage of the model's method."""
+    (judged,) = judge(engine, x, model.infer(x), model.encoder.labels)
+    return judged.report()
+
+
+def _with_error(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_error": estimate.error}
+
+
+def _less(one: Estimate, other: Estimate) -> Estimate:
+    return Estimate(one.value - other.value, one.error + other.error)
