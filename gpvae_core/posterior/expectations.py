@@ -160,7 +160,7 @@ def _seen_from(first: Component, other: Component) -> Placed:
     if first.gaussian is None or other.gaussian is None or other is first:
         return np.zeros(2), np.eye(2)
     inverse = np.linalg.inv(first.gaussian[1])
-    turn: Array = np.linalg.inv(inverse @ other.gaussian[1])
+    turn = np.asarray(np.linalg.inv(inverse @ other.gaussian[1]), np.float64)
     return inverse @ (other.gaussian[0] - first.gaussian[0]), turn
 
 
