@@ -37,6 +37,7 @@ class Case:
 CASES = [
     Case("vae"),
     Case("vae-3"),
+    Case("fullcov"),
     Case("gpvae"),
     Case("gpvae-shared"),
     Case("gpvae-unit"),

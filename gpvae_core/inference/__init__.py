@@ -8,6 +8,7 @@ from torch import nn
 
 from gpvae_core.errors import InputError
 from gpvae_core.inference.base import Encoder, Inference, NoOptions
+from gpvae_core.inference.full_gaussian import FullGaussianEncoder
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.inference.gp import GPEncoder
 
@@ -43,6 +44,7 @@ KINGMA, KIM = "Kingma & Welling 2014", "Kim 2022"
 METHODS: dict[str, Method] = {
     "vae": Method(GaussianEncoder, "VAE", KINGMA),
     "vae-3": Method(GaussianEncoder, "VAE with three trunks", KINGMA, GaussianEncoder.Options(trunks=3)),
+    "fullcov": Method(FullGaussianEncoder, "VAE with a full covariance", "Cremer, Li & Duvenaud 2018"),
     "gpvae": Method(GPEncoder, "GPVAE", KIM),
     "gpvae-shared": Method(GPEncoder, "GPVAE on the encoder's own features", KIM, GPEncoder.Options(shared=True)),
     "gpvae-unit": Method(GPEncoder, "GPVAE on unit features", KIM, GPEncoder.Options(shared=True, unit=True)),
