@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ class Checkpoint:
         """The seed of its training, which also chose the validation images."""
         return int(self.training.get("seed", 0))
 
+    @cached_property
+    def decoder_digest(self) -> str:
+        """SHA-256 of the generative model's tensors: the same for every encoder that was trained on one decoder."""
+        return sha256(tensor_bytes(self.model.generative.state_dict())).hexdigest()
+
     def engine(
         self,
         *,
@@ -57,7 +63,7 @@ class Checkpoint:
         The base grid is kept in the folder ``cache`` if one is given.
         """
         model = self.model.generative
-        return PosteriorEngine(model, tolerance=tolerance, cache=cache, digest=self.digest, report=report)
+        return PosteriorEngine(model, tolerance=tolerance, cache=cache, digest=self.decoder_digest, report=report)
 
 
 def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:

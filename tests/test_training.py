@@ -8,17 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from gpvae_core.checkpoints import (
-    CONFIG,
-    WEIGHTS,
-    load_checkpoint,
-    read_tensors,
-    save_checkpoint,
-    write_atomically,
-)
+from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
+from gpvae_core.cli import cli
 from gpvae_core.errors import InputError
+from gpvae_core.files import write_atomically
 from gpvae_core.models import ModelConfig, build
+from gpvae_core.paths import CONFIG, WEIGHTS
+from gpvae_core.tensors import read_tensors
 from gpvae_core.training.fit import TrainingConfig, fit, one_cycle, start_from
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
@@ -183,3 +181,31 @@ def test_the_state_holds_weights_moments_and_counters(tmp_path, tiny_dataset):
     tensors = read_tensors(tmp_path / "training-state.safetensors")
     assert tensors["counters"][0] == 1
     assert any(name.startswith("adam.") for name in tensors)
+
+
+def test_an_encoder_is_trained_on_a_decoder_that_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
+    save_checkpoint(tmp_path / "first", build(config, seed=0), config, {"dataset": "digits", "seed": 0})
+    own = ["train", "--decoder", "first", "--method", "fullcov", "--epochs", "1", "--device", "cpu"]
+    assert CliRunner().invoke(cli, [*own, "--out", "second"], catch_exceptions=False).exit_code == 0
+    first, second = load_checkpoint("first"), load_checkpoint("second")
+    assert second.decoder_digest == first.decoder_digest and second.digest != first.digest
+    assert second.config == replace(first.config, method="fullcov") and second.training["decoder"] == "first"
+    fresh = build(second.config, seed=0).encoder.state_dict()
+    assert all(not torch.equal(fresh[name], w) for name, w in second.model.encoder.state_dict().items())
+    with pytest.raises(InputError, match="--latent-dim belongs to the decoder, and --decoder first has its own"):
+        CliRunner().invoke(cli, [*own, "--latent-dim", "3", "--out", "third"], catch_exceptions=False)
+    with pytest.raises(InputError, match="this method has no option 'trunks'; leave it out"):
+        CliRunner().invoke(cli, [*own, "--trunks", "2", "--out", "third"], catch_exceptions=False)
+
+
+def test_encoders_on_one_decoder_share_one_grid(tmp_path):
+    config = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
+    first, other = build(config, seed=0), build(replace(config, method="fullcov"), seed=1)
+    other.generative.load_state_dict(first.generative.state_dict())
+    save_checkpoint(tmp_path / "one", first, config, {})
+    save_checkpoint(tmp_path / "two", other, replace(config, method="fullcov"), {})
+    for name in ("one", "two"):
+        load_checkpoint(tmp_path / name).engine(cache=tmp_path / "grids")
+    assert len(list((tmp_path / "grids").iterdir())) == 2  # the box and its surroundings, once

@@ -1,7 +1,9 @@
 """What the commands share: their options, and what these stand for."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
+from gpvae_core.inference import METHODS, Method
 from gpvae_core.paths import DATA_DIR
 
 FolderPath = click.Path(file_okay=False, path_type=Path)
@@ -54,6 +57,33 @@ def dataset(command: Callable[..., None]) -> Callable[..., None]:
     """Another data set than the one of the training."""
     text = f"By default the one the checkpoint was trained on. {DATASET_HELP}"
     return click.option("--dataset", help=text)(command)
+
+
+def _method_options() -> dict[str, list[str]]:
+    """Every option of a method, with the names of the methods that have it."""
+    found: dict[str, list[str]] = {}
+    for name, method in METHODS.items():
+        for field in fields(method.encoder.Options):
+            found.setdefault(field.name, []).append(name)
+    return found
+
+
+def of_methods(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of all methods, each once; see ``taken``."""
+    for name, methods in reversed(_method_options().items()):
+        kind = type(getattr(METHODS[methods[0]].encoder.Options(), name))
+        flag = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
+        words = f"Of {', '.join(methods)}; see README. By default as the method's name says."
+        command = click.option(flag, type=kind, default=None, help=words)(command)
+    return command
+
+
+def taken(method: Method, settings: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``method`` that were given, taken out of ``settings``. Raises InputError for another's."""
+    given = {name: settings.pop(name) for name in _method_options()}
+    own = {name: value for name, value in given.items() if value is not None}
+    method.configured(own)
+    return own
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,17 +1,17 @@
 """Training from the command line."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import lasting_name, load_dataset
-from gpvae_core.data.recipes import BINARY
+from gpvae_core.data import Dataset, check_shape, lasting_name, load_dataset
+from gpvae_core.data.recipes import BINARY, recipe_of
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.generative.networks import ACTIVATIONS
@@ -23,14 +23,15 @@ from gpvae_core.training.fit import STATE, Progress, TrainingConfig, fit, start_
 
 
 @click.command()
-@click.option("--dataset", default="digits", help=options.DATASET_HELP)
+@click.option("--dataset", help=f"By default digits, or the one of --decoder. {options.DATASET_HELP}")
 @click.option("--method", type=click.Choice(list(METHODS)), default="gpvae")
-@click.option("--latent-dim", type=int, default=2)
+@options.of_methods
+@click.option("--latent-dim", type=int, help="By default 2.")
 @click.option(
     "--likelihood", type=click.Choice(LIKELIHOODS), help="By default bernoulli on binary-mnist, else gaussian."
 )
 @click.option("--s-x", type=float, help="Fix the pixel noise s_x (in [0,1] pixels); by default it is trained.")
-@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="silu")
+@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="By default silu.")
 @click.option("--epochs", type=int, default=TrainingConfig.epochs)
 @click.option(
     "--seed", type=int, default=TrainingConfig.seed, help="Of the weights, the noise and the validation split."
@@ -68,17 +69,18 @@ from gpvae_core.training.fit import STATE, Progress, TrainingConfig, fit, start_
     help="Stop after this many epochs without a better validation ELBO.",
 )
 @click.option("--init", "initial", help="Start from this checkpoint's weights: a vae for gpvae is the usual recipe.")
+@click.option("--decoder", help="Train an encoder alone, on this checkpoint's decoder, which stays as it is.")
 @click.option("--out", type=options.FolderPath, required=True, help="Folder for the checkpoint and the training state.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; it ends as if never interrupted.")
 @options.data_dir
 @options.device
 def train(
-    dataset: str,
+    dataset: str | None,
     method: str,
-    latent_dim: int,
+    latent_dim: int | None,
     likelihood: str | None,
     s_x: float | None,
-    activation: str,
+    activation: str | None,
     out: Path,
     resume: bool,
     data_dir: Path | None,
@@ -86,27 +88,24 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a model, showing the objective and its parts; keep the best epoch on validation in --out."""
-    data = load_dataset(dataset, data_dir, seed=settings["seed"])
+    given = load_checkpoint(settings["decoder"]) if settings["decoder"] else None
+    named = dataset or (given.dataset if given else "digits")
+    data = load_dataset(named, data_dir, seed=settings["seed"], recipe=recipe_of(given.dataset) if given else None)
     options.say(data)
-    binary = dataset.startswith(BINARY)
-    config = ModelConfig(
-        method=method,
-        latent_dim=latent_dim,
-        image_shape=(1, *data.train.images.shape[1:]),
-        activation=activation,
-        likelihood=likelihood or ("bernoulli" if binary else "gaussian"),
-        std=ModelConfig.std if s_x is None else s_x,
-        train_std=s_x is None,
-    )
-    if config.likelihood == "bernoulli" and not binary:
-        raise InputError(
-            f"--likelihood bernoulli needs binary pixels, but data set '{dataset}' is grey; use binary-mnist"
-        )
+    own = options.taken(METHODS[method], settings)
+    asked: dict[str, Any] = {"latent_dim": latent_dim, "likelihood": likelihood, "s_x": s_x, "activation": activation}
+    if given:
+        config = _on_decoder(given, method, own, asked)
+        check_shape(config.image_shape, data.train)
+    else:
+        config = _fresh(data, method, own, **asked)
     training = TrainingConfig(dataset=data.name, **settings)
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(options.resolve_device(device))
     if training.initial:
         start_from(model, load_checkpoint(training.initial).model, data.train)
+    if given:
+        model.generative.load_state_dict(given.model.generative.state_dict())
     with tqdm(total=len(data.train), unit="img", dynamic_ncols=True) as bar:
 
         def on_step(epoch: int, images: int, objective: float) -> None:
@@ -120,6 +119,45 @@ def train(
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
     if has_process(model.encoder):
         click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled brings the GP to its optimum")
+
+
+def _fresh(
+    data: Dataset,
+    method: str,
+    own: dict[str, Any],
+    *,
+    latent_dim: int | None,
+    likelihood: str | None,
+    s_x: float | None,
+    activation: str | None,
+) -> ModelConfig:
+    """Of a model whose decoder is trained too."""
+    binary = data.name.startswith(BINARY)
+    config = ModelConfig(
+        method=method,
+        latent_dim=ModelConfig.latent_dim if latent_dim is None else latent_dim,
+        image_shape=(1, *data.train.images.shape[1:]),
+        activation=activation or ModelConfig.activation,
+        likelihood=likelihood or ("bernoulli" if binary else "gaussian"),
+        std=ModelConfig.std if s_x is None else s_x,
+        train_std=s_x is None,
+        options=own,
+    )
+    if config.likelihood == "bernoulli" and not binary:
+        raise InputError(
+            f"--likelihood bernoulli needs binary pixels, but data set '{data.name}' is grey; use binary-mnist"
+        )
+    return config
+
+
+def _on_decoder(given: Checkpoint, method: str, own: dict[str, Any], asked: dict[str, Any]) -> ModelConfig:
+    """Of an encoder on the decoder of ``given``. Raises InputError where something else is asked of that decoder."""
+    clash = next((name for name, value in asked.items() if value is not None), None)
+    if clash:
+        raise InputError(
+            f"--{clash.replace('_', '-')} belongs to the decoder, and --decoder {given.name} has its own; leave it out"
+        )
+    return replace(given.config, method=method, options=own)
 
 
 def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:

@@ -28,7 +28,8 @@ class Method:
         known = {field.name: type(getattr(options, field.name)) for field in fields(options)}
         for name, value in given.items():
             if name not in known:
-                raise InputError(f"this method has no option '{name}'; it has {', '.join(known) or 'none'}")
+                cure = f"it has {', '.join(known)}" if known else "leave it out"
+                raise InputError(f"this method has no option '{name}'; {cure}")
             if type(value) is not known[name]:
                 raise InputError(f"option '{name}' must be of type {known[name].__name__}, but it is {value!r}")
         return replace(options, **given)

@@ -31,8 +31,8 @@ class TrainingConfig:
     feature networks; 0 freezes them. ``base_weight`` times the ELBO of the base encoder joins the objective.
     ``encoder_noise`` is the standard deviation, in pixels, of noise on what the encoder sees in training (not on what
     is reconstructed): the amortised inference regularisation of Shu et al. (2018), against the gap between training and
-    test images. ``initial``: the checkpoint it starts from. ``patience`` epochs without a better validation ELBO end
-    the run.
+    test images. ``patience`` epochs without a better validation ELBO end the run. ``initial``: the checkpoint it starts
+    from. ``decoder``: the one whose decoder it has, which then stays as it is.
     """
 
     dataset: str
@@ -46,6 +46,7 @@ class TrainingConfig:
     encoder_noise: float = 0.0
     patience: int = 20
     initial: str | None = None
+    decoder: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "patience"):
@@ -142,12 +143,12 @@ def fit(
 
 def _groups(model: VariationalAutoencoder, config: TrainingConfig) -> list[dict[str, Any]]:
     """Parameters by learning-rate scale; those of scale 0 are frozen, which also saves their backward pass."""
-    by_part = {"base": config.base_lr_scale, "psi": config.psi_lr_scale}
-    parts = model.encoder.parameter_groups()
+    by_part = {"base": config.base_lr_scale, "psi": config.psi_lr_scale, "decoder": 0.0 if config.decoder else 1.0}
+    parts = {**model.encoder.parameter_groups(), "decoder": list(model.generative.parameters())}
     scales = {p: by_part.get(part, 1.0) for part, parameters in parts.items() for p in parameters}
     groups: dict[float, list[Tensor]] = {}
     for parameter in model.parameters():
-        scale = scales.get(parameter, 1.0)
+        scale = scales[parameter]
         parameter.requires_grad_(scale > 0)
         if scale > 0:
             groups.setdefault(scale, []).append(parameter)
