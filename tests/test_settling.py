@@ -16,7 +16,7 @@ from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.inference import GPEncoder
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.training.settling import settle
+from gpvae_core.training.settling import curvature_ratio, settle
 from tests.decoders import STD, Linear
 
 FEATURES, IMAGES = 6, 1000
@@ -124,3 +124,12 @@ def test_the_command_writes_a_checkpoint_that_says_what_it_came_from(tmp_path):
         assert torch.equal(weight, after.base_encoder.state_dict()[name])
     with pytest.raises(InputError, match="already holds a checkpoint; choose another --out"):
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_the_curvature_ratio_is_one_at_the_best_widths_and_their_square_elsewhere(model, images, scale):
+    """The decoder is linear: its curvature is known, and q's widths are the best ones times ``scale``."""
+    with torch.no_grad():
+        model.encoder.base_encoder.head.bias[2:] += torch.log(torch.tensor(scale))
+    plain = VariationalAutoencoder(model.generative, model.encoder.base_encoder)
+    assert curvature_ratio(plain, images.take(slice(0, 50))) == pytest.approx(scale**2, rel=1e-6)

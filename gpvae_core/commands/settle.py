@@ -1,8 +1,9 @@
-"""The Gaussian process of a trained checkpoint brought to its optimum."""
+"""The covariances of a trained checkpoint's Gaussian process, set in closed form."""
 
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -14,8 +15,10 @@ from gpvae_core.inference.gp import has_process
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.training.evaluation import evaluate_elbo
-from gpvae_core.training.settling import on_top_of
+from gpvae_core.training.settling import curvature_ratio, on_top_of
 from gpvae_core.training.settling import settle as settle_model
+
+CURVED = 1000  # validation images on which the curvature is measured
 
 
 @click.command()
@@ -24,7 +27,7 @@ from gpvae_core.training.settling import settle as settle_model
 @options.data_dir
 @options.device
 def settle(checkpoint: str, out: Path, data_dir: Path | None, device: str) -> None:
-    """Bring a GP's covariances to their optimum in closed form, or put such a GP on a plain VAE.
+    """Set a GP's covariances in closed form, or put such a GP on a plain VAE.
 
     One pass over the images that the checkpoint was trained on; means, networks and decoder stay as they are, and U(x)
     then is what those images leave open. Learned scores belong to the weights they were fitted to: fit them anew with
@@ -41,6 +44,9 @@ def settle(checkpoint: str, out: Path, data_dir: Path | None, device: str) -> No
     with tqdm(total=len(train), unit="img") as bar:
         settle_model(model, train, on_batch=bar.update)
     save_checkpoint(out, model, config, {**opened.training, "settled_from": checkpoint})
+    if model.generative.latent_dim == 2:
+        ratio = curvature_ratio(model, data.validation.take(np.arange(min(CURVED, len(data.validation)))))
+        click.echo(f"the decoder's curvature under q is {ratio:.2f} of 1/a^2, at which settling would be the optimum")
     click.echo(f"on validation images: {before} before, {_figures(model, data.validation)} settled; in {out}")
 
 

@@ -118,7 +118,7 @@ def train(
             bar.reset()
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
     if has_process(model.encoder):
-        click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled brings the GP to its optimum")
+        click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled sets its covariances")
 
 
 def _fresh(

@@ -99,13 +99,17 @@ def judge(
     labels: Mapping[str, str] = MappingProxyType({}),
     *,
     families: Sequence[str] = ("diagonal",),
+    others: Sequence[Inference] = (),
 ) -> list[Judged]:
     """Each image of x (B, C, H, W), whose inference is there already; all of them share decodes.
 
     ``labels``: words for the stages, by default their keys. ``families``: of which Gaussians the best one is sought.
+    ``others``: what other methods on this decoder say of the images. Modes are sought from all their places, so that
+    methods that are judged with one another as ``others`` share one log p(x).
     """
     stages, count = inference.stages, len(x)
-    posteriors = engine.posteriors(x, near=places(inference))
+    near = torch.cat([places(one) for one in (inference, *others)], 1)
+    posteriors = engine.posteriors(x, near=near)
     found = elbos([p for _ in stages for p in posteriors], [q[k] for q in stages.values() for k in range(count)])
     bounds = {key: found[i * count : (i + 1) * count] for i, key in enumerate(stages)}
     starts = [[inference.start[k]] for k in range(count)]

@@ -82,7 +82,7 @@ def natural_gradient_residual(
 ) -> Tensor:
     """How far q is from where the ELBO L would take it: (B,), in nats.
 
-    r = sum_j [s_j^2 (dL/dm_j)^2 / 2 + (dL/dlog s_j)^2 / 4], the squared length of the natural gradient, for q =
+    r = sum_j [s_j^2 (dL/dm_j)^2 / 2 + (dL/dlog s_j)^2 / 4], half the squared length of the natural gradient, for q =
     N(m, Diag(s)^2) with mean and std (B, d). The expectation over q is taken at m + s * ``noise`` (S, d) with
     ``weights`` (S,): one backward pass through S decodes.
     """
