@@ -1,11 +1,13 @@
 """Difficulty scores, the out-of-distribution dial and the stored table, each against closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
 
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.diagnostics.judgement import posterior_report
@@ -176,10 +178,10 @@ def test_stored_gaps_and_scores_are_the_librarys(digits, digits_2d, digits_engin
 
 def test_a_stored_table_of_other_weights_is_refused_and_of_other_data_is_not_there(tmp_path, digits_2d):
     write_stored(tmp_path, {"a": np.arange(3.0)}, digest="ab" * 32, dataset="digits")
-    elsewhere = Checkpoint(**{**vars(digits_2d), "folder": tmp_path})
+    elsewhere = replace(digits_2d, folder=tmp_path)
     with pytest.raises(InputError, match=r"computed with other weights \(abababab\)"):
         stored_columns(elsewhere, "digits", 3)
-    same = Checkpoint(**{**vars(elsewhere), "digest": "ab" * 32})
+    same = replace(elsewhere, digest="ab" * 32)
     assert stored_columns(same, "mnist", 3) == {} and stored_columns(same, "digits", 4) == {}
     np.testing.assert_array_equal(stored_columns(same, "digits", 3)["a"], [0, 1, 2])
     (tmp_path / NAME).write_bytes(b"half a file")
