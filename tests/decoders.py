@@ -44,6 +44,25 @@ class Features(nn.Module):
         return self.scale * values.reshape(-1, 1, 1, values.shape[-1])
 
 
+class Ridge(nn.Module):
+    """Two pixels, linear in z: a Gaussian posterior, at pixel noise 0.1 about ``ratio`` times longer than wide."""
+
+    def __init__(self, ratio: float, angle: float) -> None:
+        super().__init__()
+        c, s = np.cos(angle), np.sin(angle)
+        self.matrix = nn.Parameter(torch.tensor([[0.1 * c * ratio, 0.1 * s * ratio], [-0.05 * s, 0.05 * c]]).double())
+
+    def forward(self, z):
+        return (z @ self.matrix.T).reshape(-1, 1, 1, 2)
+
+    def log_evidence(self, x: np.ndarray, std: float) -> float:
+        """N(x; 0, A A' + s^2 I)."""
+        a = self.matrix.detach().numpy()
+        marginal = a @ a.T + std**2 * np.eye(2)
+        quadratic = x.ravel() @ np.linalg.solve(marginal, x.ravel())
+        return float(-0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * marginal)[1]))
+
+
 FOLDED = {  # number of modes: features and an image with that many explanations
     1: (lambda a, b: [a, b], [0.5, 0.2]),
     2: (lambda a, b: [a**2, b], [1.0, 0.2]),

@@ -19,7 +19,7 @@ from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
 from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, far_summits, find_modes, summits
+from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, far_summits, find_modes, separated, summits
 
 HALF_WIDTH, NODES = 4.5, 181
 FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths
@@ -159,7 +159,7 @@ class PosteriorEngine:
             raise InputError("log p(x, z) is not finite at the posterior's mode; the decoder's weights are damaged")
         tasks = [self._pieces(found, field) for found, field in zip(modes, fields, strict=True)]
         covers = run(tasks, joint)
-        modes = _completed(joint, modes, covers)
+        modes = separated(joint, _completed(joint, modes, covers))
         return [
             ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces) for k, pieces in enumerate(covers)
         ]

@@ -14,8 +14,13 @@ from gpvae_core.posterior.joint import Array, Decoded, Index
 STARTS = 12  # a posterior of digits has one to four modes
 FAR_STARTS = 6  # beyond the box; one image of MNIST in 250 has its main hill there, and no slope of the box leads to it
 STEPS = 40
-SETTLED = 1e-2  # nats that the last step may still promise: it is taken on trust
+SETTLED = 1e-2  # nats that an undamped step may still promise: it is taken on trust
 STALLED = 1e3  # the damping at which a start has met a kink and stays
+LEAST_DAMPING = 1e-16  # relative to the steepest axis: more would hold a flat ridge's steps back
+FAITHFUL = 0.75  # of the gain foreseen: a step that brings as much may be followed by one twice as long
+DIP = 0.05  # nats by which log p(x, z) has to fall between two modes: less is one hill
+PATH = np.linspace(0, 1, 17)[1:-1]  # where it is looked at between them
+RIVALS = 3  # of the better modes, the nearest, with which a mode is compared
 STRIDE = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MARGIN = 12.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-5
 FINE = np.linspace(-1, 1, 17)  # where the field is interpolated around a node, in grid spacings
@@ -90,6 +95,27 @@ def distinct(found: list[Mode]) -> list[Mode]:
     return kept
 
 
+def separated(joint: Decoded, modes: list[list[Mode]]) -> list[list[Mode]]:
+    """The modes less those that a straight path joins to a better one without a dip of log p(x, z).
+
+    Along a flat ridge ascents stop short of each other; one hill has one mode.
+    """
+    pairs = [
+        (image, k, rival)
+        for image, own in enumerate(modes)
+        for k in range(1, len(own))
+        for rival in sorted(range(k), key=lambda j: float(own[j].distance(own[k].location)))[:RIVALS]
+    ]
+    if not pairs:
+        return modes
+    ends = [(modes[i][k].location, modes[i][rival].location) for i, k, rival in pairs]
+    paths = np.concatenate([a + PATH[:, None] * (b - a) for a, b in ends])
+    lowest = joint(np.repeat([i for i, _, _ in pairs], len(PATH)), paths).reshape(-1, len(PATH)).min(1)
+    lower_end = [min(modes[i][k].log_joint, modes[i][rival].log_joint) for i, k, rival in pairs]
+    joined = {pair[:2] for pair, low, end in zip(pairs, lowest, lower_end, strict=True) if low > end - DIP}
+    return [[mode for k, mode in enumerate(own) if (i, k) not in joined] for i, own in enumerate(modes)]
+
+
 def summits(axis: Array, field: Array) -> tuple[Array, Array, Array]:
     """Local maxima of one field (n, n) between the nodes, highest first: places (k, 2), values, curvatures (k, 2, 2).
 
@@ -127,30 +153,40 @@ def _curvature(windows: Array, offset: Array) -> Array:
 def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array, Array, Array]:
     """Levenberg-Marquardt ascent of log p(x, z) from every row of z (n, 2) at once, no step longer than ``reach`` (n,).
 
-    Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. Ends for a
-    start that settles, or that promises to stay far below its image's best.
+    Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. A start's
+    reach doubles while its quadratic model foresees the gain: a flat ridge is walked to its top. Ends for a start
+    that settles, or that promises to stay far below its image's best.
     """
-    z = z.copy()
+    z, reach = z.copy(), reach.copy()
     value, gradient, precision = joint.quadratic(owner, z)
     damping = np.full(len(z), 1e-3)
     for _ in range(STEPS):
-        damped = precision + damping[:, None, None] * precision * np.eye(2)
-        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
-        step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
-        promise = 0.5 * (step * gradient).sum(1)
+        newton = np.linalg.solve(precision, gradient[..., None])[..., 0]
+        decrement = 0.5 * (newton * gradient).sum(1)
         best = np.full(owner.max() + 1, -np.inf)
         np.maximum.at(best, owner, value)
-        decrement = 0.5 * (np.linalg.solve(precision, gradient[..., None])[..., 0] * gradient).sum(1)
         hopeless = value + 4 * decrement + 1 < best[owner] - MARGIN
-        active = np.flatnonzero((promise > SETTLED) & ~hopeless & (damping < STALLED))
+        active = np.flatnonzero((decrement > SETTLED) & ~hopeless & (damping < STALLED))
         if not len(active):
-            settled = promise <= SETTLED
-            return z + settled[:, None] * step, value + settled * promise, precision
-        trial = z[active] + step[active]
+            settled = decrement <= SETTLED
+            return z + settled[:, None] * newton, value + settled * decrement, precision
+        step, foreseen = _step(gradient[active], precision[active], damping[active], reach[active])
+        trial = z[active] + step
         new_value, new_gradient, new_precision = joint.quadratic(owner[active], trial)
-        better = new_value > value[active]
+        gain = new_value - value[active]
+        better = gain > 0
         rows = active[better]
         z[rows], value[rows] = trial[better], new_value[better]
         gradient[rows], precision[rows] = new_gradient[better], new_precision[better]
-        damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(1e-6)
+        damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(LEAST_DAMPING)
+        reach[active] *= np.where(gain > FAITHFUL * foreseen, 2.0, 1.0)
     return z, value, precision
+
+
+def _step(gradient: Array, precision: Array, damping: Array, reach: Array) -> tuple[Array, Array]:
+    """Damped steps (n, 2), none longer than ``reach``, and the gains that the quadratic models foresee for them."""
+    damped = precision + damping[:, None, None] * precision * np.eye(2)
+    step = np.linalg.solve(damped, gradient[..., None])[..., 0]
+    step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
+    foreseen = (step * gradient).sum(1) - 0.5 * np.einsum("ni,nij,nj->n", step, precision, step)
+    return step, foreseen
