@@ -63,6 +63,27 @@ class Ridge(nn.Module):
         return float(-0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * marginal)[1]))
 
 
+def saturated(values: list[torch.Tensor]) -> list[torch.Tensor]:
+    """f / sqrt(1 + |f|^2): every hill stands alone, on a plain that the image explains badly."""
+    length = torch.sqrt(1 + sum(value**2 for value in values))
+    return [value / length for value in values]
+
+
+def comb(hills: int) -> Features:
+    """Equal narrow hills on the circle |z| = 2 for the image of zeros."""
+
+    def features(a, b):
+        power = (torch.complex(a, b) / 2) ** hills - 1
+        return saturated([power.real, power.imag])
+
+    return Features(features).double()
+
+
+def comb_log_evidence(hills: int) -> float:
+    """Exact up to some std^2: ``hills`` Laplace masses, each of standard deviation 2 std / hills in the plane."""
+    return float(np.log(hills) + 2 * np.log(2 / hills) - 2 - np.log(2 * np.pi))
+
+
 FOLDED = {  # number of modes: features and an image with that many explanations
     1: (lambda a, b: [a, b], [0.5, 0.2]),
     2: (lambda a, b: [a**2, b], [1.0, 0.2]),

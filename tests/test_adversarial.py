@@ -1,16 +1,18 @@
 """Decoders made to mislead the engine: flat ridges, many narrow hills, vanishing Jacobians, hills of unequal width."""
 
+import numpy as np
 import pytest
 import torch
 
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.likelihoods import GaussianLikelihood
 from gpvae_core.posterior import PosteriorEngine
-from tests.decoders import STD, Ridge
+from tests import reference
+from tests.decoders import STD, Features, Ridge, comb, comb_log_evidence, saturated
 
 
-@pytest.mark.parametrize("ratio", [30, 3e2, 3e4, 1e6])
-@pytest.mark.parametrize("angle", [0.0, 0.7, 2.0])
+@pytest.mark.parametrize("ratio", [30, 3e2, 1e6])
+@pytest.mark.parametrize("angle", [0.7, 2.0])
 def test_one_gaussian_has_one_mode_however_long_it_is(ratio, angle):
     model = GenerativeModel(Ridge(ratio, angle), GaussianLikelihood(0.1).double())
     x = model.decode(torch.tensor([[0.5, -1.2]]).double()).detach()
@@ -18,3 +20,39 @@ def test_one_gaussian_has_one_mode_however_long_it_is(ratio, angle):
     assert len(posterior.modes) == 1
     wanted = model.decoder.log_evidence(x.numpy(), STD)
     assert abs(posterior.log_evidence - wanted) <= min(1e-5, posterior.log_evidence_error)
+
+
+@pytest.mark.parametrize("hills", [13, 16])
+def test_every_one_of_many_narrow_hills_counts(hills):
+    model = GenerativeModel(comb(hills), GaussianLikelihood(0.005).double())
+    posterior = PosteriorEngine(model).posterior(torch.zeros(1, 1, 1, 2).double())
+    assert len(posterior.modes) == hills
+    assert abs(posterior.log_evidence - comb_log_evidence(hills)) < 3e-4  # Laplace errs by some std^2
+    assert posterior.log_evidence_error < 1e-3
+
+
+CENTRE = (1.3123, -0.7311)  # of a hill, far from every node of the grid
+FLAT_TOPS = {  # the Jacobian is 0 at the top: offsets in units of the width that pixel noise 0.05 leaves
+    "squares": lambda a, b: [0.05 * a**2, 0.05 * b**2],
+    "complex square": lambda a, b: [0.05 * (a**2 - b**2), 0.1 * a * b],
+    "fourth powers": lambda a, b: [0.05 * a**4, 0.05 * b**4],
+    "one square": lambda a, b: [0.05 * a**2, 0.05 * b],
+    "turned squares": lambda a, b: [0.05 * (3 * a + b) ** 2, 0.05 * (b - a) ** 2],
+}
+
+
+@pytest.mark.parametrize("width", [1e-2, 1e-3])
+@pytest.mark.parametrize("top", FLAT_TOPS)
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_place_on_a_flat_top_helps_where_gauss_newton_is_blind(top, width, plain):
+    def features(a, b):
+        values = FLAT_TOPS[top]((a - CENTRE[0]) / width, (b - CENTRE[1]) / width)
+        return saturated(values) if plain else values
+
+    model = GenerativeModel(Features(features).double(), GaussianLikelihood(0.05).double())
+    x = torch.zeros(1, 1, 1, 2).double()
+    box = [reference.square(np.array(CENTRE), 8 * width)]
+    wanted, change = reference.log_evidence(reference.log_joint_for(model, x), box, width / 4)
+    posterior = PosteriorEngine(model, nodes=91).posterior(x, near=torch.tensor([CENTRE]))
+    assert change < 1e-4
+    assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error + change)

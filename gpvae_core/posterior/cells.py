@@ -133,19 +133,41 @@ class Cubature:
 
     def interpolate(self, z: Array) -> Array:
         """log_f at points (n, 2) from each cell's polynomial of degree 14 in each axis; -inf off the cells."""
-        u = (z - self.centre) @ np.linalg.inv(self.frame).T
+        u, cell = self._locate(z)
         result = np.full(len(u), -np.inf)
-        for leaf in self.leaves.values():
-            inside = np.flatnonzero(((u >= leaf.low) & (u <= leaf.high)).all(-1))
-            if len(inside):
-                local = 2 * (u[inside] - leaf.low) / (leaf.high - leaf.low) - 1
-                first, second = (lagrange_basis(self.rule.nodes, local[:, j]) for j in (0, 1))
-                result[inside] = np.einsum("ni,ij,nj->n", first, leaf.log_values, second)
+        inside = np.flatnonzero(cell >= 0)
+        low, high, known = (
+            np.stack([getattr(leaf, f) for leaf in self.leaves.values()]) for f in ("low", "high", "log_values")
+        )
+        low, high = low[cell[inside]], high[cell[inside]]
+        local = 2 * (u[inside] - low) / (high - low) - 1
+        for some in np.array_split(np.arange(len(inside)), len(inside) // 4096 + 1):
+            first, second = (lagrange_basis(self.rule.nodes, local[some, j]) for j in (0, 1))
+            result[inside[some]] = np.einsum("ni,nij,nj->n", first, known[cell[inside[some]]], second)
         return result
 
     def holds(self, z: Array) -> NDArray[np.bool_]:
         """Whether each point (n, 2) lies in a cell."""
-        return np.isfinite(self.interpolate(z))
+        held: NDArray[np.bool_] = self._locate(z)[1] >= 0
+        return held
+
+    def _locate(self, z: Array) -> tuple[Array, NDArray[np.intp]]:
+        """Points (n, 2) as u, and the number of the cell that each lies in, (n,); -1 for none."""
+        u = (z - self.centre) @ np.linalg.inv(self.frame).T
+        return u, self._cell_of(u)
+
+    def _cell_of(self, u: Array) -> NDArray[np.intp]:
+        """Cells of equal size are looked up together: one size after another, (n,)."""
+        cell = np.full(len(u), -1, np.intp)
+        sizes: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
+        for number, (level, i, other, k) in enumerate(self.leaves):
+            sizes.setdefault((level, other), {})[i, k] = number
+        for levels, own in sizes.items():
+            index = np.floor((u - self.origin) / (self.side / 2.0 ** np.array(levels)))
+            low, high = (f(np.array(list(own)), axis=0) for f in (np.min, np.max))
+            near = np.flatnonzero(((index >= low) & (index <= high)).all(1))
+            cell[near] = [own.get((int(a), int(b)), old) for (a, b), old in zip(index[near], cell[near], strict=True)]
+        return cell
 
     def resample(self, samples: int) -> Fine:
         """log_f on small rectangles that tile every cell, about ``samples`` in all."""

@@ -19,7 +19,20 @@ from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
 from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, far_summits, find_modes, separated, summits
+from gpvae_core.posterior.left_out import left_out
+from gpvae_core.posterior.modes import (
+    MARGIN,
+    STARTS,
+    Mode,
+    Starts,
+    climbed,
+    distinct,
+    far_summits,
+    find_modes,
+    find_starts,
+    separated,
+    summits,
+)
 
 HALF_WIDTH, NODES = 4.5, 181
 FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths
@@ -118,21 +131,24 @@ class PosteriorEngine:
         self._check(images)
         joint = Decoded(self.model, images)
         fields = self.grid.log_joint(self.model, joint.images)
+        found = [find_starts(self.grid.axis, field) for field in fields]
         elsewhere = self._elsewhere(joint.images, _places(near, len(images)))
-        modes = find_modes(joint, self.grid, fields, elsewhere)
+        starts = [np.concatenate([own.places, others]) for own, others in zip(found, elsewhere, strict=True)]
+        modes = find_modes(joint, self.grid, starts)
         if joint.images.dtype == torch.float64:
-            return self._integrate(joint, fields, modes)
+            return self._integrate(joint, fields, modes, found)
         exact = Decoded(self.double_model, images.cpu())
         fine = self._fine_enough(joint, exact, modes)
-        first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine])
+        first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine], [found[k] for k in fine])
         results = dict(zip(fine, first, strict=True))
         self._measure_arithmetic(results, exact)
         coarse = [
             k for k in range(len(modes)) if k not in results or results[k].arithmetic_error > 0.5 * self.tolerance
         ]
         again = exact.take(coarse)
-        modes = find_modes(again, self.grid, fields[coarse], [elsewhere[k] for k in coarse])
-        results |= zip(coarse, self._integrate(again, fields[coarse], modes), strict=True)
+        modes = find_modes(again, self.grid, [starts[k] for k in coarse])
+        found = [found[k] for k in coarse]
+        results |= zip(coarse, self._integrate(again, fields[coarse], modes, found), strict=True)
         return [results[k] for k in range(len(results))]
 
     def _elsewhere(self, images: Tensor, near: Array) -> list[Array]:
@@ -154,14 +170,19 @@ class PosteriorEngine:
             raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
         self.model.likelihood.check(images)
 
-    def _integrate(self, joint: Decoded, fields: Array, modes: list[list[Mode]]) -> list[ExactPosterior]:
+    def _integrate(
+        self, joint: Decoded, fields: Array, modes: list[list[Mode]], starts: list[Starts]
+    ) -> list[ExactPosterior]:
         if not all(np.isfinite(found[0].log_joint) for found in modes):
             raise InputError("log p(x, z) is not finite at the posterior's mode; the decoder's weights are damaged")
         tasks = [self._pieces(found, field) for found, field in zip(modes, fields, strict=True)]
         covers = run(tasks, joint)
+        known = zip(fields, covers, modes, starts, strict=True)
+        rests = [left_out(self.grid, *one) for one in known]
         modes = separated(joint, _completed(joint, modes, covers))
         return [
-            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces) for k, pieces in enumerate(covers)
+            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces, left_out=rests[k])
+            for k, pieces in enumerate(covers)
         ]
 
     def _pieces(self, modes: list[Mode], field: Array) -> Task[Sequence[Lattice | Cubature]]:

@@ -14,6 +14,7 @@ from gpvae_core.posterior.grid import BaseGrid, grid_points
 from gpvae_core.posterior.interpolation import Fine, joined
 from gpvae_core.posterior.joint import Array, Decoded, LogJoint
 from gpvae_core.posterior.lattice import Lattice
+from gpvae_core.posterior.left_out import LeftOut
 from gpvae_core.posterior.modes import Mode
 
 SAMPLES = 40_000  # points at which the density is interpolated for mass contours
@@ -37,10 +38,12 @@ class ExactPosterior:
         *,
         yardstick: Decoded | None = None,
         preview: bool = False,
+        left_out: LeftOut | None = None,
     ) -> None:
         self.modes = modes
         self.pieces = pieces
         self.preview = preview
+        self.left_out = left_out or LeftOut()
         self.grid_axis = grid.axis
         self.grid_log_joint = field
         self.log_joint = log_joint
@@ -75,8 +78,8 @@ class ExactPosterior:
 
     @property
     def log_evidence_error(self) -> float:
-        """Quadrature error estimate plus arithmetic error."""
-        return self.quadrature_error + self.arithmetic_error
+        """Quadrature error estimate plus arithmetic error plus what the mass left out may add."""
+        return self.quadrature_error + self.arithmetic_error + self.left_out.evidence_error(self.log_evidence)
 
     def mass_outside(self, half_width: float) -> float:
         """The posterior's mass outside the box [-half_width, half_width]^2."""

@@ -220,8 +220,16 @@ class Lattice:
 
     def meets(self, other: "Lattice", drop: float) -> bool:
         """Whether a node of either that matters lies in the other: its mass would count twice."""
+        (low, high), (other_low, other_high) = self._box(), other._box()
+        if (high < other_low).any() or (other_high < low).any():
+            return False
         pairs = ((self, other), (other, self))
         return any(a.holds(b.points[b.values > b.values.max() - drop + 3]).any() for a, b in pairs)
+
+    def _box(self) -> tuple[Array, Array]:
+        """Corners of a box around all cells."""
+        points, half = self.points, np.abs(self.basis).sum(1)
+        return points.min(0) - half, points.max(0) + half
 
 
 def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[np.bool_]:

@@ -5,14 +5,16 @@ from math import log, pi
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import maximum_filter, minimum_filter
 
+from gpvae_core.posterior.curvature import checked
 from gpvae_core.posterior.grid import BaseGrid
 from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
 from gpvae_core.posterior.joint import Array, Decoded, Index
 
-STARTS = 12  # a posterior of digits has one to four modes
+STARTS = 12  # climbed at the least: a posterior of digits has one to four modes
 FAR_STARTS = 6  # beyond the box; one image of MNIST in 250 has its main hill there, and no slope of the box leads to it
+MOST_STARTS = 256  # what is left out beyond them enters the error
 STEPS = 40
 SETTLED = 1e-2  # nats that an undamped step may still promise: it is taken on trust
 STALLED = 1e3  # the damping at which a start has met a kink and stays
@@ -53,15 +55,42 @@ class Mode:
         return distance
 
 
-def find_modes(joint: Decoded, grid: BaseGrid, fields: Array, elsewhere: list[Array]) -> list[list[Mode]]:
-    """For each image its modes by descending Laplace mass, none repeated; ``fields`` (B, n, n) holds log p(x, z).
+@dataclass(frozen=True)
+class Starts:
+    """Where a field's modes are sought, (k, 2), and the summits left out: their places, and what mass each may hold."""
 
-    Sought from the summits of each field, and from ``elsewhere``, (k_i, 2) each.
+    places: Array
+    left_out: Array
+    left_out_log_mass: Array
+
+
+def find_starts(axis: Array, field: Array) -> Starts:
+    """The summits of one field (n, n) that a hill that matters may rise from; the highest STARTS in any case.
+
+    A hill between the nodes can rise above its summit by about what the nodes around it fall; the MOST_STARTS that may
+    rise highest are taken.
     """
-    if not len(fields):
+    places, values, curvature = summits(axis, field)
+    possible = values + _fall(field, np.rint((places - axis[0]) / (axis[1] - axis[0])).astype(int))
+    matter = (np.arange(len(values)) < STARTS) | (possible > values[0] - MARGIN)
+    order = np.argsort(-np.where(matter, possible, -np.inf), kind="stable")
+    taken = np.sort(order[: min(int(matter.sum()), MOST_STARTS)])
+    left = order[len(taken) : int(matter.sum())]
+    log_mass = possible[left] + log(2 * pi) - 0.5 * np.linalg.slogdet(curvature[left])[1]
+    return Starts(places[taken], places[left], log_mass)
+
+
+def _fall(field: Array, node: Index) -> Array:
+    """How far the field falls from each node (k, 2) to the lowest of its eight neighbours, (k,)."""
+    around = minimum_filter(field, size=3, mode="nearest")
+    fall: Array = field[tuple(node.T)] - around[tuple(node.T)]
+    return fall
+
+
+def find_modes(joint: Decoded, grid: BaseGrid, starts: list[Array]) -> list[list[Mode]]:
+    """For each image its modes above ``starts[i]`` (k_i, 2) by descending Laplace mass, none repeated."""
+    if not starts:
         return []
-    pairs = zip(fields, elsewhere, strict=True)
-    starts = [np.concatenate([summits(grid.axis, field)[0][:STARTS], others]) for field, others in pairs]
     inside = [np.abs(z).max(1) < grid.axis[-2] - 1e-9 for z in starts]
     # beyond the grid's edge a mode can be anywhere
     reaches = [np.where(known, STRIDE * grid.spacing, np.inf) for known in inside]
@@ -69,10 +98,13 @@ def find_modes(joint: Decoded, grid: BaseGrid, fields: Array, elsewhere: list[Ar
 
 
 def far_summits(axis: Array, field: Array, half_width: float) -> Array:
-    """The highest nodes of one coarse field (n, n) that lie outside the box and no neighbour exceeds, (k, 2)."""
+    """The nodes of one coarse field (n, n) outside the box that no neighbour exceeds, (k, 2), chosen like summits."""
     node = np.argwhere(field == maximum_filter(field, size=3, mode="nearest"))
     node = node[np.abs(axis[node]).max(1) > half_width]
-    highest: Array = axis[node[np.argsort(-field[tuple(node.T)])][:FAR_STARTS]]
+    node = node[np.argsort(-field[tuple(node.T)])]
+    possible = field[tuple(node.T)] + _fall(field, node)
+    matter = (np.arange(len(node)) < FAR_STARTS) | (possible > field.max() - MARGIN)
+    highest: Array = axis[node[matter][:MOST_STARTS]]
     return highest
 
 
@@ -80,7 +112,8 @@ def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[l
     """The mode above each start: starts[i] (k_i, 2) under image i, no step longer than reaches[i] (k_i,)."""
     counts = [len(z) for z in starts]
     owner = np.repeat(np.arange(len(starts)), counts)
-    z, value, precision = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
+    climb = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
+    z, value, precision = checked(joint, owner, *climb)
     found = [Mode(*parts) for parts in zip(z, value.tolist(), precision, strict=True)]
     return [[found[k] for k in np.flatnonzero(owner == image)] for image in range(len(starts))]
 
@@ -186,7 +219,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
 def _step(gradient: Array, precision: Array, damping: Array, reach: Array) -> tuple[Array, Array]:
     """Damped steps (n, 2), none longer than ``reach``, and the gains that the quadratic models foresee for them."""
     damped = precision + damping[:, None, None] * precision * np.eye(2)
-    step = np.linalg.solve(damped, gradient[..., None])[..., 0]
+    step: Array = np.linalg.solve(damped, gradient[..., None])[..., 0]
     step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
-    foreseen = (step * gradient).sum(1) - 0.5 * np.einsum("ni,nij,nj->n", step, precision, step)
+    foreseen: Array = (step * gradient).sum(1) - 0.5 * np.einsum("ni,nij,nj->n", step, precision, step)
     return step, foreseen
