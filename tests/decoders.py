@@ -1,7 +1,11 @@
 """Small decoders whose posteriors are known: in closed form, or by their number of modes."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
+from scipy.integrate import quad
+from scipy.special import ive
 from torch import nn
 
 from gpvae_core.likelihoods import GaussianLikelihood
@@ -82,6 +86,25 @@ def comb(hills: int) -> Features:
 def comb_log_evidence(hills: int) -> float:
     """Exact up to some std^2: ``hills`` Laplace masses, each of standard deviation 2 std / hills in the plane."""
     return float(np.log(hills) + 2 * np.log(2 / hills) - 2 - np.log(2 * np.pi))
+
+
+def needle(width: float, centre: tuple[float, float]) -> Features:
+    """A hill of any width on the broad one of the prior, for the image of zeros."""
+    return Features(lambda a, b: saturated([(a - centre[0]) / width, (b - centre[1]) / width])).double()
+
+
+def needle_log_evidence(width: float, centre: tuple[float, float], std: float) -> float:
+    """By polar coordinates around the centre: the prior's mean over the angle is a Bessel function."""
+    far = float(np.hypot(*centre))
+
+    def density(log_radius: float) -> float:
+        r = np.exp(log_radius)
+        u = (r / width) ** 2
+        return float(r * r * np.exp(-0.5 * u / (1 + u) / std**2 - 0.5 * (far - r) ** 2) * ive(0, far * r))
+
+    edges = np.linspace(np.log(width * std) - 20, np.log(12.0), 120)
+    total = sum(quad(density, *pair, epsabs=0, epsrel=1e-9)[0] for pair in pairwise(edges))
+    return float(np.log(total) - np.log(2 * np.pi * std**2))
 
 
 FOLDED = {  # number of modes: features and an image with that many explanations

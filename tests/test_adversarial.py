@@ -8,7 +8,16 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.likelihoods import GaussianLikelihood
 from gpvae_core.posterior import PosteriorEngine
 from tests import reference
-from tests.decoders import STD, Features, Ridge, comb, comb_log_evidence, saturated
+from tests.decoders import (
+    STD,
+    Features,
+    Ridge,
+    comb,
+    comb_log_evidence,
+    needle,
+    needle_log_evidence,
+    saturated,
+)
 
 
 @pytest.mark.parametrize("ratio", [30, 3e2, 1e6])
@@ -56,3 +65,41 @@ def test_a_place_on_a_flat_top_helps_where_gauss_newton_is_blind(top, width, pla
     posterior = PosteriorEngine(model, nodes=91).posterior(x, near=torch.tensor([CENTRE]))
     assert change < 1e-4
     assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error + change)
+
+
+def counted(monkeypatch) -> list[int]:
+    """The sizes of all batches decoded from now on."""
+    sizes: list[int] = []
+    decode = GenerativeModel.decode
+
+    def counting(self, z):
+        sizes.append(len(z))
+        return decode(self, z)
+
+    monkeypatch.setattr(GenerativeModel, "decode", counting)
+    return sizes
+
+
+@pytest.mark.parametrize(("width", "std"), [(0.03, 0.3), (0.01, 0.3), (1e-3, 0.3), (3e-3, 0.15)])
+def test_a_needle_on_a_broad_hill_is_integrated_within_the_budget(width, std, monkeypatch):
+    model = GenerativeModel(needle(width, CENTRE), GaussianLikelihood(std).double())
+    engine, sizes = PosteriorEngine(model, nodes=91), counted(monkeypatch)
+    posterior = engine.posterior(torch.zeros(1, 1, 1, 2).double(), near=torch.tensor([CENTRE]))
+    wanted = needle_log_evidence(width, CENTRE, float(model.likelihood.std))
+    assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
+    assert sum(sizes) < engine.max_evaluations
+
+
+def test_beyond_the_budget_the_error_says_so(monkeypatch):
+    """A thousand needles: the sum over their Laplace masses is a square, as sine and prior part by axes."""
+    model = GenerativeModel(
+        Features(lambda a, b: saturated([torch.sin(8 * a), torch.sin(8 * b)])).double(),
+        GaussianLikelihood(0.005).double(),
+    )
+    engine, sizes = PosteriorEngine(model, nodes=91, max_evaluations=60_000), counted(monkeypatch)
+    posterior = engine.posterior(torch.zeros(1, 1, 1, 2).double())
+    centre = np.pi / 8 * np.arange(-100, 101)
+    wanted = 2 * np.log((np.exp(-0.5 * centre**2) / np.sqrt(2 * np.pi)).sum() / 8)
+    assert sum(sizes) < 150_000
+    assert abs(posterior.log_evidence - wanted) > 0.01
+    assert posterior.log_evidence_error > abs(posterior.log_evidence - wanted)

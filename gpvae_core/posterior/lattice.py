@@ -16,10 +16,12 @@ from gpvae_core.posterior.modes import Mode
 
 SPACING = 0.65  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
+RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
 MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+NEIGHBOURS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
 
 
 @dataclass
@@ -70,13 +72,19 @@ class Lattice:
         return lattice
 
     def flood(self, drop: float) -> Task[None]:
-        """Add neighbours until no unknown node touches one within ``drop`` - 3 nats of the highest."""
-        while len(self.coords) < NODES:
-            known, low = self._raster(np.ones(len(self.coords), bool))
-            active, _ = self._raster(self.values > self.values.max() - drop + 3)
-            new = np.argwhere(binary_dilation(active, CROSS) & ~known) + low
+        """Add neighbours until no unknown node touches one within ``drop`` - 3 nats of the highest.
+
+        Each round looks at the nodes that the last one added: the highest only rises, so no old one comes to matter.
+        """
+        known, fresh = set(_keys(self.coords).tolist()), np.arange(len(self.coords))
+        while len(self.coords) < NODES and self.extent <= RASTER:
+            active = self.coords[fresh[self.values[fresh] > self.values.max() - drop + 3]]
+            around = np.unique((active[:, None] + NEIGHBOURS).reshape(-1, 2), axis=0)
+            new = around[[key not in known for key in _keys(around).tolist()]]
             if not len(new):
                 return
+            known.update(_keys(new).tolist())
+            fresh = len(self.coords) + np.arange(len(new))
             yield from self._add(new)
 
     def include(self, mode: Mode, drop: float) -> Task[None]:
@@ -84,11 +92,14 @@ class Lattice:
         inverse = np.linalg.inv(self.basis)
         reach = np.sqrt(2 * drop * np.diag(inverse @ np.linalg.inv(mode.precision) @ inverse.T))
         centre = inverse @ (mode.location - self.origin)
+        if (2 * reach + 3).prod() > RASTER:
+            return  # far too fine for this mode: that it is missing is for the caller to see
         axes = [np.arange(np.floor(a), np.ceil(b) + 1) for a, b in zip(centre - reach, centre + reach, strict=True)]
         c = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2).astype(int)
         near = mode.distance(self.origin + c @ self.basis.T) ** 2 <= 2 * drop
-        known = {tuple(node) for node in self.coords}
-        new = np.array([node for node in c[near] if tuple(node) not in known]).reshape(-1, 2)
+        if near.sum() > NODES:
+            return
+        new = c[near][~np.isin(_keys(c[near]), _keys(self.coords))]
         if len(new):
             yield from self._add(new)
         yield from self.flood(drop)
@@ -116,6 +127,11 @@ class Lattice:
     @property
     def evaluations(self) -> int:
         return len(self.coords) - self.given
+
+    @property
+    def extent(self) -> int:
+        """Nodes of the bounding box in the coordinates: the size of a raster."""
+        return int((self.coords.max(0) - self.coords.min(0) + 5.0).prod())
 
     def summits(self, drop: float) -> Array:
         """Nodes within ``drop`` nats of the highest that no neighbour exceeds, (k, 2), highest first."""
@@ -232,6 +248,12 @@ class Lattice:
         return points.min(0) - half, points.max(0) + half
 
 
+def _keys(coords: Index) -> NDArray[np.int64]:
+    """One number for each pair of coordinates, (n,)."""
+    keys: NDArray[np.int64] = coords[:, 0].astype(np.int64) * 2**32 + coords[:, 1]
+    return keys
+
+
 def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[np.bool_]:
     """For each mode whether a lattice of this basis may pass over it, its share of the mass being what it is.
 
@@ -304,4 +326,6 @@ def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list
 
 
 def _too_many(lattices: list[Lattice], refined: Lattice, limit: int) -> bool:
-    return sum(len(lattice.coords) - lattice.given for lattice in lattices) + len(refined.coords) > limit
+    """Whether refining that lattice goes beyond ``limit`` nodes, or its bounding box beyond memory."""
+    nodes = sum(len(lattice.coords) - lattice.given for lattice in lattices) + len(refined.coords)
+    return nodes > limit or 4 * refined.extent > RASTER

@@ -52,4 +52,7 @@ def left_out(
     node_mass = values[tuple(node.T)] + 2 * log(grid.spacing)
     log_mass = np.concatenate([node_mass, [mode.log_mass for mode in modes], starts.left_out_log_mass])
     held = np.any([piece.holds(places) for piece in pieces], axis=0)
+    cells = [piece for piece in pieces if isinstance(piece, Cubature)]
+    for k, mode in enumerate(modes):  # a cell too large passes over a hill
+        held[len(node) + k] &= all(piece.sees(mode.location, mode.precision) for piece in cells)
     return LeftOut(places[~held], log_mass[~held])

@@ -219,7 +219,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
 def _step(gradient: Array, precision: Array, damping: Array, reach: Array) -> tuple[Array, Array]:
     """Damped steps (n, 2), none longer than ``reach``, and the gains that the quadratic models foresee for them."""
     damped = precision + damping[:, None, None] * precision * np.eye(2)
-    step: Array = np.linalg.solve(damped, gradient[..., None])[..., 0]
+    step = np.asarray(np.linalg.solve(damped, gradient[..., None])[..., 0], np.float64)
     step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
     foreseen: Array = (step * gradient).sum(1) - 0.5 * np.einsum("ni,nij,nj->n", step, precision, step)
     return step, foreseen
