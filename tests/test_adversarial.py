@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2, kstest, norm
 
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.likelihoods import GaussianLikelihood
@@ -103,3 +104,45 @@ def test_beyond_the_budget_the_error_says_so(monkeypatch):
     assert sum(sizes) < 150_000
     assert abs(posterior.log_evidence - wanted) > 0.01
     assert posterior.log_evidence_error > abs(posterior.log_evidence - wanted)
+
+
+# --- errors of what is shown ----------------------------------------------------------------------------------
+
+
+def test_every_number_of_a_long_gaussian_is_within_its_error():
+    """Closed forms: mean, covariance, entropy, negentropy 0, levels by the chi-squared quantile, mass beyond a side."""
+    model = GenerativeModel(Ridge(30, 0.7), GaussianLikelihood(0.1).double())
+    x = model.decode(torch.tensor([[0.5, -1.2]]).double()).detach()
+    posterior = PosteriorEngine(model, nodes=91).posterior(x)
+    matrix = model.decoder.matrix.detach().numpy()
+    covariance = np.linalg.inv(matrix.T @ matrix / STD**2 + np.eye(2))
+    mean = covariance @ matrix.T @ x.numpy().ravel() / STD**2
+    std = np.sqrt(np.diag(covariance))
+    assert (np.abs(posterior.mean - mean) <= np.minimum(posterior.mean_error, 1e-3 * std)).all()
+    wrong = np.abs(posterior.covariance - covariance)
+    assert (wrong <= np.minimum(posterior.covariance_error, 5e-3 * np.outer(std, std))).all()
+    entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
+    assert abs(posterior.entropy - entropy) <= min(1e-3, posterior.entropy_error)
+    assert abs(posterior.negentropy) <= min(1e-3, posterior.negentropy_error)
+    masses = np.array([0.5, 0.8, 0.95, 0.99])
+    levels = -0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1] - 0.5 * chi2.ppf(masses, 2)
+    errors = posterior.hdr_level_errors(masses)
+    assert (np.abs(posterior.hdr_levels(masses) - levels) <= errors).all()
+    assert (errors < 0.1).all()
+    outside = 1 - sum(norm.cdf(s * 2, mean[0], std[0]) * s for s in (1, -1))
+    beyond = 1 - sum(norm.cdf(s * 2, mean[1], std[1]) * s for s in (1, -1))
+    error = posterior.mass_outside_error(2.0)
+    assert max(outside, beyond) - error <= posterior.mass_outside(2.0) <= outside + beyond + error
+
+
+def test_ten_thousand_draws_take_no_decode_and_say_how_far_off_they_are(monkeypatch):
+    """Through the distribution function along a skew axis, by the trapezoid rule; the law's bound of two samples."""
+    model = GenerativeModel(Features(lambda a, b: [torch.exp(0.5 * a), b]).double(), GaussianLikelihood(0.3).double())
+    posterior = PosteriorEngine(model, nodes=91).posterior(torch.tensor([1.0, 0.2]).double().reshape(1, 1, 1, 2))
+    assert 0 < posterior.sampling_error < 1e-3
+    monkeypatch.setattr(GenerativeModel, "decode", lambda *_: pytest.fail("a draw decodes nothing"))
+    z = posterior.sample(10_000, generator=np.random.default_rng(0))
+    axis = np.linspace(-8, 8, 20_001)
+    held = np.cumsum(np.exp(-0.5 * axis**2 - 0.5 * ((1 - np.exp(0.5 * axis)) / float(model.likelihood.std)) ** 2))
+    result = kstest(z[:, 0], lambda a: np.interp(a, axis, held / held[-1]))
+    assert result.pvalue > 0.001

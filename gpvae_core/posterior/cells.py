@@ -134,6 +134,10 @@ class Cubature:
         matter = np.flatnonzero(flows > 1e-12 * total)
         return float(flows[matter][self._cell_of(probes[matter]) < 0].sum() / total)
 
+    def beyond(self, weights: Array, values: Array) -> float:
+        """What may lie across the outer edges of a sum of ``weights`` times non-negative ``values`` (n,)."""
+        return self._rim() * float(weights.sum()) * float(values[weights > 0].max(initial=0.0))
+
     def sees(self, place: Array, precision: Array) -> bool:
         """Whether the cell around a hill at ``place`` (2,) is small enough for its rule: CELLS_SEE deviations."""
         cell = int(self._locate(place[None])[1][0])

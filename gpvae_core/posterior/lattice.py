@@ -39,6 +39,7 @@ class Lattice:
     refinements: int = 0
     given: int = 0  # nodes whose values cost no decode
     former_error: float = np.inf  # before the last refinement
+    _corners: tuple[Array, Array] | None = None  # of the box around all cells, until nodes are added
 
     # --- growing ----------------------------------------------------------------------------------------------
 
@@ -108,12 +109,14 @@ class Lattice:
         """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass."""
         self.former_error = self.sum_error(self._held())
         self.refinements += 1
+        self._corners = None
         self.basis = self.basis @ HALVE
         self.coords = self.coords @ np.array([[1, 1], [1, -1]])
         yield from self.flood(drop)
 
     def _add(self, coords: Index) -> Task[None]:
         values = yield self.origin + coords @ self.basis.T
+        self._corners = None
         self.coords = np.concatenate([self.coords, coords])
         self.values = np.concatenate([self.values, values])
 
@@ -189,6 +192,14 @@ class Lattice:
         half = abs(2 * (cosets[0] + cosets[1]) - terms.sum())
         return float(max(half, np.abs(4 * cosets - terms.sum()).max() / COSETS))
 
+    def beyond(self, weights: Array, values: Array) -> float:
+        """What may lie beyond the rim of a sum of ``weights`` times non-negative ``values`` (n,) over the nodes."""
+        rim = self._rim()
+        share = float(weights.sum())
+        held = self._held()
+        outer = float((weights * values)[rim].sum())
+        return outer + share * float(held[rim].max(initial=0.0) / held.max()) * float(values[rim].max(initial=0.0))
+
     def _rim(self) -> NDArray[np.bool_]:
         known, low = self._raster(np.ones(len(self.coords), bool))
         inner = ~binary_dilation(~known, CROSS)
@@ -208,7 +219,11 @@ class Lattice:
 
     def holds(self, z: Array) -> NDArray[np.bool_]:
         """Whether the node nearest to each point (n, 2) is known."""
-        return self._locate(z)[0]
+        low, high = self._box()
+        held: NDArray[np.bool_] = np.all((z >= low) & (z <= high), axis=1)
+        if held.any():
+            held[held] = self._locate(z[held])[0]
+        return held
 
     def _locate(self, z: Array) -> tuple[NDArray[np.bool_], Array]:
         """Whether the nearest node is known, (n,), and each point's place in the raster, (n, 2)."""
@@ -244,8 +259,10 @@ class Lattice:
 
     def _box(self) -> tuple[Array, Array]:
         """Corners of a box around all cells."""
-        points, half = self.points, np.abs(self.basis).sum(1)
-        return points.min(0) - half, points.max(0) + half
+        if self._corners is None:
+            points, half = self.points, np.abs(self.basis).sum(1)
+            self._corners = points.min(0) - half, points.max(0) + half
+        return self._corners
 
 
 def _keys(coords: Index) -> NDArray[np.int64]:

@@ -17,10 +17,11 @@ FAINT = 30.0  # nats below log p(x): a whole grid of such nodes holds 3e-9 of th
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Places (k, 2) and the log of int p(x, z) dz that may lie there uncounted, (k,), in nats."""
+    """Places (k, 2), the log of int p(x, z) dz that may lie there uncounted, (k,), and log p(x, z) there, (k,)."""
 
     places: Array = field(default_factory=lambda: np.empty((0, 2)))
     log_mass: Array = field(default_factory=lambda: np.empty(0))
+    log_joint: Array = field(default_factory=lambda: np.empty(0))
 
     def shares(self, log_evidence: float) -> Array:
         """The masses relative to p(x), (k,); infinite where they exceed it beyond float64."""
@@ -51,8 +52,10 @@ def left_out(
     places = np.concatenate([grid.axis[node], [mode.location for mode in modes], starts.left_out])
     node_mass = values[tuple(node.T)] + 2 * log(grid.spacing)
     log_mass = np.concatenate([node_mass, [mode.log_mass for mode in modes], starts.left_out_log_mass])
+    tops = np.array([mode.log_joint for mode in modes])
+    log_joint = np.concatenate([values[tuple(node.T)], tops, starts.left_out_log_joint])
     held = np.any([piece.holds(places) for piece in pieces], axis=0)
     cells = [piece for piece in pieces if isinstance(piece, Cubature)]
     for k, mode in enumerate(modes):  # a cell too large passes over a hill
         held[len(node) + k] &= all(piece.sees(mode.location, mode.precision) for piece in cells)
-    return LeftOut(places[~held], log_mass[~held])
+    return LeftOut(places[~held], log_mass[~held], log_joint[~held])

@@ -57,11 +57,12 @@ class Mode:
 
 @dataclass(frozen=True)
 class Starts:
-    """Where a field's modes are sought, (k, 2), and the summits left out: their places, and what mass each may hold."""
+    """Where a field's modes are sought, (k, 2), and the summits left out: what mass and what height each may have."""
 
     places: Array
     left_out: Array
     left_out_log_mass: Array
+    left_out_log_joint: Array
 
 
 def find_starts(axis: Array, field: Array) -> Starts:
@@ -77,7 +78,7 @@ def find_starts(axis: Array, field: Array) -> Starts:
     taken = np.sort(order[: min(int(matter.sum()), MOST_STARTS)])
     left = order[len(taken) : int(matter.sum())]
     log_mass = possible[left] + log(2 * pi) - 0.5 * np.linalg.slogdet(curvature[left])[1]
-    return Starts(places[taken], places[left], log_mass)
+    return Starts(places[taken], places[left], log_mass, possible[left])
 
 
 def _fall(field: Array, node: Index) -> Array:
