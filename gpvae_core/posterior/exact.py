@@ -254,14 +254,14 @@ class ExactPosterior:
     def hdr_level_errors(self, masses: Sequence[float] = (0.5, 0.8, 0.95, 0.99)) -> Array:
         """Error estimates of ``hdr_levels``, in nats.
 
-        What a grid of cells half as fine says otherwise, how far the level moves where the mass is off by
-        ``sampling_error``, and the error of log p(x).
+        The most that three coarser grids of cells say otherwise: one can agree by chance. To that comes how far the
+        level moves where the mass is off by ``sampling_error``, and the error of log p(x).
         """
         levels = self.hdr_levels(masses)
         shift = self.sampling_error + self.quadrature_error
         moved = [self.hdr_levels(np.clip(np.asarray(masses) + s, 1e-6, 1 - 1e-6)) for s in (-shift, shift)]
-        rough = self._levels(self._resampled(SAMPLES // 4), masses)
-        change = np.abs([*moved, rough] - levels).max(0)
+        rough = [self._levels(self._resampled(SAMPLES // part), masses) for part in (2, 4, 9)]
+        change = np.abs([*moved, *rough] - levels).max(0)
         errors: Array = change + self.log_evidence_error
         return errors
 

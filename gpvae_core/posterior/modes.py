@@ -1,5 +1,6 @@
 """All modes of p(z|x) that matter: starts from the base grid, polished by damped Gauss-Newton on real decodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, pi
 
@@ -25,6 +26,7 @@ PATH = np.linspace(0, 1, 17)[1:-1]  # where it is looked at between them
 RIVALS = 3  # of the better modes, the nearest, with which a mode is compared
 STRIDE = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MARGIN = 12.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-5
+FAR_MARGIN = 7.6  # the same for mass times squared distance, in deviations of the best: a tenth of 5e-3, the variances'
 FINE = np.linspace(-1, 1, 17)  # where the field is interpolated around a node, in grid spacings
 
 
@@ -119,12 +121,34 @@ def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[l
     return [[found[k] for k in np.flatnonzero(owner == image)] for image in range(len(starts))]
 
 
+def weights(modes: Sequence[Mode]) -> Array:
+    """What a relative error of each mode's mass costs what is shown, against the same of log p(x), logarithm (k,).
+
+    A mode d standard deviations of the whole from its mean moves the variances by d^2 times its mass, the entropy by
+    the difference of the heights times its mass. Both may err by more than log p(x): five times, and twice.
+    """
+    mass = np.array([mode.log_mass for mode in modes])
+    shares = np.exp(mass - np.logaddexp.reduce(mass))
+    places = np.stack([mode.location for mode in modes])
+    off = places - shares @ places
+    spread = (off * shares[:, None]).T @ off
+    within = np.einsum("k,kij->ij", shares, np.linalg.inv(np.stack([mode.precision for mode in modes])))
+    squared = np.einsum("ki,ij,kj->k", off, np.linalg.inv(spread + within), off)
+    heights = np.array([mode.log_joint for mode in modes])
+    result: Array = np.log(1 + 0.2 * squared + 0.5 * (heights.max() - heights))
+    return result
+
+
 def distinct(found: list[Mode]) -> list[Mode]:
-    """The modes within MARGIN of the best, by descending mass, without those that repeat a better one."""
+    """The modes that matter, by descending mass, without those that repeat a better one.
+
+    They are within MARGIN of the best, or so far off that what is shown depends on them.
+    """
     found = sorted(found, key=lambda mode: -mode.log_mass)
     kept: list[Mode] = []
     for mode in found:
-        if mode.log_mass > found[0].log_mass - MARGIN and all(other.distance(mode.location) > 0.5 for other in kept):
+        margin = max(MARGIN, FAR_MARGIN + 2 * log(1 + float(found[0].distance(mode.location))))
+        if mode.log_mass > found[0].log_mass - margin and all(other.distance(mode.location) > 0.5 for other in kept):
             kept.append(mode)
     return kept
 
@@ -199,7 +223,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
         decrement = 0.5 * (newton * gradient).sum(1)
         best = np.full(owner.max() + 1, -np.inf)
         np.maximum.at(best, owner, value)
-        hopeless = value + 4 * decrement + 1 < best[owner] - MARGIN
+        hopeless = value + 4 * decrement + 1 < best[owner] - _margin(owner, z, value, precision)
         active = np.flatnonzero((decrement > SETTLED) & ~hopeless & (damping < STALLED))
         if not len(active):
             settled = decrement <= SETTLED
@@ -215,6 +239,16 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
         damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(LEAST_DAMPING)
         reach[active] *= np.where(gain > FAITHFUL * foreseen, 2.0, 1.0)
     return z, value, precision
+
+
+def _margin(owner: Index, z: Array, value: Array, precision: Array) -> Array:
+    """How far below its image's best a start may promise to stay and yet matter, (n,) in nats."""
+    order = np.lexsort((value, owner))
+    best = order[np.searchsorted(owner[order], owner, side="right") - 1]
+    off = z - z[best]
+    squared = np.einsum("ni,nij,nj->n", off, precision[best], off)
+    margin: Array = np.maximum(MARGIN, FAR_MARGIN + np.log1p(squared))
+    return margin
 
 
 def _step(gradient: Array, precision: Array, damping: Array, reach: Array) -> tuple[Array, Array]:
