@@ -146,3 +146,20 @@ def test_ten_thousand_draws_take_no_decode_and_say_how_far_off_they_are(monkeypa
     held = np.cumsum(np.exp(-0.5 * axis**2 - 0.5 * ((1 - np.exp(0.5 * axis)) / float(model.likelihood.std)) ** 2))
     result = kstest(z[:, 0], lambda a: np.interp(a, axis, held / held[-1]))
     assert result.pvalue > 0.001
+
+
+def test_a_far_hill_of_a_ten_millionth_of_the_mass_counts_in_the_variances():
+    """Two hills of one width; the prior gives the far one e^-16, and its distance makes that most of the variance."""
+
+    def features(a, b):
+        z = torch.complex(a, b)
+        product = 3.5 * z * (z - complex(4, 4))
+        return saturated([product.real, product.imag])
+
+    model = GenerativeModel(Features(features).double(), GaussianLikelihood(0.02).double())
+    posterior = PosteriorEngine(model, nodes=91).posterior(torch.zeros(1, 1, 1, 2).double())
+    width, share = 0.02 / (3.5 * np.sqrt(32)), np.exp(-16.0)
+    assert len(posterior.modes) == 2
+    wanted = width**2 + 16 * share
+    assert abs(posterior.covariance[0, 0] - wanted) <= 5e-3 * wanted  # Laplace's own error is some std^2
+    assert posterior.covariance_error[0, 0] <= 5e-3 * wanted
