@@ -1,6 +1,6 @@
 """Adaptive cubature over the plane: binary cells where the mass is, a Gauss-Kronrod rule in each."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from gpvae_core.posterior.joint import Array, Task
 # A cell is a node of a binary tree per axis: (level_1, index_1, level_2, index_2), sides = root / 2^level.
 Key = tuple[int, int, int, int]
 LOG_FLOOR = -745.0  # exp underflows below
+PAIRS = 4_000_000  # of cells and windows compared at once
+CELLS_SEE = 20.0  # standard deviations of a hill that a cell's 15 nodes an axis may span and not pass over it
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,30 @@ class Cubature:
         self._cache: dict[Key, Leaf] = {}
 
     def run(self, tolerance: float, max_evaluations: int) -> Task[None]:
-        """Refine until ``error`` <= tolerance * integral, or until the budget is spent (``error`` then says so)."""
+        """Refine until ``error`` <= tolerance * integral, or until the budget is spent (``error`` then says so).
+
+        Where the windows alone would take more than the budget, the last of them are left out first.
+        """
+        self._shed(max_evaluations // self._cost)
         while True:
             self.leaves = yield from self._evaluate(self._subdivide())
-            if self.evaluations >= max_evaluations or not (self._refine(tolerance) or self._grow(tolerance)):
+            room = (max_evaluations - self.evaluations) // self._cost
+            if room < 2 or not (self._refine(tolerance, room // 2) or self._grow(tolerance, room // 2)):
                 return
+
+    def _shed(self, most: int) -> None:
+        """Leave out windows, the last first, until they need no more than ``most`` cells; one stays in any case."""
+        while len(self.windows) > 1 and len(self._subdivide()) > most:
+            self.windows = self.windows[: max(1, int(0.7 * len(self.windows)))]
+
+    @property
+    def _cost(self) -> int:
+        """Decodes that a cell takes."""
+        return len(self.rule.nodes) ** 2
 
     @property
     def evaluations(self) -> int:
-        return len(self._cache) * len(self.rule.nodes) ** 2
+        return len(self._cache) * self._cost
 
     @property
     def log_integral(self) -> float:
@@ -100,8 +117,8 @@ class Cubature:
     @property
     def relative_error(self) -> float:
         """Sum over cells of the difference between the rule and its coarser half in each axis, over the integral."""
-        fine, errors = self._integrals()
-        return float(errors.sum() / fine.sum())
+        integrals, errors = self._integrals()
+        return float(errors.sum() / integrals.sum()) + self._rim()
 
     def sum_error(self, terms: Array) -> float:
         """Error of a sum of ``terms`` (n,), quadrature weights included, over the nodes: coarse against fine rule."""
@@ -109,6 +126,27 @@ class Cubature:
         cells = terms.reshape(len(self.leaves), *ratio.shape)
         coarse = np.stack([(cells * r).sum((1, 2)) for r in (ratio, ratio.T)])
         return float(np.abs(coarse - cells.sum((1, 2))).sum())
+
+    def _rim(self) -> float:
+        """The share that may lie across the outer edges."""
+        flows, probes, _ = self._outflows()
+        total = self._integrals()[0].sum()
+        matter = np.flatnonzero(flows > 1e-12 * total)
+        return float(flows[matter][self._cell_of(probes[matter]) < 0].sum() / total)
+
+    def beyond(self, weights: Array, values: Array) -> float:
+        """What may lie across the outer edges of a sum of ``weights`` times non-negative ``values`` (n,)."""
+        return self._rim() * float(weights.sum()) * float(values[weights > 0].max(initial=0.0))
+
+    def sees(self, place: Array, precision: Array) -> bool:
+        """Whether the cell around a hill at ``place`` (2,) is small enough for its rule: CELLS_SEE deviations."""
+        cell = int(self._locate(place[None])[1][0])
+        if cell < 0:
+            return False
+        side = (self._stacked("high") - self._stacked("low"))[cell]
+        inverse = np.linalg.inv(self.frame)
+        std = np.sqrt(np.diag(inverse @ np.linalg.inv(precision) @ inverse.T))
+        return bool((side < CELLS_SEE * std).all())
 
     @property
     def _log_jacobian(self) -> float:
@@ -133,19 +171,39 @@ class Cubature:
 
     def interpolate(self, z: Array) -> Array:
         """log_f at points (n, 2) from each cell's polynomial of degree 14 in each axis; -inf off the cells."""
-        u = (z - self.centre) @ np.linalg.inv(self.frame).T
+        u, cell = self._locate(z)
         result = np.full(len(u), -np.inf)
-        for leaf in self.leaves.values():
-            inside = np.flatnonzero(((u >= leaf.low) & (u <= leaf.high)).all(-1))
-            if len(inside):
-                local = 2 * (u[inside] - leaf.low) / (leaf.high - leaf.low) - 1
-                first, second = (lagrange_basis(self.rule.nodes, local[:, j]) for j in (0, 1))
-                result[inside] = np.einsum("ni,ij,nj->n", first, leaf.log_values, second)
+        inside = np.flatnonzero(cell >= 0)
+        low, high, known = (self._stacked(f) for f in ("low", "high", "log_values"))
+        low, high = low[cell[inside]], high[cell[inside]]
+        local = 2 * (u[inside] - low) / (high - low) - 1
+        for some in np.array_split(np.arange(len(inside)), len(inside) // 4096 + 1):
+            first, second = (lagrange_basis(self.rule.nodes, local[some, j]) for j in (0, 1))
+            result[inside[some]] = np.einsum("ni,nij,nj->n", first, known[cell[inside[some]]], second)
         return result
 
     def holds(self, z: Array) -> NDArray[np.bool_]:
         """Whether each point (n, 2) lies in a cell."""
-        return np.isfinite(self.interpolate(z))
+        held: NDArray[np.bool_] = self._locate(z)[1] >= 0
+        return held
+
+    def _locate(self, z: Array) -> tuple[Array, NDArray[np.intp]]:
+        """Points (n, 2) as u, and the number of the cell that each lies in, (n,); -1 for none."""
+        u = (z - self.centre) @ np.linalg.inv(self.frame).T
+        return u, self._cell_of(u)
+
+    def _cell_of(self, u: Array) -> NDArray[np.intp]:
+        """Cells of equal size are looked up together: one size after another, (n,)."""
+        cell = np.full(len(u), -1, np.intp)
+        sizes: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
+        for number, (level, i, other, k) in enumerate(self.leaves):
+            sizes.setdefault((level, other), {})[i, k] = number
+        for levels, own in sizes.items():
+            index = np.floor((u - self.origin) / (self.side / 2.0 ** np.array(levels)))
+            low, high = (f(np.array(list(own)), axis=0) for f in (np.min, np.max))
+            near = np.flatnonzero(((index >= low) & (index <= high)).all(1))
+            cell[near] = [own.get((int(a), int(b)), old) for (a, b), old in zip(index[near], cell[near], strict=True)]
+        return cell
 
     def resample(self, samples: int) -> Fine:
         """log_f on small rectangles that tile every cell, about ``samples`` in all."""
@@ -167,13 +225,14 @@ class Cubature:
         pending: list[Key] = [(0, 0, 0, 0)]
         leaves: list[Key] = []
         while pending:
-            boxes = np.array([self._box(key) for key in pending])
-            meets: Any = ((boxes[:, None, 0] < high - 1e-9) & (boxes[:, None, 1] > low + 1e-9)).all(-1)
-            limit = np.where(meets[..., None], cell, np.inf).min(1)
-            excess = (boxes[:, 1] - boxes[:, 0]) / limit
+            boxes = np.stack(self._boxes(pending), 1)
+            limits = [
+                self._limit(some, low, high, cell) for some in np.array_split(boxes, 1 + boxes.size * len(low) // PAIRS)
+            ]
+            excess = (boxes[:, 1] - boxes[:, 0]) / np.concatenate(limits)
             following: list[Key] = []
-            for key, hit, ratio in zip(pending, meets.any(1), excess, strict=True):
-                if not hit:
+            for key, ratio in zip(pending, excess, strict=True):
+                if not ratio.any():  # it meets no window
                     continue
                 axis = int(ratio.argmax()) if ratio.max() > 1 + 1e-9 else self.refined.get(key)
                 if axis is None:
@@ -183,15 +242,24 @@ class Cubature:
             pending = following
         return leaves
 
-    def _box(self, key: Key) -> tuple[Array, Array]:
-        sides = self.side / 2.0 ** np.array([key[0], key[2]])
-        low = self.origin + sides * np.array([key[1], key[3]])
+    def _limit(self, boxes: Array, low: Array, high: Array, cell: Array) -> Array:
+        """The sides allowed to boxes (n, 2, 2) by the windows that they meet, (n, 2): infinite where they meet none."""
+        margin = 1e-9 * (high - low)
+        meets: Any = ((boxes[:, None, 0] < high - margin) & (boxes[:, None, 1] > low + margin)).all(-1)
+        limit: Array = np.where(meets[..., None], cell, np.inf).min(1)
+        return limit
+
+    def _boxes(self, keys: Sequence[Key]) -> tuple[Array, Array]:
+        """Low and high corners, (n, 2) each."""
+        table = np.array(keys, dtype=float).reshape(-1, 4)
+        sides = self.side / 2.0 ** table[:, ::2]
+        low = self.origin + sides * table[:, 1::2]
         return low, low + sides
 
     def _evaluate(self, keys: list[Key]) -> Task[dict[Key, Leaf]]:
         fresh = [key for key in keys if key not in self._cache]
         if fresh:
-            boxes = [self._box(key) for key in fresh]
+            boxes = list(zip(*self._boxes(fresh), strict=True))
             values = yield self._place(np.concatenate([self._nodes(*box) for box in boxes]))
             n = len(self.rule.nodes)
             for key, box, part in zip(fresh, boxes, values.reshape(-1, n, n), strict=True):
@@ -210,63 +278,79 @@ class Cubature:
         area = float(np.prod(leaf.high - leaf.low)) / 4
         return np.outer(self.rule.weights, self.rule.weights) * area
 
-    def _scaled(self, leaf: Leaf) -> Array:
-        scaled: Array = np.exp(np.maximum(leaf.log_values - self.offset, LOG_FLOOR))
+    def _stacked(self, name: str) -> Array:
+        """``low``, ``high`` (n, 2) or ``log_values`` (n, 15, 15) of all cells."""
+        return np.stack([getattr(leaf, name) for leaf in self.leaves.values()])
+
+    def _scaled(self) -> Array:
+        """exp(log_f - offset) at all nodes, (n, 15, 15); never beyond float64."""
+        scaled: Array = np.exp(np.clip(self._stacked("log_values") - self.offset, LOG_FLOOR, -LOG_FLOOR / 2))
         return scaled
 
-    def _axis_errors(self) -> Array:
-        """|rule - rule with the coarse weights in one axis|, (leaves, 2)."""
-        fine, coarse = self.rule.weights, self.rule.coarse_weights
-        errors = []
-        for leaf in self.leaves.values():
-            values, area = self._scaled(leaf), np.prod(leaf.high - leaf.low) / 4
-            best = fine @ values @ fine
-            errors.append(area * np.abs([coarse @ values @ fine - best, fine @ values @ coarse - best]))
-        return np.array(errors)
+    def _areas(self) -> Array:
+        areas: Array = (self._stacked("high") - self._stacked("low")).prod(1) / 4
+        return areas
 
     def _integrals(self) -> tuple[Array, Array]:
-        fine = np.array([(self._scaled(leaf) * self._weights(leaf)).sum() for leaf in self.leaves.values()])
-        return fine, self._axis_errors().sum(1)
+        """Each cell's integral, (n,), and |rule - rule with the coarse weights in one axis|, (n, 2)."""
+        fine, coarse = self.rule.weights, self.rule.coarse_weights
+        values = self._scaled()
+        rows, columns = fine @ values, values @ fine
+        best = columns @ fine
+        errors = np.abs(np.stack([columns @ coarse - best, rows @ coarse - best], -1))
+        areas = self._areas()
+        return areas * best, areas[:, None] * errors
 
-    def _refine(self, tolerance: float) -> bool:
-        fine, errors = self._integrals()
-        total = fine.sum()
+    def _refine(self, tolerance: float, most: int) -> bool:
+        """Mark the cells to halve, the worst ``most`` at most."""
+        integrals, by_axis = self._integrals()
+        total, errors = integrals.sum(), by_axis.sum(1) * self._weights_of(integrals)
         if errors.sum() <= tolerance * total:
             return False
-        worst = self._axis_errors().argmax(1)
-        for key, error, axis in zip(self.leaves, errors, worst, strict=True):
-            if error > 0.5 * tolerance * total / len(self.leaves):
-                self.refined[key] = int(axis)
-        return True
+        keys = list(self.leaves)
+        worst = [k for k in np.argsort(-errors)[:most] if errors[k] > 0.5 * tolerance * total / len(keys)]
+        self.refined |= {keys[k]: int(by_axis[k].argmax()) for k in worst}
+        return bool(worst)
 
-    def _grow(self, tolerance: float) -> bool:
+    def _weights_of(self, integrals: Array) -> Array:
+        """What an error of each cell's mass means for the variances, at least 1, (n,): they may err five times more."""
+        centres = (self._stacked("low") + self._stacked("high")) / 2
+        shares = np.maximum(integrals, 0) / np.maximum(integrals, 0).sum()
+        off = centres - shares @ centres
+        sides = self._stacked("high") - self._stacked("low")
+        covariance = (off * shares[:, None]).T @ off + np.diag(shares @ sides**2 / 12)
+        weighted: Array = np.maximum(1, 0.2 * np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off))
+        return weighted
+
+    def _grow(self, tolerance: float, most: int) -> bool:
         """Cover the mirror image of every cell over an outer edge on which the integrand still matters."""
-        total = self._integrals()[0].sum()
-        added = [
-            window
-            for window, probe, flow in self._outflows()
-            if flow > 1e-3 * tolerance * total and not self._covered(probe)
-        ]
-        self.windows += added
-        return bool(added)
+        flows, probes, windows = self._outflows()
+        matter = np.flatnonzero(flows > 1e-3 * tolerance * self._integrals()[0].sum())
+        open_edges = matter[self._cell_of(probes[matter]) < 0]
+        highest = open_edges[np.argsort(-flows[open_edges])][:most]
+        self.windows += [Window(*windows[:, k]) for k in highest]
+        return bool(len(highest))
 
-    def _outflows(self) -> Iterable[tuple[Window, Array, float]]:
-        """For each edge of each cell: the cell mirrored over it, a point just across, and the mass it may hold."""
-        for leaf in self.leaves.values():
-            side = leaf.high - leaf.low
-            scaled = self._scaled(leaf)
-            edges = ((0, -1, scaled[0]), (0, 1, scaled[-1]), (1, -1, scaled[:, 0]), (1, 1, scaled[:, -1]))
-            for axis, sign, edge in edges:
-                shift = np.zeros(2)
-                shift[axis] = sign * side[axis]
-                probe = np.where(sign > 0, leaf.high, leaf.low) + 1e-6 * shift
-                # beside the highest node: a node itself can lie on the border of two smaller cells
-                highest = (self.rule.nodes[edge.argmax()] + 1) / 2 + 1e-3
-                probe[1 - axis] = leaf.low[1 - axis] + highest * side[1 - axis]
-                yield Window(leaf.low + shift, leaf.high + shift, side), probe, float(edge.max() * np.prod(side))
+    def _outflows(self) -> tuple[Array, Array, Array]:
+        """For each edge of each cell the mass across it may hold, a point just across, and the cell mirrored over it.
 
-    def _covered(self, point: Array) -> bool:
-        return any(bool(((point > leaf.low) & (point < leaf.high)).all()) for leaf in self.leaves.values())
+        (4 n,), (4 n, 2), and low, high and sides (3, 4 n, 2).
+        """
+        low, high, scaled = self._stacked("low"), self._stacked("high"), self._scaled()
+        side = high - low
+        flows, probes, windows = [], [], []
+        edges = ((0, -1, scaled[:, 0]), (0, 1, scaled[:, -1]), (1, -1, scaled[..., 0]), (1, 1, scaled[..., -1]))
+        for axis, sign, edge in edges:
+            shift = np.zeros(side.shape)
+            shift[:, axis] = sign * side[:, axis]
+            probe = (high if sign > 0 else low) + 1e-6 * shift
+            # beside the highest node: a node itself can lie on the border of two smaller cells
+            highest = (self.rule.nodes[edge.argmax(1)] + 1) / 2 + 1e-3
+            probe[:, 1 - axis] = low[:, 1 - axis] + highest * side[:, 1 - axis]
+            flows.append(edge.max(1) * side.prod(1))
+            probes.append(probe)
+            windows.append(np.stack([low + shift, high + shift, side]))
+        return np.concatenate(flows), np.concatenate(probes), np.concatenate(windows, 1)
 
 
 def _halves(key: Key, axis: int) -> list[Key]:

@@ -16,15 +16,30 @@ from gpvae_core.posterior import interpolation
 from gpvae_core.posterior.cells import Cubature, Window
 from gpvae_core.posterior.exact import ExactPosterior
 from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
-from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run
+from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run, tallied
 from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.modes import MARGIN, STARTS, Mode, climbed, distinct, far_summits, find_modes, summits
+from gpvae_core.posterior.left_out import left_out
+from gpvae_core.posterior.modes import (
+    MARGIN,
+    STARTS,
+    Mode,
+    Starts,
+    climbed,
+    distinct,
+    far_summits,
+    find_modes,
+    find_starts,
+    separated,
+    summits,
+    weights,
+)
 
 HALF_WIDTH, NODES = 4.5, 181
 FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths
 WINDOW = 7.0  # standard deviations around a mode that cells cover before growing: the rest holds 1e-11
 CELL = WINDOW * 2 / 3  # side of the first cells, in standard deviations
-GRID_CELL = 4.0  # side of the first cells around active grid nodes, in grid spacings
+BLOCK = 4  # grid nodes a side that share a window
+GRID_CELL = 2.0  # side of the first cells over such blocks, in blocks
 ACTIVE = 16.0  # a grid cell with less than e^-16 = 1e-7 of the mass is left alone
 TRIFLE = 0.01  # of the tolerance: what a mode may hold and be passed over
 ARITHMETIC_POINTS = 16
@@ -39,7 +54,7 @@ class PosteriorEngine:
     weights; ``report`` is told the share of it that is done.
 
     ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses it within ``max_evaluations``
-    decodes says so in its ``log_evidence_error``.
+    decodes says so in its ``log_evidence_error``. First attempts by lattices count; each may take 40,000 beyond it.
 
     Raises InputError when the latent is not two-dimensional or the decoder gives non-finite means.
     """
@@ -109,21 +124,24 @@ class PosteriorEngine:
         self._check(images)
         joint = Decoded(self.model, images)
         fields = self.grid.log_joint(self.model, joint.images)
+        found = [find_starts(self.grid.axis, field) for field in fields]
         elsewhere = self._elsewhere(joint.images, _places(near, len(images)))
-        modes = find_modes(joint, self.grid, fields, elsewhere)
+        starts = [np.concatenate([own.places, others]) for own, others in zip(found, elsewhere, strict=True)]
+        modes = find_modes(joint, self.grid, starts)
         if joint.images.dtype == torch.float64:
-            return self._integrate(joint, fields, modes)
+            return self._integrate(joint, fields, modes, found)
         exact = Decoded(self.double_model, images.cpu())
         fine = self._fine_enough(joint, exact, modes)
-        first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine])
+        first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine], [found[k] for k in fine])
         results = dict(zip(fine, first, strict=True))
         self._measure_arithmetic(results, exact)
         coarse = [
             k for k in range(len(modes)) if k not in results or results[k].arithmetic_error > 0.5 * self.tolerance
         ]
         again = exact.take(coarse)
-        modes = find_modes(again, self.grid, fields[coarse], [elsewhere[k] for k in coarse])
-        results |= zip(coarse, self._integrate(again, fields[coarse], modes), strict=True)
+        modes = find_modes(again, self.grid, [starts[k] for k in coarse])
+        found = [found[k] for k in coarse]
+        results |= zip(coarse, self._integrate(again, fields[coarse], modes, found), strict=True)
         return [results[k] for k in range(len(results))]
 
     def _elsewhere(self, images: Tensor, near: Array) -> list[Array]:
@@ -145,14 +163,19 @@ class PosteriorEngine:
             raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
         self.model.likelihood.check(images)
 
-    def _integrate(self, joint: Decoded, fields: Array, modes: list[list[Mode]]) -> list[ExactPosterior]:
+    def _integrate(
+        self, joint: Decoded, fields: Array, modes: list[list[Mode]], starts: list[Starts]
+    ) -> list[ExactPosterior]:
         if not all(np.isfinite(found[0].log_joint) for found in modes):
             raise InputError("log p(x, z) is not finite at the posterior's mode; the decoder's weights are damaged")
         tasks = [self._pieces(found, field) for found, field in zip(modes, fields, strict=True)]
         covers = run(tasks, joint)
-        modes = _completed(joint, modes, covers)
+        known = zip(fields, covers, modes, starts, strict=True)
+        rests = [left_out(self.grid, *one) for one in known]
+        modes = separated(joint, _completed(joint, modes, covers))
         return [
-            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces) for k, pieces in enumerate(covers)
+            ExactPosterior(self.grid, fields[k], joint.take([k]), modes[k], pieces, left_out=rests[k])
+            for k, pieces in enumerate(covers)
         ]
 
     def _pieces(self, modes: list[Mode], field: Array) -> Task[Sequence[Lattice | Cubature]]:
@@ -161,20 +184,25 @@ class PosteriorEngine:
         ways = [broad(axis, field, modes, tolerance), cover(modes, tolerance), broad(axis, field, modes, tolerance)]
         if not self._resolved(modes):
             del ways[0]  # only a grid that is fine enough comes first: it costs no decode
+        spent: list[int] = []
         for way in ways:
-            lattices = yield from way
+            if sum(spent) > self.max_evaluations // 2:
+                break
+            lattices = yield from tallied(way, spent)
             if lattices is not None and not self._misses(lattices, modes, field):
                 return lattices
         best = modes[0]
-        windows = [_mode_window(mode, best) for mode in modes] + _grid_windows(self.grid, field, modes)
+        windows = [_mode_window(best, best), *_grid_windows(self.grid, field, modes)]
+        windows += [_mode_window(mode, best) for mode in modes[1:]]
         cells = Cubature(best.location, best.frame, windows, CELL, best.log_joint)
-        yield from cells.run(tolerance, self.max_evaluations)
+        yield from cells.run(tolerance, max(self.max_evaluations - sum(spent), self.max_evaluations // 4))
         return [cells]
 
     def _misses(self, lattices: list[Lattice], modes: list[Mode], field: Array) -> bool:
         """Whether a mode, or a grid maximum, that may hold more than a trifle of the tolerance lies in no lattice."""
         top = max(lattice.log_integral for lattice in lattices)
-        matter = [m.location for m in modes if m.log_mass > top + log(TRIFLE * self.tolerance)]
+        needed = top + log(TRIFLE * self.tolerance)
+        matter = [m.location for m, weight in zip(modes, weights(modes), strict=True) if m.log_mass + weight > needed]
         if not np.any([lattice.holds(np.reshape(matter, (-1, 2))) for lattice in lattices], 0).all():
             return True
         node = np.argwhere(field + 2 * log(self.grid.spacing) > top - ACTIVE + log(max(self.tolerance, 1e-3) / 1e-3))
@@ -298,13 +326,14 @@ def _mode_window(mode: Mode, best: Mode) -> Window:
 
 
 def _grid_windows(grid: BaseGrid, field: Array, modes: list[Mode]) -> list[Window]:
-    """A window around each grid node that may hold mass and that no mode accounts for."""
+    """A window around each block of grid nodes that may hold mass and that no mode accounts for."""
     best = modes[0]
-    active = grid.points[field.ravel() + 2 * log(grid.spacing) > best.log_mass - ACTIVE]
+    node = np.argwhere(field + 2 * log(grid.spacing) > best.log_mass - ACTIVE)
     for mode in modes:
-        active = active[mode.distance(active) > WINDOW]
+        node = node[mode.distance(grid.axis[node]) > WINDOW]
+    blocks = np.unique(node // BLOCK, axis=0)
     inverse = np.linalg.inv(best.frame)
-    half = np.abs(inverse).sum(1) * grid.spacing / 2
-    centres = (active - best.location) @ inverse.T
+    half = np.abs(inverse).sum(1) * BLOCK * grid.spacing / 2
+    centres = (grid.axis[0] + grid.spacing * (BLOCK * blocks + (BLOCK - 1) / 2) - best.location) @ inverse.T
     # the frame belongs to the best mode: out here the density can be narrow along any of its axes
     return [Window(c - half, c + half, GRID_CELL * 2 * half) for c in centres]

@@ -125,3 +125,16 @@ def run(tasks: Sequence[Task[T]], log_joint: LogJoint, owner: Sequence[int] | No
         for k, values in zip(asked, np.split(answer, np.cumsum(counts)[:-1]), strict=True):
             advance(k, values)
     return [results[k] for k in range(len(tasks))]
+
+
+def tallied(task: Task[T], tally: list[int]) -> Task[T]:
+    """The same task; ``tally`` gets the number of points of each question."""
+    values: Any = None
+    while True:
+        try:
+            points = task.send(values)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        tally.append(len(points))
+        values = yield points

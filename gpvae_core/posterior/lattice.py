@@ -12,14 +12,16 @@ from scipy.ndimage import binary_dilation, maximum_filter
 
 from gpvae_core.posterior import interpolation
 from gpvae_core.posterior.joint import Array, Index, Task
-from gpvae_core.posterior.modes import Mode
+from gpvae_core.posterior.modes import Mode, weights
 
 SPACING = 0.65  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
+RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
 MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+NEIGHBOURS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Lattice:
     refinements: int = 0
     given: int = 0  # nodes whose values cost no decode
     former_error: float = np.inf  # before the last refinement
+    _corners: tuple[Array, Array] | None = None  # of the box around all cells, until nodes are added
 
     # --- growing ----------------------------------------------------------------------------------------------
 
@@ -70,13 +73,19 @@ class Lattice:
         return lattice
 
     def flood(self, drop: float) -> Task[None]:
-        """Add neighbours until no unknown node touches one within ``drop`` - 3 nats of the highest."""
-        while len(self.coords) < NODES:
-            known, low = self._raster(np.ones(len(self.coords), bool))
-            active, _ = self._raster(self.values > self.values.max() - drop + 3)
-            new = np.argwhere(binary_dilation(active, CROSS) & ~known) + low
+        """Add neighbours until no unknown node touches one within ``drop`` - 3 nats of the highest.
+
+        Each round looks at the nodes that the last one added: the highest only rises, so no old one comes to matter.
+        """
+        known, fresh = set(_keys(self.coords).tolist()), np.arange(len(self.coords))
+        while len(self.coords) < NODES and self.extent <= RASTER:
+            active = self.coords[fresh[self.values[fresh] > self.values.max() - drop + 3]]
+            around = np.unique((active[:, None] + NEIGHBOURS).reshape(-1, 2), axis=0)
+            new = around[[key not in known for key in _keys(around).tolist()]]
             if not len(new):
                 return
+            known.update(_keys(new).tolist())
+            fresh = len(self.coords) + np.arange(len(new))
             yield from self._add(new)
 
     def include(self, mode: Mode, drop: float) -> Task[None]:
@@ -84,11 +93,14 @@ class Lattice:
         inverse = np.linalg.inv(self.basis)
         reach = np.sqrt(2 * drop * np.diag(inverse @ np.linalg.inv(mode.precision) @ inverse.T))
         centre = inverse @ (mode.location - self.origin)
+        if (2 * reach + 3).prod() > RASTER:
+            return  # far too fine for this mode: that it is missing is for the caller to see
         axes = [np.arange(np.floor(a), np.ceil(b) + 1) for a, b in zip(centre - reach, centre + reach, strict=True)]
         c = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2).astype(int)
         near = mode.distance(self.origin + c @ self.basis.T) ** 2 <= 2 * drop
-        known = {tuple(node) for node in self.coords}
-        new = np.array([node for node in c[near] if tuple(node) not in known]).reshape(-1, 2)
+        if near.sum() > NODES:
+            return
+        new = c[near][~np.isin(_keys(c[near]), _keys(self.coords))]
         if len(new):
             yield from self._add(new)
         yield from self.flood(drop)
@@ -97,12 +109,14 @@ class Lattice:
         """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass."""
         self.former_error = self.sum_error(self._held())
         self.refinements += 1
+        self._corners = None
         self.basis = self.basis @ HALVE
         self.coords = self.coords @ np.array([[1, 1], [1, -1]])
         yield from self.flood(drop)
 
     def _add(self, coords: Index) -> Task[None]:
         values = yield self.origin + coords @ self.basis.T
+        self._corners = None
         self.coords = np.concatenate([self.coords, coords])
         self.values = np.concatenate([self.values, values])
 
@@ -116,6 +130,11 @@ class Lattice:
     @property
     def evaluations(self) -> int:
         return len(self.coords) - self.given
+
+    @property
+    def extent(self) -> int:
+        """Nodes of the bounding box in the coordinates: the size of a raster."""
+        return int((self.coords.max(0) - self.coords.min(0) + 5.0).prod())
 
     def summits(self, drop: float) -> Array:
         """Nodes within ``drop`` nats of the highest that no neighbour exceeds, (k, 2), highest first."""
@@ -173,6 +192,14 @@ class Lattice:
         half = abs(2 * (cosets[0] + cosets[1]) - terms.sum())
         return float(max(half, np.abs(4 * cosets - terms.sum()).max() / COSETS))
 
+    def beyond(self, weights: Array, values: Array) -> float:
+        """What may lie beyond the rim of a sum of ``weights`` times non-negative ``values`` (n,) over the nodes."""
+        rim = self._rim()
+        share = float(weights.sum())
+        held = self._held()
+        outer = float((weights * values)[rim].sum())
+        return outer + share * float(held[rim].max(initial=0.0) / held.max()) * float(values[rim].max(initial=0.0))
+
     def _rim(self) -> NDArray[np.bool_]:
         known, low = self._raster(np.ones(len(self.coords), bool))
         inner = ~binary_dilation(~known, CROSS)
@@ -192,7 +219,11 @@ class Lattice:
 
     def holds(self, z: Array) -> NDArray[np.bool_]:
         """Whether the node nearest to each point (n, 2) is known."""
-        return self._locate(z)[0]
+        low, high = self._box()
+        held: NDArray[np.bool_] = np.all((z >= low) & (z <= high), axis=1)
+        if held.any():
+            held[held] = self._locate(z[held])[0]
+        return held
 
     def _locate(self, z: Array) -> tuple[NDArray[np.bool_], Array]:
         """Whether the nearest node is known, (n,), and each point's place in the raster, (n, 2)."""
@@ -220,19 +251,36 @@ class Lattice:
 
     def meets(self, other: "Lattice", drop: float) -> bool:
         """Whether a node of either that matters lies in the other: its mass would count twice."""
+        (low, high), (other_low, other_high) = self._box(), other._box()
+        if (high < other_low).any() or (other_high < low).any():
+            return False
         pairs = ((self, other), (other, self))
         return any(a.holds(b.points[b.values > b.values.max() - drop + 3]).any() for a, b in pairs)
+
+    def _box(self) -> tuple[Array, Array]:
+        """Corners of a box around all cells."""
+        if self._corners is None:
+            points, half = self.points, np.abs(self.basis).sum(1)
+            self._corners = points.min(0) - half, points.max(0) + half
+        return self._corners
+
+
+def _keys(coords: Index) -> NDArray[np.int64]:
+    """One number for each pair of coordinates, (n,)."""
+    keys: NDArray[np.int64] = coords[:, 0].astype(np.int64) * 2**32 + coords[:, 1]
+    return keys
 
 
 def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[np.bool_]:
     """For each mode whether a lattice of this basis may pass over it, its share of the mass being what it is.
 
     On a Gaussian of standard deviation 1 the trapezoid rule of spacing h errs by 4 exp(-2 pi^2 / h^2) of its mass.
-    That, weighed by Laplace's shares, has to stay below a tenth of the tolerance. It is no error bound, only what a
+    That, weighed by Laplace's shares and by what they mean for moments and entropy, has to stay below a tenth of the
+    tolerance. It is no error bound, only what a
     refinement needs in order to see every mode that matters.
     """
     mass = np.array([mode.log_mass for mode in modes])
-    log_share = mass - np.logaddexp.reduce(mass)
+    log_share = mass - np.logaddexp.reduce(mass) + weights(modes)
     side = np.linalg.eigvalsh(np.stack([basis.T @ mode.precision @ basis for mode in modes]))[:, -1]
     seen: NDArray[np.bool_] = log_share + log(4) - 2 * pi**2 / side <= log(0.1 * tolerance)
     return seen
@@ -286,7 +334,7 @@ def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list
     while True:
         logs = np.array([lattice.log_integral for lattice in lattices])
         shares = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
-        errors = shares * [lattice.relative_error for lattice in lattices]
+        errors = np.maximum(shares * [lattice.relative_error for lattice in lattices], shown_errors(lattices))
         if errors.sum() <= tolerance:
             return lattices
         worst = lattices[int(errors.argmax())]
@@ -295,5 +343,26 @@ def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list
         yield from worst.refine(drop)
 
 
+def shown_errors(lattices: Sequence[Lattice]) -> Array:
+    """For each lattice the largest error that its nodes bring to a mean, a variance or the entropy, (n,).
+
+    In half deviations, in tenths of the variance, and in half nats: they may err by twice, ten times and twice what
+    the quadrature of log p(x) may, which shares its tolerance with the arithmetic.
+    """
+    logs = np.concatenate([lattice.values + lattice.log_cell for lattice in lattices])
+    mass = np.exp(logs - np.logaddexp.reduce(logs))
+    points, values = (np.concatenate([getattr(lattice, f) for lattice in lattices]) for f in ("points", "values"))
+    centred = points - mass @ points
+    covariance = (centred * mass[:, None]).T @ centred
+    u = np.linalg.solve(np.linalg.cholesky(covariance + 1e-300 * np.eye(2)), centred.T)
+    squares = [u[0] ** 2 - 1, u[1] ** 2 - 1, u[0] * u[1]]
+    terms = mass * np.stack([0.5 * u[0], 0.5 * u[1], *[0.1 * s for s in squares], 0.5 * (values - mass @ values)])
+    ends = np.cumsum([len(lattice.values) for lattice in lattices])[:-1]
+    pairs = zip(lattices, np.split(terms, ends, axis=1), strict=True)
+    return np.array([max(lattice.sum_error(term) for term in own) for lattice, own in pairs])
+
+
 def _too_many(lattices: list[Lattice], refined: Lattice, limit: int) -> bool:
-    return sum(len(lattice.coords) - lattice.given for lattice in lattices) + len(refined.coords) > limit
+    """Whether refining that lattice goes beyond ``limit`` nodes, or its bounding box beyond memory."""
+    nodes = sum(len(lattice.coords) - lattice.given for lattice in lattices) + len(refined.coords)
+    return nodes > limit or 4 * refined.extent > RASTER

@@ -1,23 +1,32 @@
 """All modes of p(z|x) that matter: starts from the base grid, polished by damped Gauss-Newton on real decodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, pi
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import maximum_filter, minimum_filter
 
+from gpvae_core.posterior.curvature import checked
 from gpvae_core.posterior.grid import BaseGrid
 from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
 from gpvae_core.posterior.joint import Array, Decoded, Index
 
-STARTS = 12  # a posterior of digits has one to four modes
+STARTS = 12  # climbed at the least: a posterior of digits has one to four modes
 FAR_STARTS = 6  # beyond the box; one image of MNIST in 250 has its main hill there, and no slope of the box leads to it
+MOST_STARTS = 256  # what is left out beyond them enters the error
 STEPS = 40
-SETTLED = 1e-2  # nats that the last step may still promise: it is taken on trust
+SETTLED = 1e-2  # nats that an undamped step may still promise: it is taken on trust
 STALLED = 1e3  # the damping at which a start has met a kink and stays
+LEAST_DAMPING = 1e-16  # relative to the steepest axis: more would hold a flat ridge's steps back
+FAITHFUL = 0.75  # of the gain foreseen: a step that brings as much may be followed by one twice as long
+DIP = 0.05  # nats by which log p(x, z) has to fall between two modes: less is one hill
+PATH = np.linspace(0, 1, 17)[1:-1]  # where it is looked at between them
+RIVALS = 3  # of the better modes, the nearest, with which a mode is compared
 STRIDE = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MARGIN = 12.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-5
+FAR_MARGIN = 7.6  # the same for mass times squared distance, in deviations of the best: a tenth of 5e-3, the variances'
 FINE = np.linspace(-1, 1, 17)  # where the field is interpolated around a node, in grid spacings
 
 
@@ -48,15 +57,43 @@ class Mode:
         return distance
 
 
-def find_modes(joint: Decoded, grid: BaseGrid, fields: Array, elsewhere: list[Array]) -> list[list[Mode]]:
-    """For each image its modes by descending Laplace mass, none repeated; ``fields`` (B, n, n) holds log p(x, z).
+@dataclass(frozen=True)
+class Starts:
+    """Where a field's modes are sought, (k, 2), and the summits left out: what mass and what height each may have."""
 
-    Sought from the summits of each field, and from ``elsewhere``, (k_i, 2) each.
+    places: Array
+    left_out: Array
+    left_out_log_mass: Array
+    left_out_log_joint: Array
+
+
+def find_starts(axis: Array, field: Array) -> Starts:
+    """The summits of one field (n, n) that a hill that matters may rise from; the highest STARTS in any case.
+
+    A hill between the nodes can rise above its summit by about what the nodes around it fall; the MOST_STARTS that may
+    rise highest are taken.
     """
-    if not len(fields):
+    places, values, curvature = summits(axis, field)
+    possible = values + _fall(field, np.rint((places - axis[0]) / (axis[1] - axis[0])).astype(int))
+    matter = (np.arange(len(values)) < STARTS) | (possible > values[0] - MARGIN)
+    order = np.argsort(-np.where(matter, possible, -np.inf), kind="stable")
+    taken = np.sort(order[: min(int(matter.sum()), MOST_STARTS)])
+    left = order[len(taken) : int(matter.sum())]
+    log_mass = possible[left] + log(2 * pi) - 0.5 * np.linalg.slogdet(curvature[left])[1]
+    return Starts(places[taken], places[left], log_mass, possible[left])
+
+
+def _fall(field: Array, node: Index) -> Array:
+    """How far the field falls from each node (k, 2) to the lowest of its eight neighbours, (k,)."""
+    around = minimum_filter(field, size=3, mode="nearest")
+    fall: Array = field[tuple(node.T)] - around[tuple(node.T)]
+    return fall
+
+
+def find_modes(joint: Decoded, grid: BaseGrid, starts: list[Array]) -> list[list[Mode]]:
+    """For each image its modes above ``starts[i]`` (k_i, 2) by descending Laplace mass, none repeated."""
+    if not starts:
         return []
-    pairs = zip(fields, elsewhere, strict=True)
-    starts = [np.concatenate([summits(grid.axis, field)[0][:STARTS], others]) for field, others in pairs]
     inside = [np.abs(z).max(1) < grid.axis[-2] - 1e-9 for z in starts]
     # beyond the grid's edge a mode can be anywhere
     reaches = [np.where(known, STRIDE * grid.spacing, np.inf) for known in inside]
@@ -64,10 +101,13 @@ def find_modes(joint: Decoded, grid: BaseGrid, fields: Array, elsewhere: list[Ar
 
 
 def far_summits(axis: Array, field: Array, half_width: float) -> Array:
-    """The highest nodes of one coarse field (n, n) that lie outside the box and no neighbour exceeds, (k, 2)."""
+    """The nodes of one coarse field (n, n) outside the box that no neighbour exceeds, (k, 2), chosen like summits."""
     node = np.argwhere(field == maximum_filter(field, size=3, mode="nearest"))
     node = node[np.abs(axis[node]).max(1) > half_width]
-    highest: Array = axis[node[np.argsort(-field[tuple(node.T)])][:FAR_STARTS]]
+    node = node[np.argsort(-field[tuple(node.T)])]
+    possible = field[tuple(node.T)] + _fall(field, node)
+    matter = (np.arange(len(node)) < FAR_STARTS) | (possible > field.max() - MARGIN)
+    highest: Array = axis[node[matter][:MOST_STARTS]]
     return highest
 
 
@@ -75,19 +115,63 @@ def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[l
     """The mode above each start: starts[i] (k_i, 2) under image i, no step longer than reaches[i] (k_i,)."""
     counts = [len(z) for z in starts]
     owner = np.repeat(np.arange(len(starts)), counts)
-    z, value, precision = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
+    climb = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
+    z, value, precision = checked(joint, owner, *climb)
     found = [Mode(*parts) for parts in zip(z, value.tolist(), precision, strict=True)]
     return [[found[k] for k in np.flatnonzero(owner == image)] for image in range(len(starts))]
 
 
+def weights(modes: Sequence[Mode]) -> Array:
+    """What a relative error of each mode's mass costs what is shown, against the same of log p(x), logarithm (k,).
+
+    A mode d standard deviations of the whole from its mean moves the variances by d^2 times its mass, the entropy by
+    the difference of the heights times its mass. Both may err by more than log p(x): five times, and twice.
+    """
+    mass = np.array([mode.log_mass for mode in modes])
+    shares = np.exp(mass - np.logaddexp.reduce(mass))
+    places = np.stack([mode.location for mode in modes])
+    off = places - shares @ places
+    spread = (off * shares[:, None]).T @ off
+    within = np.einsum("k,kij->ij", shares, np.linalg.inv(np.stack([mode.precision for mode in modes])))
+    squared = np.einsum("ki,ij,kj->k", off, np.linalg.inv(spread + within), off)
+    heights = np.array([mode.log_joint for mode in modes])
+    result: Array = np.log(1 + 0.2 * squared + 0.5 * (heights.max() - heights))
+    return result
+
+
 def distinct(found: list[Mode]) -> list[Mode]:
-    """The modes within MARGIN of the best, by descending mass, without those that repeat a better one."""
+    """The modes that matter, by descending mass, without those that repeat a better one.
+
+    They are within MARGIN of the best, or so far off that what is shown depends on them.
+    """
     found = sorted(found, key=lambda mode: -mode.log_mass)
     kept: list[Mode] = []
     for mode in found:
-        if mode.log_mass > found[0].log_mass - MARGIN and all(other.distance(mode.location) > 0.5 for other in kept):
+        margin = max(MARGIN, FAR_MARGIN + 2 * log(1 + float(found[0].distance(mode.location))))
+        if mode.log_mass > found[0].log_mass - margin and all(other.distance(mode.location) > 0.5 for other in kept):
             kept.append(mode)
     return kept
+
+
+def separated(joint: Decoded, modes: list[list[Mode]]) -> list[list[Mode]]:
+    """The modes less those that a straight path joins to a better one without a dip of log p(x, z).
+
+    Along a flat ridge ascents stop short of each other; one hill has one mode.
+    """
+    pairs = [
+        (image, k, rival)
+        for image, own in enumerate(modes)
+        for k in range(1, len(own))
+        for rival in sorted(range(k), key=lambda j: float(own[j].distance(own[k].location)))[:RIVALS]
+    ]
+    if not pairs:
+        return modes
+    ends = [(modes[i][k].location, modes[i][rival].location) for i, k, rival in pairs]
+    paths = np.concatenate([a + PATH[:, None] * (b - a) for a, b in ends])
+    lowest = joint(np.repeat([i for i, _, _ in pairs], len(PATH)), paths).reshape(-1, len(PATH)).min(1)
+    lower_end = [min(modes[i][k].log_joint, modes[i][rival].log_joint) for i, k, rival in pairs]
+    joined = {pair[:2] for pair, low, end in zip(pairs, lowest, lower_end, strict=True) if low > end - DIP}
+    return [[mode for k, mode in enumerate(own) if (i, k) not in joined] for i, own in enumerate(modes)]
 
 
 def summits(axis: Array, field: Array) -> tuple[Array, Array, Array]:
@@ -127,30 +211,50 @@ def _curvature(windows: Array, offset: Array) -> Array:
 def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array, Array, Array]:
     """Levenberg-Marquardt ascent of log p(x, z) from every row of z (n, 2) at once, no step longer than ``reach`` (n,).
 
-    Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. Ends for a
-    start that settles, or that promises to stay far below its image's best.
+    Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. A start's
+    reach doubles while its quadratic model foresees the gain: a flat ridge is walked to its top. Ends for a start
+    that settles, or that promises to stay far below its image's best.
     """
-    z = z.copy()
+    z, reach = z.copy(), reach.copy()
     value, gradient, precision = joint.quadratic(owner, z)
     damping = np.full(len(z), 1e-3)
     for _ in range(STEPS):
-        damped = precision + damping[:, None, None] * precision * np.eye(2)
-        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
-        step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
-        promise = 0.5 * (step * gradient).sum(1)
+        newton = np.linalg.solve(precision, gradient[..., None])[..., 0]
+        decrement = 0.5 * (newton * gradient).sum(1)
         best = np.full(owner.max() + 1, -np.inf)
         np.maximum.at(best, owner, value)
-        decrement = 0.5 * (np.linalg.solve(precision, gradient[..., None])[..., 0] * gradient).sum(1)
-        hopeless = value + 4 * decrement + 1 < best[owner] - MARGIN
-        active = np.flatnonzero((promise > SETTLED) & ~hopeless & (damping < STALLED))
+        hopeless = value + 4 * decrement + 1 < best[owner] - _margin(owner, z, value, precision)
+        active = np.flatnonzero((decrement > SETTLED) & ~hopeless & (damping < STALLED))
         if not len(active):
-            settled = promise <= SETTLED
-            return z + settled[:, None] * step, value + settled * promise, precision
-        trial = z[active] + step[active]
+            settled = decrement <= SETTLED
+            return z + settled[:, None] * newton, value + settled * decrement, precision
+        step, foreseen = _step(gradient[active], precision[active], damping[active], reach[active])
+        trial = z[active] + step
         new_value, new_gradient, new_precision = joint.quadratic(owner[active], trial)
-        better = new_value > value[active]
+        gain = new_value - value[active]
+        better = gain > 0
         rows = active[better]
         z[rows], value[rows] = trial[better], new_value[better]
         gradient[rows], precision[rows] = new_gradient[better], new_precision[better]
-        damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(1e-6)
+        damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(LEAST_DAMPING)
+        reach[active] *= np.where(gain > FAITHFUL * foreseen, 2.0, 1.0)
     return z, value, precision
+
+
+def _margin(owner: Index, z: Array, value: Array, precision: Array) -> Array:
+    """How far below its image's best a start may promise to stay and yet matter, (n,) in nats."""
+    order = np.lexsort((value, owner))
+    best = order[np.searchsorted(owner[order], owner, side="right") - 1]
+    off = z - z[best]
+    squared = np.einsum("ni,nij,nj->n", off, precision[best], off)
+    margin: Array = np.maximum(MARGIN, FAR_MARGIN + np.log1p(squared))
+    return margin
+
+
+def _step(gradient: Array, precision: Array, damping: Array, reach: Array) -> tuple[Array, Array]:
+    """Damped steps (n, 2), none longer than ``reach``, and the gains that the quadratic models foresee for them."""
+    damped = precision + damping[:, None, None] * precision * np.eye(2)
+    step = np.asarray(np.linalg.solve(damped, gradient[..., None])[..., 0], np.float64)
+    step *= np.minimum(1, reach / np.maximum(np.linalg.norm(step, axis=1), 1e-300))[:, None]
+    foreseen: Array = (step * gradient).sum(1) - 0.5 * np.einsum("ni,nij,nj->n", step, precision, step)
+    return step, foreseen
