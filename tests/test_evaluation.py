@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from gpvae_core import evaluation
+from gpvae_core.training import evaluation
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.commands import options
