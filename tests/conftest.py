@@ -102,14 +102,16 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- a browser ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory):
+    """One app for all browser files: what a page needs of it is loaded and computed once."""
     with serving(tmp_path_factory.mktemp("app"), warm=True) as running:
         yield running.url
 
 
 @pytest.fixture(scope="module")
 def browser():
+    """One for each file: while Playwright's event loop runs, no other file could run one of its own."""
     executable = find_chromium()
     if executable is None:
         pytest.skip("needs a Chromium: `make browser` installs one, or put chromium on the PATH")

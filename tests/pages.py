@@ -1,6 +1,8 @@
 """What the browser tests do on every page: wait, read, touch."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from playwright.sync_api import expect
@@ -13,6 +15,7 @@ LOOKS = 200  # and the page was looked at so often: a browser that gets no time 
 IDLE_SHARE = 0.01  # of a core: what a server uses that waits
 MOST_WORK = 600.0  # seconds of the server's CPU for one step: more is a loop
 expect.set_options(timeout=PATIENCE)
+Seen = TypeVar("Seen")
 
 
 def until(page, step: str, done) -> None:
@@ -34,6 +37,39 @@ def until(page, step: str, done) -> None:
 def idle(page, step: str = "the script") -> None:
     stopped = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
     until(page, f"{step} to end", lambda: stopped.count() > 0)
+
+
+# whether the page is at rest, and how often its script has begun or ended since this was first asked
+REST = """() => {
+  const app = document.querySelector('[data-testid=stApp]');
+  if (window.runsSeen === undefined) {
+    window.runsSeen = 0;
+    new MutationObserver(() => { window.runsSeen += 1; })
+      .observe(app, { attributes: true, attributeFilter: ['data-test-script-state'] });
+  }
+  const fading = document.getAnimations().some((a) => a instanceof CSSTransition && a.playState === 'running');
+  const stale = document.querySelector('[data-stale=true]') !== null;
+  return [app.dataset.testScriptState === 'notRunning' && !stale && !fading, window.runsSeen];
+}"""
+
+
+def look(page, see: Callable[[], Seen], step: str = "the page") -> Seen:
+    """What ``see()`` gives of the page at rest; what it gave, or said, of a page that moved meanwhile is forgotten.
+
+    While the script runs, Streamlit dims what it has not drawn yet, and a component may let it run again at any time.
+    """
+    for _ in range(LOOKS):
+        until(page, f"{step} to be at rest", lambda: page.evaluate(REST)[0])
+        before, seen, complaint = page.evaluate(REST), None, None
+        try:
+            seen = see()
+        except AssertionError as error:
+            complaint = error
+        if before[0] and page.evaluate(REST) == before:
+            if complaint:
+                raise complaint
+            return seen
+    raise AssertionError(f"{step} did not come to rest in {LOOKS} looks")
 
 
 def settle(page, step: str = "the page") -> None:

@@ -81,12 +81,12 @@ def merged(boxes: list[Box]) -> list[Box]:
     return boxes
 
 
-def box_around_peak(log_joint: LogJoint, drop: float = 25.0, start: float = 0.01) -> Box:
+def box_around_peak(log_joint: LogJoint, drop: float = 25.0, start: float = 0.01, nodes: int = 100) -> Box:
     """A square around the highest peak, widened until its whole edge lies ``drop`` nats below it.
 
-    The peak: the best nodes of a coarse grid, then Nelder-Mead.
+    The peak: the best of a coarse grid of ``nodes`` to a side, then Nelder-Mead.
     """
-    z = lattice(square(np.zeros(2), 4.5), (100, 100))
+    z = lattice(square(np.zeros(2), 4.5), (nodes, nodes))
     results = [
         minimize(lambda p: -log_joint(p[None])[0], node, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-7})
         for node in z[np.argsort(-log_joint(z))[:4]]
@@ -136,6 +136,11 @@ def log_integral(log_f: LogJoint, boxes: list[Box], spacing: float) -> float:
         values = log_f(lattice((low, high), (first, second)))
         terms.append(logsumexp(values) + np.log(np.prod(high - low) / (first * second)))
     return float(logsumexp(terms))
+
+
+def stretched(log_f: LogJoint, scale: float) -> LogJoint:
+    """The same integrand over u, where z = scale sinh(u): as many nodes to each width of a peak at 0 as of its hill."""
+    return lambda u: log_f(scale * np.sinh(u)) + np.log(scale * np.cosh(u)).sum(1)
 
 
 def log_evidence(
@@ -202,10 +207,10 @@ def grown(log_joint: LogJoint, boxes: list[Box], spacing: float, drop: float = 2
 
 
 def elbo(
-    log_joint: LogJoint, mean: Array, std: Array, *, tolerance: float = 1e-4, most: int = 257
+    log_joint: LogJoint, mean: Array, std: Array, *, tolerance: float = 1e-4, fewest: int = 33, most: int = 257
 ) -> tuple[float, float]:
     """E_q[log p(x,z) - log q(z)] of a diagonal Gaussian and its last change, by trapezoid over a disc of 7.5 std."""
-    n, value, change = 33, np.inf, np.inf
+    n, value, change = fewest, np.inf, np.inf
     while n <= most and change > tolerance:
         u = lattice(square(np.zeros(2), 7.5), (n, n))
         u = u[(u**2).sum(1) < 7.5**2]

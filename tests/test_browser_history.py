@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages import evidence, idle, settle, until, until_changed
+from tests.pages import evidence, idle, look, settle, until, until_changed
 
 FIGURES, EXPLORE = "Figures 1 and 2", "Explore"
 CHOSEN = "?c=digits-2d&i=5&data=digits&sort=kl_base&big=1"
@@ -43,6 +43,11 @@ def says(page) -> tuple[str, str, bool]:
     )
 
 
+def state(page) -> tuple[dict[str, str], tuple[str, str, bool], str]:
+    """Address, controls and log p(x), all of one moment."""
+    return look(page, lambda: (query(page), says(page), evidence(page)))
+
+
 def no_complaint(page) -> None:
     assert page.get_by_text("made with other weights").count() == 0
     assert page.get_by_text("The link says").count() == 0
@@ -59,15 +64,15 @@ def test_the_state_goes_along_from_page_to_page(visit, start):
     if start == "after a reload":
         page.reload()
         settle(page)
-    address, controls, shown = query(page), says(page), evidence(page)
+    address, controls, shown = state(page)
     go(page, FIGURES)
     no_complaint(page)
-    assert says(page) == controls
+    assert state(page)[1] == controls
     kept = ("c", "w", "sort", "big")
     assert [query(page).get(key) for key in kept] == [address.get(key) for key in kept]
     go(page, EXPLORE)
     no_complaint(page)
-    assert (query(page), says(page), evidence(page)) == (address, controls, shown)
+    assert state(page) == (address, controls, shown)
 
 
 def test_what_is_set_on_the_figures_page_holds_on_explore(visit):

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from app.theme import MASSES
 from tests.browser import SIZES
-from tests.pages import evidence, finger, idle, pixels, settle, until_changed
+from tests.pages import evidence, finger, idle, look, pixels, settle, until_changed
 
 
 def draw_stroke(page, size: str, places) -> None:
@@ -47,8 +47,9 @@ def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(vi
     other = visit("?" + page.url.partition("?")[2], size)
     settle(other)
     assert evidence(other) == two
-    np.testing.assert_array_equal(pixels(other, ".sheet canvas"), pixels(page, ".sheet canvas"))
-    np.testing.assert_array_equal(pixels(other, ".pictures canvas"), pixels(page, ".pictures canvas"))
+    for canvas in (".sheet canvas", ".pictures canvas"):
+        drawn, again = (look(p, lambda p=p, c=canvas: pixels(p, c)) for p in (page, other))
+        np.testing.assert_array_equal(again, drawn)
     page.get_by_role("button", name="Undo").click()
     until_changed(page, two)
     assert evidence(page) == one
@@ -103,8 +104,20 @@ def test_the_gallery_is_chosen_from_by_click_and_by_key(visit, size):
     thumbnails.last.focus()
     page.keyboard.press("Enter")
     until_changed(page, clicked)
-    width = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    width = look(page, lambda: page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]"))
     assert width[0] <= width[1]
+
+
+HELD = """svg => {
+  const star = svg.querySelector('.marker.truth').getBBox();
+  const at = new DOMPoint(star.x + star.width / 2, star.y + star.height / 2);
+  return [0.5, 0.8, 0.95].map((mass) => Array.from(svg.querySelectorAll(`.line.exact[data-mass='${mass}']`))
+    .filter((path) => path.isPointInFill(at)).length % 2 === 1);
+}"""
+
+
+def mass_stated(page) -> float:
+    return float(page.get_by_text("region that holds").locator("strong").inner_text().rstrip("%")) / 100
 
 
 def test_a_simulated_images_true_z_lies_where_the_page_says(visit):
@@ -113,15 +126,7 @@ def test_a_simulated_images_true_z_lies_where_the_page_says(visit):
     settle(page)
     inside = []
     for _ in range(10):
-        stated = float(page.get_by_text("region that holds").locator("strong").inner_text().rstrip("%")) / 100
-        held = page.locator(".panel-zoom svg").evaluate(
-            """svg => {
-              const star = svg.querySelector('.marker.truth').getBBox();
-              const at = new DOMPoint(star.x + star.width / 2, star.y + star.height / 2);
-              return [0.5, 0.8, 0.95].map((mass) => Array.from(svg.querySelectorAll(`.line.exact[data-mass='${mass}']`))
-                .filter((path) => path.isPointInFill(at)).length % 2 === 1);
-            }"""
-        )
+        stated, held = look(page, lambda: (mass_stated(page), page.locator(".panel-zoom svg").evaluate(HELD)))
         for mass, holds in zip(MASSES, held, strict=True):
             if abs(stated - mass) > 0.04:  # nearer than this the star's own extent decides
                 assert holds == (stated < mass)

@@ -9,7 +9,7 @@ from app import components
 from app.compute import compute_view
 from app.payload import plane_data
 from app.views.sources import simulate
-from tests.pages import PATIENCE, settle, until
+from tests.pages import PATIENCE, look, settle, until
 
 WIDTHS = (360, 390, 600, 800, 900, 1024, 1180, 1440, 1920)
 SOME_WIDTHS = (360, 800, 1024, 1180, 1440)
@@ -140,7 +140,7 @@ def test_layout(opened, name, width):
     """Every check of a page in one window: drawing it anew takes longer than looking at it."""
     page = opened(name, width)
     for check in CHECKS:
-        check(page, name, width)
+        look(page, lambda check=check: check(page, name, width))
 
 
 def tops(page) -> list[float]:

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from gpvae_core.diagnostics.judgement import posterior_report
-from tests.pages import evidence, idle, pixels, settle
+from tests.pages import evidence, idle, look, pixels, settle
 
 
 def download(page, name: str, suffix: str):
@@ -75,9 +75,15 @@ def test_axe_finds_nothing_serious(visit, path, scheme):
     page = visit("?from=simulate&seed=2" if not path else "?n=1", path=path, color_scheme=scheme)
     idle(page)
     page.locator(".figure img, .plane-root .line").first.wait_for(state="attached")
-    found = Axe().run(page).response["violations"]
+    found = look(page, lambda: Axe().run(page).response["violations"])
     serious = {v["id"]: [n["html"][:160] for n in v["nodes"]] for v in found if v["impact"] in ("serious", "critical")}
     assert serious == {}, json.dumps(serious, indent=1)
+
+
+TYPE_AND_LINE = """root => {
+  const line = getComputedStyle(root.querySelector('path.line.base'));
+  return [getComputedStyle(root).fontSize, line.strokeWidth].map(parseFloat);
+}"""
 
 
 def test_projector_mode_has_large_type_and_thick_lines(visit):
@@ -85,14 +91,7 @@ def test_projector_mode_has_large_type_and_thick_lines(visit):
     for query in ("?from=number&i=5&data=digits", "?from=number&i=5&data=digits&big=1"):
         page = visit(query)
         settle(page)
-        sizes.append(
-            page.locator(".plane-root").evaluate(
-                """root => {
-                  const line = getComputedStyle(root.querySelector('path.line.base'));
-                  return [getComputedStyle(root).fontSize, line.strokeWidth].map(parseFloat);
-                }"""
-            )
-        )
+        sizes.append(look(page, lambda shown=page: shown.locator(".plane-root").evaluate(TYPE_AND_LINE)))
     assert sizes[1][0] >= 1.3 * sizes[0][0] and sizes[1][1] >= 1.5 * sizes[0][1]
 
 

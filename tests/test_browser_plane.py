@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from app.compute import decode
 from gpvae_core.diagnostics.judgement import judge
-from tests.pages import finger, pixels, settle
+from tests.pages import finger, look, pixels, settle
 from tests.server import serving
 
 
@@ -89,7 +89,7 @@ def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, 
     assert page.get_by_role("button", name="to the best").count() == 0
     expect(page.get_by_role("button", name="Walk uphill from the encoder")).to_be_visible()
     words, step = page.locator(".walk-text"), page.get_by_role("button", name="Step")
-    below = page.locator(".readout").bounding_box()["y"]
+    below = look(page, lambda: page.locator(".readout").bounding_box()["y"])
     for _ in fit.path[:-1]:
         step.click()
         expect(words).not_to_contain_text("optimum")
@@ -101,15 +101,16 @@ def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, 
     expect(page.locator(".walk-end")).to_contain_text("stopped in a local optimum")
 
 
+DASHES = """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
+  const style = getComputedStyle(svg.querySelector(`path.line.${layer}`));
+  return [style.strokeDasharray, style.stroke];
+})"""
+
+
 def test_methods_differ_in_line_style_not_in_colour_alone(visit):
     page = visit("?from=number&i=5&data=digits")
     settle(page)
-    styles = page.locator(".panel-zoom svg").evaluate(
-        """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
-          const style = getComputedStyle(svg.querySelector(`path.line.${layer}`));
-          return [style.strokeDasharray, style.stroke];
-        })"""
-    )
+    styles = look(page, lambda: page.locator(".panel-zoom svg").evaluate(DASHES))
     dashes = [dash for dash, _ in styles]
     assert len({dashes[1], dashes[2], dashes[3]}) == 3
     shapes = page.locator(".panel-box svg").evaluate(

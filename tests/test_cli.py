@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def test_evaluate_and_rank_work_in_three_dimensions_and_posterior_says_why_not(t
         run("posterior", "--checkpoint", three_d, "--index", 0)
 
 
-def test_train_then_resume_and_evaluate(tmp_path):
+def test_train_then_resume_and_evaluate(tmp_path, digits, monkeypatch):
+    few = replace(digits, train=digits.train.take(np.arange(200)), validation=digits.validation.take(np.arange(20)))
+    monkeypatch.setattr("gpvae_core.commands.train.load_dataset", lambda *_, **__: few)
     out = tmp_path / "run"
     options = ("--dataset", "digits", "--epochs", 1, "--out", out, "--device", "cpu")
     output = CliRunner().invoke(cli, ["train", *map(str, options)], catch_exceptions=False)

@@ -1,5 +1,6 @@
 """The engine beyond one image's evidence: batches, previews, samples, any q, best Gaussians, caches, calibration."""
 
+from functools import cache
 from math import log, log1p
 
 import numpy as np
@@ -142,17 +143,16 @@ def test_regions_of_a_bimodal_posterior_hold_their_mass(mass):
     assert abs(held[log_density > level].sum() / held.sum() - mass) < 1e-3
 
 
-def test_regions_hold_the_true_latent_of_simulated_images_at_their_rate(digits_2d):
-    """200 images drawn from the model itself, floats and unclipped: nothing is estimated but the rate."""
-    model = digits_2d.model.generative
-    simulation = model.simulate(200, generator=torch.Generator().manual_seed(0))
-    posteriors = PosteriorEngine(model).posteriors(simulation.images)
+def test_regions_hold_the_true_latent_of_simulated_images_at_their_rate(digits_2d, digits_engine):
+    """100 images drawn from the model itself, floats and unclipped: nothing is estimated but the rate."""
+    simulation = digits_2d.model.generative.simulate(100, generator=torch.Generator().manual_seed(0))
+    posteriors = digits_engine.posteriors(simulation.images)
     masses = (0.5, 0.8, 0.95)
     inside = np.zeros(3)
     for posterior, z in zip(posteriors, simulation.latents.double().numpy(), strict=True):
         inside += posterior.log_prob(z[None])[0] > posterior.hdr_levels(masses)
     for hits, mass in zip(inside, masses, strict=True):
-        assert 0.001 < binom(200, mass).cdf(hits) < 0.999
+        assert 0.001 < binom(100, mass).cdf(hits) < 0.999
 
 
 # --- divergences ----------------------------------------------------------------------------------------------
@@ -163,10 +163,10 @@ def test_kl_of_a_mixture_matches_brute_force():
     means = torch.tensor([[-1.0, 0.2], [0.8, 0.0]]).double()
     parts = MultivariateNormal(means, 0.04 * torch.eye(2).double().expand(2, 2, 2))
     q = MixtureSameFamily(Categorical(torch.tensor([0.3, 0.7]).double()), parts)
-    z = reference.lattice(reference.square(np.zeros(2), 4.0), (1500, 1500))
+    z = reference.lattice(reference.square(np.zeros(2), 4.0), (750, 750))
     log_q = q.log_prob(torch.as_tensor(z)).numpy()
     log_p = log_joint(z)
-    cell = (8 / 1500) ** 2
+    cell = (8 / 750) ** 2
     log_p = log_p - np.log(np.exp(log_p).sum() * cell)
     for estimate, wanted in (
         (posterior.kl_from(q), (np.exp(log_q) * (log_q - log_p)).sum() * cell),
@@ -257,13 +257,19 @@ def test_a_lattice_may_pass_over_a_mode_where_that_errs_by_a_tenth_of_the_tolera
     assert widest >= 1.2  # and it does let lattices pass
 
 
-def test_a_broad_posterior_is_read_off_the_grid(digits, digits_2d):
-    model = GenerativeModel(digits_2d.model.generative.decoder, GaussianLikelihood(1.0))
-    engine, x = PosteriorEngine(model), digits.test.pixels(slice(0, 8))
+@pytest.fixture(scope="module")
+def engine_of(digits_2d):
+    """The engine of a pixel noise, each once: its grid takes longer to decode than any test of it."""
+    decoder = digits_2d.model.generative.decoder
+    return cache(lambda std: PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(std))))
+
+
+def test_a_broad_posterior_is_read_off_the_grid(digits, engine_of):
+    engine, x = engine_of(1.0), digits.test.pixels(slice(0, 8))
     for result in engine.posteriors(x):
         assert result.evaluations < 0.3 * len(result.points)  # decodes: those beyond the box
     field = engine.grid.log_joint(engine.double_model, x.double())
-    exact = reference.log_joint_for(model, x[:1])
+    exact = reference.log_joint_for(engine.model, x[:1])
     np.testing.assert_allclose(field[0].ravel()[::50], exact(engine.grid.points[::50]), atol=5e-5, rtol=0)
 
 
@@ -290,15 +296,14 @@ def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_pa
 
 
 @pytest.mark.parametrize("std", [1e-3, 1.0, 3.0])
-def test_any_pixel_noise_has_an_exact_answer(digits, digits_2d, std):
+def test_any_pixel_noise_has_an_exact_answer(digits, engine_of, std):
     """From posteriors of a ten-thousandth of the box to such as fill it, against plain quadrature in float64."""
-    model = GenerativeModel(digits_2d.model.generative.decoder, GaussianLikelihood(std))
-    x = digits.test.pixels(slice(3, 4))
-    posterior = PosteriorEngine(model).posterior(x)
-    log_joint = reference.log_joint_for(model, x)
+    engine, x = engine_of(std), digits.test.pixels(slice(3, 4))
+    posterior = engine.posterior(x)
+    log_joint = reference.log_joint_for(engine.model, x)
     narrow = 8 * float(np.sqrt(np.diag(posterior.covariance)).max())
     box = reference.square(posterior.mean, narrow) if std < 1 else reference.square(np.zeros(2), 8.0)
-    wanted = reference.log_integral(log_joint, [box], narrow / 30 if std < 1 else 0.08)
+    wanted = reference.log_integral(log_joint, [box], narrow / 30 if std < 1 else 0.16)
     assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
 
 

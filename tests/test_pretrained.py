@@ -14,8 +14,7 @@ from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import NAME, stored_columns
 from gpvae_core.files import read_json
-from gpvae_core.paths import MANIFEST, PRETRAINED, WEIGHTS
-from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.paths import MANIFEST, PRETRAINED, WEIGHTS, grid_cache
 from gpvae_core.training.evaluation import evaluate_elbo
 
 ENTRIES = read_json(MANIFEST)
@@ -50,7 +49,7 @@ def test_test_numbers_are_reproduced(shipped):
 
 def test_exact_numbers_are_reproduced(shipped):
     entry, checkpoint, data = shipped
-    engine = PosteriorEngine(checkpoint.model.generative)
+    engine = checkpoint.engine(cache=grid_cache())
     for wanted in entry["exact"]:
         index = wanted["index"]
         report = posterior_report(engine, checkpoint.model, data.test.pixels(slice(index, index + 1)))

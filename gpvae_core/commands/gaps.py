@@ -15,6 +15,7 @@ from gpvae_core.diagnostics.gap_heads import fit_heads
 from gpvae_core.diagnostics.gap_table import gap_table, read_gaps, settings_file
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
+from gpvae_core.paths import grid_cache
 from gpvae_core.tables import Row, check_suffix, read_table, write_table
 
 SAVE_SECONDS = 20.0
@@ -59,7 +60,7 @@ def gaps(
         "gaussians": gaussians,
     }
     rows = _rows_so_far(out, settings, resume)
-    engine = opened.engine(tolerance=tolerance)
+    engine = opened.engine(tolerance=tolerance, cache=grid_cache())
     table = gap_table(engine, opened.model, images, start=len(rows), batch_size=batch_size, gaussians=gaussians)
     write_atomically(settings_file(out), (json.dumps(settings, indent=2) + "\n").encode())
     saved = time.monotonic()

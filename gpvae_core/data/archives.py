@@ -12,8 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from gpvae_core.errors import InputError
 from gpvae_core.data.images import SIDE
+from gpvae_core.errors import InputError
 
 Arrays = dict[str, NDArray[Any]]
 OURS = ("train_images", "train_labels", "test_images", "test_labels")

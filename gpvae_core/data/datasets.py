@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpvae_core.data.archives import Arrays, read_archive, read_idx
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.errors import InputError
-from gpvae_core.files import write_if_possible
+from gpvae_core.data.archives import Arrays, read_archive, read_idx
 from gpvae_core.data.folders import read_folder, resolved
 from gpvae_core.data.images import DIGITS as AS_DIGITS
 from gpvae_core.data.images import to_model_input
-from gpvae_core.paths import WEIGHTS, data_folder
 from gpvae_core.data.recipes import Recipe, recipe_of, shrunk_original
 from gpvae_core.data.torchvision_compat import torchvision_datasets
+from gpvae_core.errors import InputError
+from gpvae_core.files import write_if_possible
+from gpvae_core.paths import WEIGHTS, data_folder
 
 HELD_OUT = 0.1  # of the training set, for validation
 DIGITS = "sklearn/datasets/data/digits.csv.gz"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpvae_core.errors import InputError
 from gpvae_core.data.images import FORMATS, SIDE, SUFFIXES, Grey, is_coloured, read_image
 from gpvae_core.data.recipes import Recipe
+from gpvae_core.errors import InputError
 
 PARTS = ("train", "validation", "test")
 TEST, VALIDATION = 0.2, 0.1  # of all images; of those that are left for training

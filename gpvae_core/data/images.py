@@ -14,11 +14,11 @@ import pi_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gpvae_core.errors import InputError
 from gpvae_core.data.paper import Box as Box
 from gpvae_core.data.paper import Grey as Grey
 from gpvae_core.data.paper import surround
 from gpvae_core.data.photos import find_ink
+from gpvae_core.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
 SUFFIXES = (

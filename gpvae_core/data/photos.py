@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from gpvae_core.errors import InputError
 from gpvae_core.data.paper import Array, Box, Contrast, Grey, Mask, bounds, contrasts, from_flat, surround
+from gpvae_core.errors import InputError
 
 WORK = 640  # pixels a side at which a picture is searched
 TINY = 28  # pixels a side below which a picture is ink on a flat ground and nothing else
