@@ -85,8 +85,8 @@ def numbers(view: View) -> list[Number]:
     found += [_distance(name, r[key], r[f"{key}_error"]) for key, name in _gap_names(view).items()]
     return [
         *found,
-        Number("entropy of p(z|x)", float(r["entropy"]), own, 1.0),
-        _distance("negentropy of p(z|x)", r["negentropy"], own),
+        Number("entropy of p(z|x)", float(r["entropy"]), float(r["entropy_error"]), 1.0),
+        _distance("negentropy of p(z|x)", r["negentropy"], r["negentropy_error"]),
     ]
 
 
@@ -247,9 +247,8 @@ def scores_table(view: View, columns: Mapping[str, Array]) -> str:
 
 
 def _reported(view: View, key: str) -> str:
-    """A number of the report as text, "none" where there is none; the negentropy's error is log p(x)'s."""
-    value = view.report[key]
-    error = view.report.get("log_evidence_error" if key == "negentropy" else f"{key}_error")
+    """A number of the report as text, "none" where there is none."""
+    value, error = view.report[key], view.report.get(f"{key}_error")
     return "none" if value is None else number(float(value), error)
 
 

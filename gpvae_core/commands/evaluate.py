@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,18 @@ def posterior(
         images = images.take(np.array([index]))
         source = {"dataset": data.name, "split": split, "index": index}
     report = posterior_report(engine, opened.model, images.pixels())
-    click.echo(json.dumps({"checkpoint": opened.name, **source, **report}, indent=2))
+    for sentence in report.get("without_elbo", []):
+        click.echo(sentence, err=True)
+    click.echo(json.dumps(_finite({"checkpoint": opened.name, **source, **report}), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: null stands for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @click.command()

@@ -56,9 +56,21 @@ class Judged:
         row: dict[str, Any] = _with_error("log_evidence", Estimate(exact.log_evidence, exact.log_evidence_error))
         for key, one in self.of.items():
             row |= {**_with_error(f"elbo_{key}", one.elbo), **_with_error(f"kl_{key}", one.kl)}
-        row |= {"uncertainty": self.uncertainty, "entropy": exact.entropy, "negentropy": exact.negentropy}
-        row |= {"modes": len(exact.modes), "mass_outside_box": exact.mass_outside(self.half_width)}
-        return row | {"evaluations": exact.evaluations} | self._gaps()
+        row |= {"uncertainty": self.uncertainty, "modes": len(exact.modes), "evaluations": exact.evaluations}
+        row |= _with_error("entropy", Estimate(exact.entropy, exact.entropy_error))
+        row |= _with_error("negentropy", Estimate(exact.negentropy, exact.negentropy_error))
+        outside = Estimate(exact.mass_outside(self.half_width), exact.mass_outside_error(self.half_width))
+        return row | _with_error("mass_outside_box", outside) | self._gaps()
+
+    def doubts(self) -> list[str]:
+        """A sentence for each q that has no ELBO: whose it is and why."""
+        return [
+            f"the {one.label} puts q(z|x) where the decoder's arithmetic ends (standard deviations of "
+            f"{' and '.join(f'{std:.3g}' for std in one.q.mean_and_std()[1].tolist())}), so it has no finite ELBO; "
+            "train that encoder again; log p(x) does not hang on it"
+            for one in self.of.values()
+            if not np.isfinite(one.elbo.value)
+        ]
 
     def _gaps(self) -> dict[str, Any]:
         row: dict[str, Any] = {}
@@ -76,7 +88,8 @@ class Judged:
         return row
 
     def report(self) -> dict[str, Any]:
-        """``row`` with what one image's page shows besides, JSON-ready: reverse KLs, moments, the modes' places.
+        """``row`` with what one image's page shows besides, JSON-ready: reverse KLs, moments, the modes' places, and
+        ``without_elbo``, sentences, where a q has none.
 
         For each stage ``key``, and for ``best``, the best diagonal Gaussian: ``kl_to_key`` = KL(p(z|x) || q), mean
         and standard deviations of q.
@@ -89,7 +102,10 @@ class Judged:
             report |= _with_error(f"kl_to_{key}", exact.kl_to(q))
             report |= {f"{key}_mean": mean.tolist(), f"{key}_std": np.sqrt(np.diag(covariance)).tolist()}
         modes = [mode.location.tolist() for mode in exact.modes]
-        return report | {"mean": exact.mean.tolist(), "covariance": exact.covariance.tolist(), "modes": modes}
+        shape = {"mean": exact.mean, "mean_error": exact.mean_error}
+        shape |= {"covariance": exact.covariance, "covariance_error": exact.covariance_error}
+        report |= {name: values.tolist() for name, values in shape.items()} | {"modes": modes}
+        return report | ({"without_elbo": self.doubts()} if self.doubts() else {})
 
 
 def judge(

@@ -68,8 +68,10 @@ def best_gaussians(
 
 
 def _start(q: Posterior) -> tuple[Array, Array]:
-    """The Gaussian of q's own moments."""
+    """The Gaussian of q's own moments; the prior's where q has none."""
     mean, covariance = moments(q)
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        return np.zeros(2), np.eye(2)
     return mean, _cholesky(covariance)
 
 
@@ -93,6 +95,8 @@ def _climb(mean: NDArray[Any], frame: Array, diagonal: bool, order: int) -> Task
     frame = _cholesky(covariance)
     values = yield mean + u @ frame.T
     path = [Step(mean, covariance, _elbo(values, w, frame))]
+    if not np.isfinite(values).all():  # a start beyond the decoder's arithmetic: no slope leads back
+        return path
     for _ in range(STEPS):
         gradient, curvature = _stein(values, u, w, frame)
         step = np.linalg.solve(curvature, gradient)

@@ -111,7 +111,7 @@ def under(qs: Sequence[Sequence[Component]], tolerance: float, smooth: bool) -> 
     """
     parts = [part for q in qs for part in q]
     found = yield from _by_hermite(parts, smooth)
-    rest = [k for k, one in enumerate(found) if not one.error <= tolerance]
+    rest = [k for k, one in enumerate(found) if not one.error <= tolerance and np.isfinite(one.value)]
     while rest:
         first = max(rest, key=lambda k: _log_area(parts[k]))
         together = [first, *(k for k in rest if k != first and _close(parts[first], parts[k]))]
@@ -134,8 +134,9 @@ def _by_hermite(parts: Sequence[Component], smooth: bool) -> Task[list[Expectati
     for (z, log_q), log_p in zip(placed, np.split(values, len(parts)), strict=True):
         orders = zip(rules, np.split(log_p - log_q, ends), strict=True)
         low, middle, high = (float(w @ integrand) for (_, w), integrand in orders)
+        settles = smooth and np.isfinite([low, middle, high]).all()
         # two agreements: one could be chance
-        error = max(abs(high - middle), abs(middle - low) / COSETS) if smooth else np.inf
+        error = max(abs(high - middle), abs(middle - low) / COSETS) if settles else np.inf
         results.append(Expectation(high, error, z[heaviest], log_p[heaviest]))
     return results
 

@@ -17,6 +17,7 @@ Index = NDArray[np.intp]
 T = TypeVar("T")
 Task = Generator[Array, Array, T]  # yields points (n, 2), is sent log p(x, z) there (n,), returns a T
 
+FARTHEST = 1e6  # latent units: the prior is e^(-5e11) there, and what a decoder says of it is not its fault
 CHUNK = 128  # decodes at once: their activations fit the caches
 
 
@@ -49,12 +50,15 @@ class Decoded:
 
     @torch.no_grad()
     def __call__(self, owner: Index, z: Array) -> Array:
-        """Raises InputError where a value is NaN."""
+        """-inf so far out that the decoder's arithmetic ends. Raises InputError where it is NaN elsewhere."""
         if not len(z):
             return np.empty(0)
         values = [self._chunk(*pair) for pair in zip(_chunks(owner), _chunks(z), strict=True)]
         total = np.concatenate(values) - 0.5 * (z**2).sum(1) - log(2 * pi)
-        if np.isnan(total).any():
+        lost = np.isnan(total)
+        beyond = lost & ~(np.abs(z).max(1) <= FARTHEST)
+        total[beyond] = -np.inf
+        if (lost & ~beyond).any():
             raise InputError(
                 "the decoder gives pixel means that are not numbers; restore the checkpoint or train again"
             )

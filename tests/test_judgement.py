@@ -1,0 +1,49 @@
+"""What is said of one image: encoders that have gone astray are named, and log p(x) does not hang on them."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from gpvae_core.diagnostics.judgement import judge, posterior_report
+from gpvae_core.posterior import PosteriorEngine
+from tests.cases import built
+
+
+@pytest.mark.parametrize(("first", "value"), [(2, 90.0), (0, torch.nan), (2, torch.nan)])
+def test_an_encoder_gone_astray_is_named_and_the_evidence_stays(digits, digits_2d, digits_engine, first, value):
+    """Its log std is 90, so its std 1e39; or one of both is no number."""
+    x = digits.test.pixels(slice(0, 1))
+    model = deepcopy(digits_2d.model)
+    sound = posterior_report(digits_engine, digits_2d.model, x)
+    with torch.no_grad():
+        model.encoder.base_encoder.head.bias[first] = value
+    report = posterior_report(digits_engine, model, x)
+    assert abs(report["log_evidence"] - sound["log_evidence"]) <= 2 * sound["log_evidence_error"]
+    assert report["kl_best"] == pytest.approx(sound["kl_best"], abs=2e-3)
+    assert not np.isfinite(report["kl_base"]) and not np.isfinite(report["kl_base_error"])
+    assert "the base encoder puts q(z|x) where the decoder's arithmetic ends" in report["without_elbo"][0]
+    assert "without_elbo" not in sound
+
+
+def test_methods_judged_together_share_one_evidence():
+    """Two encoders on one decoder, each judged with the other's places."""
+    (one, x), (other, _) = built(0), built(1)
+    other = deepcopy(other)
+    other.generative.load_state_dict(one.generative.state_dict())
+    engine = PosteriorEngine(one.generative, nodes=41)
+    said = [model.infer(x) for model in (one, other)]
+    first = judge(engine, x, said[0], others=[said[1]])
+    second = judge(engine, x, said[1], others=[said[0]])
+    for a, b in zip(first, second, strict=True):
+        assert abs(a.exact.log_evidence - b.exact.log_evidence) < 1e-9
+
+
+def test_every_number_of_a_row_comes_with_its_error(digits, digits_2d, digits_engine):
+    x = digits.test.pixels(slice(0, 2))
+    (row, _) = (one.row() for one in judge(digits_engine, x, digits_2d.model.infer(x), families=["diagonal", "full"]))
+    counts = {"modes", "evaluations", "uncertainty", "elbo_best_diagonal", "elbo_best_full"}
+    alone = [name for name in row if not name.endswith("_error") and name not in counts and f"{name}_error" not in row]
+    assert alone == []
+    assert all(np.isfinite(value) and value >= 0 for name, value in row.items() if name.endswith("_error"))
