@@ -24,7 +24,7 @@ from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
-from gpvae_core.diagnostics.stored import GAPS, NAME, write_stored
+from gpvae_core.diagnostics.stored import NAME, gap_columns, write_stored
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
@@ -59,7 +59,8 @@ def store(checkpoint: Checkpoint, data: Dataset, gaps: Path) -> None:
     if len(rows) != len(data.test):
         raise InputError(f"{gaps} holds {len(rows)} of {len(data.test)} test images; go on with --resume")
     columns = score_images(checkpoint.model, data.test)
-    columns |= {key: np.array([row[key] for row in rows], dtype=np.float64) for key in GAPS}
+    names = gap_columns(checkpoint.model.encoder.labels)
+    columns |= {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
     write_stored(checkpoint.folder, columns, digest=checkpoint.digest, dataset=data.name)
 
 

@@ -85,7 +85,8 @@ def _columns(
         for batch in gap_table(engine, checkpoint.model, test):
             rows += batch
             bar.update(len(batch))
-    exact = {name: np.array([row[name] for row in rows]) for name in ("kl_base", "kl_marginal")}
+    kls = [f"kl_{stage}" for stage in checkpoint.model.encoder.labels]
+    exact = {name: np.array([row[name] for row in rows]) for name in kls}
     return score_images(checkpoint.model, test) | exact
 
 

@@ -74,13 +74,14 @@ def figure_1(
         _panel(index, labels, view_of, f"{name} = {columns[by][index]:.3g}\n({_percent(q)} quantile)")
         for index, q in zip(at_quantiles(columns[by], quantiles), quantiles, strict=True)
     ]
+    key, first = next(iter(checkpoint.model.encoder.labels.items()))
     caption = (
         f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}. Contours: "
-        "log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Red, dashed: base encoder. "
-        "Below: the input and its reconstruction from the base encoder's mean."
+        f"log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Red, dashed: {first}. "
+        f"Below: the input and its reconstruction from the mean of the {first}."
     )
     config = _config(checkpoint, dataset, panels) | {"by": by, "quantiles": quantiles}
-    return Sheet("figure1", f"True posteriors by ascending {name}", caption, panels, ("base",), config)
+    return Sheet("figure1", f"True posteriors by ascending {name}", caption, panels, (key,), config)
 
 
 def figure_2(
@@ -91,13 +92,13 @@ def figure_2(
     view_of: Callable[[int], View],
 ) -> Sheet:
     """Figure 2: base and marginalised encoder where the second gains least, typically, and most."""
+    if "uncertainty" not in columns:
+        raise InputError(f"{checkpoint.name} is a plain VAE: there is no marginalised encoder to compare with its base")
     if "kl_base" not in columns:
         raise InputError(
             f"the exact KLs of {checkpoint.name} are not stored, so images cannot be chosen by them; run "
             "`python -m app.figures`, which computes them"
         )
-    if "uncertainty" not in columns:
-        raise InputError(f"{checkpoint.name} is a plain VAE: there is no marginalised encoder to compare with its base")
     gain = columns["kl_base"] - columns["kl_marginal"]
     panels = [
         _panel(index, labels, view_of, f"KL gain {gain[index]:+.3f} nats\n({_percent(q)} quantile)")

@@ -13,12 +13,12 @@ from gpvae_core.data.recipes import same_images
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
+from gpvae_core.inference import METHODS
 from gpvae_core.posterior import PosteriorEngine
 
-EXACT = {
-    "kl_base": "exact KL of the base encoder",
-    "kl_marginal": "exact KL of the marginalised encoder",
-    "negentropy": "negentropy of p(z|x)",
+STAGES = {key: label for method in METHODS.values() for key, label in method.encoder.labels.items()}
+EXACT = {f"kl_{key}": f"exact KL of the {label}" for key, label in STAGES.items()} | {
+    "negentropy": "negentropy of p(z|x)"
 }
 LOOK_EVERY = 0.1  # seconds between two looks at a job's progress
 Result = TypeVar("Result")

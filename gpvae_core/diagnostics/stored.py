@@ -1,6 +1,7 @@
 """What was computed of a checkpoint's whole test set, kept beside its weights: difficulty scores and exact gaps."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,13 @@ from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
 
 NAME = "test.parquet"
-GAPS = ("log_evidence", "kl_base", "kl_marginal", "negentropy", "modes", "mass_outside_box")
 Columns = dict[str, NDArray[np.float64]]
+
+
+def gap_columns(stages: Iterable[str]) -> list[str]:
+    """The exact numbers that are kept of each test image, for the stages of a method: each with its error."""
+    numbers = ["log_evidence", *(f"kl_{stage}" for stage in stages), "negentropy", "mass_outside_box"]
+    return ["modes", *(column for name in numbers for column in (name, f"{name}_error"))]
 
 
 def write_stored(folder: Path, columns: Columns, *, digest: str, dataset: str) -> None:
