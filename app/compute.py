@@ -98,7 +98,7 @@ def compute_views(
 ) -> list[View]:
     """``compute_view`` of several images at once: they share batches of decodes."""
     x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
-    inference = checkpoint.model.infer(x)
+    inference = checkpoint.infer(x)
     scores = score_inferred(checkpoint.model, x, inference)
     judgements = judge(engine, x, inference, checkpoint.model.encoder.labels)
     frames = [_frame(judged, checkpoint.config.method) for judged in judgements]

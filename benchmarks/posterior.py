@@ -189,7 +189,7 @@ def speed(source: str, data_dir: Path | None, count: int) -> Figures:
 
 def _exact(engine: PosteriorEngine, checkpoint: Checkpoint, x: torch.Tensor) -> tuple[object, ...]:
     """Everything the page shows: evidence, moments, contours, both KLs."""
-    encoding = checkpoint.model.infer(x)
+    encoding = checkpoint.infer(x)
     posterior = engine.posterior(x, near=places(encoding)[0])
     bounds = elbos([posterior, posterior], [encoding.start[0], encoding.q[0]])
     return bounds, posterior.mean, posterior.covariance, posterior.hdr_levels(), posterior.log_evidence_error

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -16,6 +17,7 @@ from gpvae_core.catalogue import catalogue
 from gpvae_core.diagnostics.gap_heads import GapHead, GapHeads
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes, read_json, write_atomically
+from gpvae_core.inference import Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
 from gpvae_core.posterior import PosteriorEngine
@@ -50,6 +52,14 @@ class Checkpoint:
     def decoder_digest(self) -> str:
         """SHA-256 of the generative model's tensors: the same for every encoder that was trained on one decoder."""
         return sha256(tensor_bytes(self.model.generative.state_dict())).hexdigest()
+
+    @cached_property
+    def _exact_model(self) -> VariationalAutoencoder:
+        return deepcopy(self.model).cpu().double()
+
+    def infer(self, images: Tensor) -> Inference:
+        """``VariationalAutoencoder.infer``, the float64 copy kept: the weights of a checkpoint do not change."""
+        return self._exact_model.infer_as_it_is(images)
 
     def engine(
         self,

@@ -70,11 +70,15 @@ class VariationalAutoencoder(nn.Module):
     def infer(self, images: Tensor) -> Inference:
         """What the encoder says of images (B, C, H, W), in float64 on the CPU, without a graph.
 
-        float32's rounding depends on the batch, and where a KL is 300 nats it moves that KL by 1e-3.
+        float32's rounding depends on the batch, and where a KL is 300 nats it moves that KL by 1e-3. Every call copies
+        the model; ``Checkpoint.infer`` keeps the copy.
         """
-        encoder, model = deepcopy(self.encoder).cpu().double(), deepcopy(self.generative).cpu().double()
-        with torch.no_grad():
-            return encoder.infer(images.cpu().double(), model).detach()
+        return deepcopy(self).cpu().double().infer_as_it_is(images)
+
+    @torch.no_grad()
+    def infer_as_it_is(self, images: Tensor) -> Inference:
+        """``infer`` in the model's own precision and on its device."""
+        return self.encoder.infer(images.to(next(self.parameters())), self.generative).detach()
 
 
 def build(config: ModelConfig, *, seed: int) -> VariationalAutoencoder:
