@@ -182,6 +182,26 @@ def _masked_integral(
     return float(logsumexp([logsumexp(f) + cell for f, cell in zip(fields, cells, strict=True)])), finer
 
 
+def moments(log_joint: LogJoint, box: Box, nodes: int = 1200, drop: float = 30.0) -> tuple[Array, Array, float, float]:
+    """Mean, covariance, entropy and negentropy of the normalised integrand, by the midpoint rule over its mass.
+
+    ``box`` holds the mass; the rule's own window ends where the integrand has fallen ``drop`` nats.
+    """
+    coarse = lattice(box, (nodes // 3, nodes // 3))
+    values = log_joint(coarse)
+    held, side = coarse[values > values.max() - drop], 3 * (box[1] - box[0]) / nodes
+    low, high = held.min(0) - side, held.max(0) + side
+    z = lattice((low, high), (nodes, nodes))
+    log_p = log_joint(z)
+    log_p -= logsumexp(log_p) + np.log(np.prod(high - low) / nodes**2)
+    weight = np.exp(log_p) * np.prod(high - low) / nodes**2
+    mean = weight @ z
+    covariance = ((z - mean) * weight[:, None]).T @ (z - mean)
+    entropy = -float(weight @ np.where(weight > 0, log_p, 0.0))
+    gaussian = 0.5 * float(np.linalg.slogdet(2 * np.pi * np.e * covariance)[1])
+    return mean, covariance, entropy, gaussian - entropy
+
+
 def grown(log_joint: LogJoint, boxes: list[Box], spacing: float, drop: float = 25.0) -> list[Box]:
     """The boxes with every side moved to where the integrand has fallen ``drop`` nats below the top, and no further."""
     top = max(log_joint(lattice(box, (40, 40))).max() for box in boxes)

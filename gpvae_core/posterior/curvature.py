@@ -5,9 +5,9 @@ import numpy as np
 from gpvae_core.posterior.joint import Array, Decoded, Index
 
 NARROW = 2.0  # nats lost a standard deviation away, for a Gaussian 0.5: more says that the hill is under half as wide
-RISE = 0.1  # nats gained there: the place is no summit
+RISE = 0.5  # nats gained there: the place is no summit
 DEEP = 40.0  # nats below the image's best place: such a place is not looked at
-SCALES: Array = 2.0 ** -np.arange(0.0, 31.0)  # of the standard deviations at which a hill is measured
+SCALES: Array = 4.0 ** -np.arange(0.0, 16.0)  # of the standard deviations at which a hill is measured
 ARMS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
 
 
@@ -25,7 +25,9 @@ def checked(joint: Decoded, owner: Index, z: Array, value: Array, precision: Arr
     if not len(wrong):
         return z, value, precision
     value[wrong] = joint(owner[wrong], z[wrong])  # a last step taken on trust can have promised too much
-    z[wrong], value[wrong] = _highest(joint, owner[wrong], z[wrong], value[wrong], frames(precision[wrong]))
+    low = looked_at[drops[..., 0].min(1) < -RISE]
+    if len(low):
+        z[low], value[low] = _highest(joint, owner[low], z[low], value[low], frames(precision[low]))
     axes = frames(precision[wrong])
     drops = _drops(joint, owner[wrong], z[wrong], value[wrong], axes, SCALES)
     scales = np.array([[_half_nat(drops[k, 2 * j : 2 * j + 2].mean(0)) for j in (0, 1)] for k in range(len(wrong))])
@@ -86,4 +88,4 @@ def _half_nat(drop: Array) -> float:
     if k == 0:
         return 1.0
     share = np.log(drop[k - 1] / 0.5) / max(np.log(drop[k - 1] / max(drop[k], 1e-12)), 1e-12)
-    return float(SCALES[k - 1] * 2.0 ** -np.clip(share, 0, 1))
+    return float(SCALES[k - 1] * 4.0 ** -np.clip(share, 0, 1))

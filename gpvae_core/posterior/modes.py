@@ -6,6 +6,7 @@ from math import log, pi
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from gpvae_core.posterior.curvature import checked
@@ -23,6 +24,7 @@ LEAST_DAMPING = 1e-16  # relative to the steepest axis: more would hold a flat r
 FAITHFUL = 0.75  # of the gain foreseen: a step that brings as much may be followed by one twice as long
 DIP = 0.05  # nats by which log p(x, z) has to fall between two modes: less is one hill
 PATH = np.linspace(0, 1, 17)[1:-1]  # where it is looked at between them
+ONE_HILL = 8.0  # standard deviations of either: farther apart on one hill, the lower one would not count
 RIVALS = 3  # of the better modes, the nearest, with which a mode is compared
 STRIDE = 2.0  # grid spacings a step may cover, so that no start leaves its own hill
 MARGIN = 12.0  # nats of Laplace mass below the best mode: what lies lower holds under 1e-5
@@ -115,8 +117,11 @@ def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[l
     """The mode above each start: starts[i] (k_i, 2) under image i, no step longer than reaches[i] (k_i,)."""
     counts = [len(z) for z in starts]
     owner = np.repeat(np.arange(len(starts)), counts)
-    climb = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
-    z, value, precision = checked(joint, owner, *climb)
+    z, value, precision, arrived = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
+    if arrived.any():  # a start that was given up stands on a slope, where no width can be measured
+        z[arrived], value[arrived], precision[arrived] = checked(
+            joint, owner[arrived], z[arrived], value[arrived], precision[arrived]
+        )
     found = [Mode(*parts) for parts in zip(z, value.tolist(), precision, strict=True)]
     return [[found[k] for k in np.flatnonzero(owner == image)] for image in range(len(starts))]
 
@@ -163,6 +168,7 @@ def separated(joint: Decoded, modes: list[list[Mode]]) -> list[list[Mode]]:
         for image, own in enumerate(modes)
         for k in range(1, len(own))
         for rival in sorted(range(k), key=lambda j: float(own[j].distance(own[k].location)))[:RIVALS]
+        if min(own[rival].distance(own[k].location), own[k].distance(own[rival].location)) < ONE_HILL
     ]
     if not pairs:
         return modes
@@ -208,12 +214,12 @@ def _curvature(windows: Array, offset: Array) -> Array:
     return positive
 
 
-def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array, Array, Array]:
+def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
     """Levenberg-Marquardt ascent of log p(x, z) from every row of z (n, 2) at once, no step longer than ``reach`` (n,).
 
     Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. A start's
     reach doubles while its quadratic model foresees the gain: a flat ridge is walked to its top. Ends for a start
-    that settles, or that promises to stay far below its image's best.
+    that settles, or that promises to stay far below its image's best. Places, values, precisions, and who arrived.
     """
     z, reach = z.copy(), reach.copy()
     value, gradient, precision = joint.quadratic(owner, z)
@@ -227,7 +233,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
         active = np.flatnonzero((decrement > SETTLED) & ~hopeless & (damping < STALLED))
         if not len(active):
             settled = decrement <= SETTLED
-            return z + settled[:, None] * newton, value + settled * decrement, precision
+            return z + settled[:, None] * newton, value + settled * decrement, precision, settled
         step, foreseen = _step(gradient[active], precision[active], damping[active], reach[active])
         trial = z[active] + step
         new_value, new_gradient, new_precision = joint.quadratic(owner[active], trial)
@@ -238,7 +244,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
         gradient[rows], precision[rows] = new_gradient[better], new_precision[better]
         damping[active] = np.where(better, damping[active] * 0.1, damping[active] * 10).clip(LEAST_DAMPING)
         reach[active] *= np.where(gain > FAITHFUL * foreseen, 2.0, 1.0)
-    return z, value, precision
+    return z, value, precision, np.ones(len(z), bool)
 
 
 def _margin(owner: Index, z: Array, value: Array, precision: Array) -> Array:
