@@ -354,7 +354,9 @@ def shown_errors(lattices: Sequence[Lattice]) -> Array:
     points, values = (np.concatenate([getattr(lattice, f) for lattice in lattices]) for f in ("points", "values"))
     centred = points - mass @ points
     covariance = (centred * mass[:, None]).T @ centred
-    u = np.linalg.solve(np.linalg.cholesky(covariance + 1e-300 * np.eye(2)), centred.T)
+    if np.linalg.eigvalsh(covariance)[0] <= 0:  # all mass on one node, or on a line of them: far too coarse
+        return np.full(len(lattices), np.inf)
+    u = np.linalg.solve(np.linalg.cholesky(covariance), centred.T)
     squares = [u[0] ** 2 - 1, u[1] ** 2 - 1, u[0] * u[1]]
     terms = mass * np.stack([0.1 * u[0], 0.1 * u[1], *[s / 30 for s in squares], 0.1 * (values - mass @ values)])
     ends = np.cumsum([len(lattice.values) for lattice in lattices])[:-1]

@@ -233,7 +233,7 @@ def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array,
         active = np.flatnonzero((decrement > SETTLED) & ~hopeless & (damping < STALLED))
         if not len(active):
             settled = decrement <= SETTLED
-            return z + settled[:, None] * newton, value + settled * decrement, precision, settled
+            return z + settled[:, None] * newton, value + settled * decrement, precision, ~hopeless
         step, foreseen = _step(gradient[active], precision[active], damping[active], reach[active])
         trial = z[active] + step
         new_value, new_gradient, new_precision = joint.quadratic(owner[active], trial)
