@@ -31,7 +31,6 @@ from gpvae_core.posterior.modes import (
     find_starts,
     separated,
     summits,
-    weights,
 )
 
 HALF_WIDTH, NODES = 4.5, 181
@@ -202,7 +201,7 @@ class PosteriorEngine:
         """Whether a mode, or a grid maximum, that may hold more than a trifle of the tolerance lies in no lattice."""
         top = max(lattice.log_integral for lattice in lattices)
         needed = top + log(TRIFLE * self.tolerance)
-        matter = [m.location for m, weight in zip(modes, weights(modes), strict=True) if m.log_mass + weight > needed]
+        matter = [m.location for m in modes if m.log_mass > needed]
         if not np.any([lattice.holds(np.reshape(matter, (-1, 2))) for lattice in lattices], 0).all():
             return True
         node = np.argwhere(field + 2 * log(self.grid.spacing) > top - ACTIVE + log(max(self.tolerance, 1e-3) / 1e-3))

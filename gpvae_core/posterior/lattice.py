@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation, maximum_filter
 
 from gpvae_core.posterior import interpolation
 from gpvae_core.posterior.joint import Array, Index, Task
-from gpvae_core.posterior.modes import Mode, weights
+from gpvae_core.posterior.modes import MARGIN, Mode, weights
 
 SPACING = 0.65  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
@@ -320,6 +320,7 @@ def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) ->
     """One lattice that begins with the base grid: for broad posteriors with many modes; None as for cover."""
     drop = depth(tolerance)
     lattice = yield from Lattice.on_grid(axis, field, drop, 0.1 * tolerance)
+    modes = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]  # the far ones go into the errors
     if not lattice.holds(np.stack([mode.location for mode in modes])).all():
         return None
     while not resolved(modes, lattice.basis, tolerance).all():

@@ -130,7 +130,7 @@ def weights(modes: Sequence[Mode]) -> Array:
     """What a relative error of each mode's mass costs what is shown, against the same of log p(x), logarithm (k,).
 
     A mode d standard deviations of the whole from its mean moves the variances by d^2 times its mass, the entropy by
-    the difference of the heights times its mass. Both may err by more than log p(x): five times, and twice.
+    the difference of the heights times its mass. Both may err by more than log p(x): thirty times, and ten times.
     """
     mass = np.array([mode.log_mass for mode in modes])
     shares = np.exp(mass - np.logaddexp.reduce(mass))
@@ -140,7 +140,7 @@ def weights(modes: Sequence[Mode]) -> Array:
     within = np.einsum("k,kij->ij", shares, np.linalg.inv(np.stack([mode.precision for mode in modes])))
     squared = np.einsum("ki,ij,kj->k", off, np.linalg.inv(spread + within), off)
     heights = np.array([mode.log_joint for mode in modes])
-    result: Array = np.log(1 + 0.2 * squared + 0.5 * (heights.max() - heights))
+    result: Array = np.log(1 + squared / 30 + 0.1 * (heights.max() - heights))
     return result
 
 
