@@ -9,11 +9,10 @@ from gpvae_core.distributions.base import LOG_2PI, Posterior
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian(Posterior):
-    """q(z) = N(z; mean, Diag(std)^2) for each row; ``mean`` and ``std`` (*batch, d), in latent units."""
+class _Gaussian(Posterior):
+    """What every Gaussian has: its mean (*batch, d)."""
 
     mean: Tensor
-    std: Tensor
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -22,6 +21,13 @@ class DiagonalGaussian(Posterior):
     @property
     def dim(self) -> int:
         return self.mean.shape[-1]
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian(_Gaussian):
+    """q(z) = N(z; mean, Diag(std)^2) for each row; ``mean`` and ``std`` (*batch, d), in latent units."""
+
+    std: Tensor
 
     def _transport(self, u: Tensor) -> tuple[Tensor, Tensor]:
         return self.mean + self.std * u, torch.log(self.std).sum(-1).expand(u.shape[:-1])
@@ -46,22 +52,13 @@ class DiagonalGaussian(Posterior):
 
 
 @dataclass(frozen=True)
-class FullGaussian(Posterior):
+class FullGaussian(_Gaussian):
     """q(z) = N(z; mean, L L') for each row; ``mean`` (*batch, d), ``scale_tril`` = L (*batch, d, d), lower triangular.
 
     The diagonal of L is positive.
     """
 
-    mean: Tensor
     scale_tril: Tensor
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.mean.shape[:-1]
-
-    @property
-    def dim(self) -> int:
-        return self.mean.shape[-1]
 
     @property
     def std(self) -> Tensor:

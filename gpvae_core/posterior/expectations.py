@@ -86,8 +86,7 @@ def components(q: Posterior) -> list[Component]:
 
 
 def _gaussian(part: Posterior, parts: int) -> Placed | None:
-    alone = parts == 1 and isinstance(part, Gaussian)
-    return centre_and_frame(part) if alone else None  # type: ignore[arg-type]
+    return centre_and_frame(part) if parts == 1 and isinstance(part, Gaussian) else None
 
 
 def _placing(whole: Posterior, part: Posterior) -> Callable[[Array], tuple[Array, Array]]:
