@@ -1,8 +1,10 @@
-"""Tensors in safetensors files: written whole or not at all, read with errors that name the file."""
+"""Tensors in safetensors files, written whole or not at all; and the precision of a GPU's float32."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -33,3 +35,18 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         return load_tensors(data)
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 that is float32 on a GPU too: cuDNN rounds the factors of convolutions to 10 bits unless told otherwise.
+
+    For evaluation; also a decorator. Training may round.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before

@@ -96,8 +96,9 @@ class PosteriorEngine:
 
     @cached_property
     def double_model(self) -> GenerativeModel:
-        """The same model in float64 on the CPU: the yardstick of the arithmetic error."""
-        return deepcopy(self.model).cpu().double()
+        """The same model in float64: the yardstick of the arithmetic error; on the CPU where its device has none."""
+        copy = deepcopy(self.model)
+        return (copy.cpu() if self.grid.eta.device.type == "mps" else copy).double()
 
     @property
     def half_width(self) -> float:
@@ -129,7 +130,7 @@ class PosteriorEngine:
         modes = find_modes(joint, self.grid, starts)
         if joint.images.dtype == torch.float64:
             return self._integrate(joint, fields, modes, found)
-        exact = Decoded(self.double_model, images.cpu())
+        exact = Decoded(self.double_model, images)
         fine = self._fine_enough(joint, exact, modes)
         first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine], [found[k] for k in fine])
         results = dict(zip(fine, first, strict=True))

@@ -14,8 +14,8 @@ from gpvae_core.distributions import standard_normal_log_prob
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.generative import GaussianLikelihood, GenerativeModel
-from gpvae_core.posterior.joint import CHUNK, Array
-from gpvae_core.tensors import tensor_bytes
+from gpvae_core.posterior.joint import Array, chunk_size
+from gpvae_core.tensors import full_precision, tensor_bytes
 
 STEPS = 2**16 - 1  # between black and white
 PACKED_BELOW = 0.4  # s_x: above it the grid in float32 serves the integral, and 16 bits would not
@@ -64,6 +64,7 @@ def grid_points(first: Array, second: Array) -> Array:
 
 
 @torch.no_grad()
+@full_precision()
 def build_grid(
     model: GenerativeModel, half_width: float, nodes: int, *, on_decoded: Callable[[int], None] = lambda count: None
 ) -> BaseGrid:
@@ -76,11 +77,12 @@ def build_grid(
     z = torch.as_tensor(grid_points(axis, axis), dtype=parameter.dtype, device=parameter.device)
     eta, constant, codes = z.new_empty(0), np.empty(len(z)), torch.empty(0)
     packs = isinstance(model.likelihood, GaussianLikelihood) and float(model.likelihood.std) < PACKED_BELOW
-    for start in range(0, len(z), CHUNK):
-        chunk = z[start : start + CHUNK]
+    size = chunk_size(z.device)
+    for start in range(0, len(z), size):
+        chunk = z[start : start + size]
         means = model.decode(chunk).flatten(1)
         packs = packs and bool((means >= 0).all() and (means <= 1).all())
-        rows = slice(start, start + CHUNK)
+        rows = slice(start, start + size)
         if start == 0:
             eta, codes = z.new_empty(len(z), means.shape[1]), torch.empty(len(z), means.shape[1], dtype=torch.int16)
         if packs:
@@ -146,8 +148,8 @@ def _read_grid(path: Path, model: GenerativeModel, half_width: float, nodes: int
         if codes is None:
             eta = tensors["eta"].to(parameter)
         else:
-            parts = [model.likelihood.natural(_unpacked(part, parameter))[0] for part in codes.split(CHUNK)]
-            eta = torch.cat(parts)
+            parts = codes.split(chunk_size(parameter.device))
+            eta = torch.cat([model.likelihood.natural(_unpacked(part, parameter))[0] for part in parts])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
         return None  # missing, truncated or foreign: a cache may be rebuilt
     if len(eta) != nodes**2 or constant.shape != (nodes**2,):

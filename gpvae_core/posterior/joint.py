@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.tensors import full_precision
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -18,7 +19,11 @@ T = TypeVar("T")
 Task = Generator[Array, Array, T]  # yields points (n, 2), is sent log p(x, z) there (n,), returns a T
 
 FARTHEST = 1e6  # latent units: the prior is e^(-5e11) there, and what a decoder says of it is not its fault
-CHUNK = 128  # decodes at once: their activations fit the caches
+
+
+def chunk_size(device: torch.device) -> int:
+    """Decodes at once: a processor's caches hold so many activations; a GPU needs many to be busy."""
+    return 128 if device.type == "cpu" else 8192
 
 
 class LogJoint(Protocol):
@@ -49,11 +54,13 @@ class Decoded:
         return Decoded(self.model, self.images[torch.as_tensor(np.asarray(rows, np.intp))])
 
     @torch.no_grad()
+    @full_precision()
     def __call__(self, owner: Index, z: Array) -> Array:
         """-inf so far out that the decoder's arithmetic ends. Raises InputError where it is NaN elsewhere."""
         if not len(z):
             return np.empty(0)
-        values = [self._chunk(*pair) for pair in zip(_chunks(owner), _chunks(z), strict=True)]
+        size = chunk_size(self.images.device)
+        values = [self._chunk(*pair) for pair in zip(_chunks(owner, size), _chunks(z, size), strict=True)]
         total = np.concatenate(values) - 0.5 * (z**2).sum(1) - log(2 * pi)
         lost = np.isnan(total)
         beyond = lost & ~(np.abs(z).max(1) <= FARTHEST)
@@ -72,6 +79,7 @@ class Decoded:
         return values
 
     @torch.no_grad()
+    @full_precision()
     def quadratic(self, owner: Index, z: Array) -> tuple[Array, Array, Array]:
         """log p(x, z) (n,), its gradient (n, 2) and its Gauss-Newton precision J'Diag(precision)J + I, (n, 2, 2).
 
@@ -80,7 +88,8 @@ class Decoded:
         """
         step = 1e-3 if self.images.dtype == torch.float32 else 1e-5
         stencil = step * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
-        decoded = [self.model.decode(self._points(chunk.reshape(-1, 2))) for chunk in _chunks(z[:, None] + stencil, 5)]
+        chunks = _chunks(z[:, None] + stencil, chunk_size(self.images.device) // 5)
+        decoded = [self.model.decode(self._points(chunk.reshape(-1, 2))) for chunk in chunks]
         means = torch.cat(decoded).unflatten(0, (len(z), 5)).flatten(2)
         mean, x = means[:, 0], self._images_of(owner).flatten(1)
         jacobian = torch.stack([means[:, 1] - means[:, 2], means[:, 3] - means[:, 4]], 1) / (2 * step)  # (n, 2, P)
@@ -97,8 +106,7 @@ class Decoded:
         return self.images if len(self.images) == 1 else self.images[torch.as_tensor(owner).to(self.images.device)]
 
 
-def _chunks(rows: Any, decodes_a_row: int = 1) -> list[Any]:
-    size = max(1, CHUNK // decodes_a_row)
+def _chunks(rows: Any, size: int) -> list[Any]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 

@@ -16,6 +16,7 @@ from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.posterior.divergences import elbos_by_decodes
 from gpvae_core.posterior.joint import Decoded
+from gpvae_core.tensors import full_precision
 
 BATCH = 500
 QUADRATURE_BATCH = 100
@@ -67,6 +68,7 @@ def named(inference: Inference) -> dict[str, Posterior]:
 
 
 @torch.no_grad()
+@full_precision()
 def evaluate_elbo(model: VariationalAutoencoder, images: ImageSet, *, seed: int, samples: int = 1) -> dict[str, Tensor]:
     """Sampled ELBO per image, (N,), in nats, by the names of ``named``: with the same noise for each of them."""
     parts: dict[str, list[Tensor]] = {}
@@ -120,6 +122,7 @@ def _integrated(model: VariationalAutoencoder, x: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+@full_precision()
 def _drawn(model: VariationalAutoencoder, x: Tensor, draws: int, generator: torch.Generator) -> dict[str, Tensor]:
     """ELBO and its standard error over ``draws``, (2, B), by the names of ``named``."""
     found = {}
@@ -145,6 +148,7 @@ def evaluate_iwae(
 
 
 @torch.no_grad()
+@full_precision()
 def iwae_bound(
     model: VariationalAutoencoder,
     images: ImageSet,
