@@ -18,11 +18,15 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.posterior.best_gaussian import best_gaussians
+from gpvae_core.posterior.between import Between
+from gpvae_core.posterior.grid import BaseGrid
 from gpvae_core.posterior.interpolation import at, filled
-from gpvae_core.posterior.lattice import resolved
-from gpvae_core.posterior.modes import Mode
+from gpvae_core.posterior.joint import Decoded
+from gpvae_core.posterior.lattice import Lattice, resolved
+from gpvae_core.posterior.left_out import left_out
+from gpvae_core.posterior.modes import Mode, Starts
 from tests import reference
-from tests.decoders import FOLDED, STD, Features, Linear
+from tests.decoders import FOLDED, STD, Features, Linear, needle
 
 
 @pytest.fixture
@@ -274,6 +278,65 @@ def test_a_broad_posterior_is_read_off_the_grid(digits, engine_of):
 
 
 # --- the grid's cache -----------------------------------------------------------------------------------------
+
+
+def test_an_elbo_read_off_the_grid_is_that_of_decodes(digits, engine_of, monkeypatch):
+    engine = engine_of(1.0)
+    posterior = engine.posterior(digits.test.pixels(slice(3, 4)))
+    q = DiagonalGaussian(torch.tensor(posterior.mean + 0.2), torch.tensor([0.21, 0.12]).double())
+    log_joint = reference.log_joint_for(engine.model, digits.test.pixels(slice(3, 4)))
+    low = q.mean.numpy() - 8 * q.std.numpy()
+    axes = [np.linspace(a, a + 16 * s, 241) for a, s in zip(low, q.std.numpy(), strict=True)]
+    z = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    log_q = q.log_prob(torch.as_tensor(z)).numpy()
+    wanted = np.exp(log_q) @ (log_joint(z) - log_q) * np.prod([axis[1] - axis[0] for axis in axes])
+    monkeypatch.setattr(posterior, "log_joint", Decoded(posterior.log_joint.model, torch.full((1, 1, 28, 28), np.nan)))
+    found = posterior.elbo(q)
+    assert abs(found.value - wanted) <= found.error < 1e-3
+
+
+def test_a_narrow_q_is_not_read_off_the_grid(digits, engine_of):
+    posterior = engine_of(1.0).posterior(digits.test.pixels(slice(3, 4)))
+    width = 0.02  # less than half the spacing of the nodes
+    q = DiagonalGaussian(torch.tensor(posterior.mean), torch.full((2,), width).double())
+    log_joint = reference.log_joint_for(posterior.log_joint.model, digits.test.pixels(slice(3, 4)))
+    u, w = np.polynomial.hermite_e.hermegauss(24)
+    z = posterior.mean + width * np.stack(np.meshgrid(u, u, indexing="ij"), -1).reshape(-1, 2)
+    weights = np.outer(w, w).ravel() / w.sum() ** 2
+    wanted = weights @ log_joint(z) + log(2 * np.pi * width**2) + 1
+    found = posterior.elbo(q)
+    assert abs(found.value - wanted) <= found.error < 1e-3
+
+
+def test_a_hill_that_a_lattice_steps_over_enters_the_error():
+    coords = np.stack(np.meshgrid(*[np.arange(-60, 61)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    lattice = Lattice(np.zeros(2), 0.1 * np.eye(2), coords, -0.5 * ((0.1 * coords) ** 2).sum(1))
+    grid = BaseGrid(np.linspace(-4.5, 4.5, 91), torch.empty(0), np.empty(0))
+    broad, needle = Mode(np.zeros(2), 0.0, np.eye(2)), Mode(np.array([1.03, 0.55]), 2.0, 1e6 * np.eye(2))
+    nothing = Starts(np.empty((0, 2)), np.empty((0, 2)), np.empty(0), np.empty(0))
+    rest = left_out(grid, np.full((91, 91), -1e3), [lattice], [broad, needle], nothing)
+    assert rest.places.tolist() == [[1.03, 0.55]]
+    assert rest.evidence_error(log(2 * np.pi)) == pytest.approx(log1p(np.exp(2.0) / 1e6), rel=1e-6)
+
+
+def test_between_its_nodes_the_grid_says_nearly_what_decodes_say(digits, digits_2d, digits_engine, generator):
+    joint = Decoded(digits_2d.model.generative, digits.test.pixels(slice(0, 4)))
+    z = torch.rand(200, 2, generator=generator).double().numpy() * 8 - 4
+    owner = np.arange(200) % 4
+    said, seen = Between(joint, digits_engine.grid).quadratic(owner, z), joint.quadratic(owner, z)
+    worst = [
+        np.abs(a - b).reshape(200, -1).max(1) / (1 + np.abs(b).reshape(200, -1).max(1))
+        for a, b in zip(said, seen, strict=True)
+    ]
+    assert (np.quantile(worst, 0.9, axis=1) < [1e-3, 2e-2, 2e-2]).all()
+
+
+def test_a_hill_that_the_grid_does_not_know_is_climbed_by_decodes():
+    model = GenerativeModel(needle(1e-3, (0.62, -0.33)), GaussianLikelihood(0.3).double())
+    posterior = PosteriorEngine(model, nodes=91).posterior(
+        torch.zeros(1, 1, 1, 2).double(), near=torch.tensor([[0.62, -0.33]])
+    )
+    assert min(np.abs(mode.location - [0.62, -0.33]).max() for mode in posterior.modes) < 1e-4
 
 
 def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_path, monkeypatch):

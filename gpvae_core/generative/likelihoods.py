@@ -25,6 +25,10 @@ class Likelihood(Protocol):
         """(eta, A), per pixel."""
         ...
 
+    def mean_of(self, eta: Tensor) -> Tensor:
+        """The mean that has the natural parameter ``eta``, per pixel."""
+        ...
+
     def log_base(self, x: Tensor) -> Tensor:
         """h(x), per pixel."""
         ...
@@ -72,6 +76,9 @@ class GaussianLikelihood(nn.Module):
         eta = mean / self.std**2
         return eta, 0.5 * eta * mean
 
+    def mean_of(self, eta: Tensor) -> Tensor:
+        return eta * self.std**2
+
     def log_base(self, x: Tensor) -> Tensor:
         return -0.5 * (x / self.std) ** 2 - self.log_std - 0.5 * LOG_2PI
 
@@ -108,6 +115,9 @@ class BernoulliLikelihood(nn.Module):
     def natural(self, mean: Tensor) -> tuple[Tensor, Tensor]:
         p = self._mean(mean)
         return torch.log(p) - torch.log1p(-p), -torch.log1p(-p)
+
+    def mean_of(self, eta: Tensor) -> Tensor:
+        return torch.sigmoid(eta)
 
     def log_base(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)

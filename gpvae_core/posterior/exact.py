@@ -48,6 +48,7 @@ class ExactPosterior:
         self.left_out = left_out or LeftOut()
         self.grid_axis = grid.axis
         self.grid_log_joint = field
+        self.grid_exact = grid.exact and not preview
         self.log_joint = log_joint
         self.yardstick = yardstick
         logs = np.concatenate([piece.values + piece.log_cell for piece in pieces])

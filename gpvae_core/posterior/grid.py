@@ -39,6 +39,11 @@ class BaseGrid:
         return float(self.axis[1] - self.axis[0])
 
     @property
+    def exact(self) -> bool:
+        """Whether log p(x, z) at the nodes is as good as decoded there."""
+        return self.codes is None
+
+    @property
     def points(self) -> Array:
         """The nodes, (n*n, 2)."""
         return grid_points(self.axis, self.axis)

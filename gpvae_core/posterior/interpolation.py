@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -58,13 +59,17 @@ def basis(offsets: Array, derivative: int = 0, reach: int = REACH) -> Array:
 
     ``derivative`` 1 or 2 gives the weights of that derivative.
     """
-    nodes = np.arange(-reach, reach + 1)
-    coefficients = np.linalg.inv(np.vander(nodes.astype(float), increasing=True))  # value = sum_j x^j coefficients[j]
-    powers = np.arange(len(nodes))
-    factor = np.prod([powers - k for k in range(derivative)], axis=0) if derivative else np.ones(len(nodes))
-    exponents = np.maximum(powers - derivative, 0)
-    weights: Array = (factor * offsets[:, None] ** exponents) @ coefficients
+    weights: Array = np.vander(offsets, 2 * reach + 1 - derivative, increasing=True) @ _coefficients(derivative, reach)
     return weights
+
+
+@cache
+def _coefficients(derivative: int, reach: int) -> Array:
+    """C with d^k/dx^k of the interpolant = sum_j x^j C[j] @ values, (2 reach + 1 - k, 2 reach + 1)."""
+    rows: Array = np.linalg.inv(np.vander(np.arange(-reach, reach + 1.0), increasing=True))
+    for _ in range(derivative):
+        rows = np.arange(1, len(rows))[:, None] * rows[1:]
+    return rows
 
 
 def filled(values: Array, known: NDArray[np.bool_]) -> Array:

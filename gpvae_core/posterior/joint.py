@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpvae_core.errors import InputError
-from gpvae_core.generative import GenerativeModel
+from gpvae_core.generative import GenerativeModel, Likelihood
 from gpvae_core.tensors import full_precision
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+Quadratic = tuple[Array, Array, Array]  # values (n,), gradients (n, 2), precisions (n, 2, 2) of log p(x, z)
 T = TypeVar("T")
 Task = Generator[Array, Array, T]  # yields points (n, 2), is sent log p(x, z) there (n,), returns a T
 
@@ -80,7 +81,7 @@ class Decoded:
 
     @torch.no_grad()
     @full_precision()
-    def quadratic(self, owner: Index, z: Array) -> tuple[Array, Array, Array]:
+    def quadratic(self, owner: Index, z: Array) -> Quadratic:
         """log p(x, z) (n,), its gradient (n, 2) and its Gauss-Newton precision J'Diag(precision)J + I, (n, 2, 2).
 
         J by central differences of the decoder, five decodes a point: at these sizes several times faster than two
@@ -91,19 +92,23 @@ class Decoded:
         chunks = _chunks(z[:, None] + stencil, chunk_size(self.images.device) // 5)
         decoded = [self.model.decode(self._points(chunk.reshape(-1, 2))) for chunk in chunks]
         means = torch.cat(decoded).unflatten(0, (len(z), 5)).flatten(2)
-        mean, x = means[:, 0], self._images_of(owner).flatten(1)
         jacobian = torch.stack([means[:, 1] - means[:, 2], means[:, 3] - means[:, 4]], 1) / (2 * step)  # (n, 2, P)
-        score, weight = self.model.likelihood.score(x, mean), self.model.likelihood.precision(mean)
-        gradient = _numpy(torch.einsum("nip,np->ni", jacobian, score)) - z
-        precision = _numpy(torch.einsum("nip,np,njp->nij", jacobian, weight, jacobian)) + np.eye(2)
-        pixels = _numpy(self.model.likelihood.log_prob(x, mean))
-        return pixels.sum(1) - 0.5 * (z**2).sum(1) - log(2 * pi), gradient, precision
+        return combined(self.model.likelihood, self._images_of(owner).flatten(1), z, means[:, 0], jacobian)
 
     def _points(self, z: Array) -> Tensor:
         return torch.as_tensor(z).to(self.images)
 
     def _images_of(self, owner: Index) -> Tensor:
         return self.images if len(self.images) == 1 else self.images[torch.as_tensor(owner).to(self.images.device)]
+
+
+def combined(likelihood: Likelihood, x: Tensor, z: Array, mean: Tensor, jacobian: Tensor) -> Quadratic:
+    """log p(x, z), its gradient and Gauss-Newton precision from images and means (n, P) and Jacobians (n, 2, P)."""
+    score, weight = likelihood.score(x, mean), likelihood.precision(mean)
+    gradient = _numpy(torch.einsum("nip,np->ni", jacobian, score)) - z
+    precision = _numpy(torch.einsum("nip,np,njp->nij", jacobian, weight, jacobian)) + np.eye(2)
+    pixels = _numpy(likelihood.log_prob(x, mean))
+    return pixels.sum(1) - 0.5 * (z**2).sum(1) - log(2 * pi), gradient, precision
 
 
 def _chunks(rows: Any, size: int) -> list[Any]:

@@ -19,6 +19,7 @@ HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and 
 RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
 MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
+LATTICE_SEES = 5.0  # such a squared spacing, in deviations of a hill, errs by 4 exp(-2 pi^2 / 5) = 8 % of it
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 NEIGHBOURS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
@@ -225,6 +226,10 @@ class Lattice:
             held[held] = self._locate(z[held])[0]
         return held
 
+    def sees(self, place: Array, precision: Array) -> bool:
+        """Whether the nodes around a hill at ``place`` (2,) are dense enough to measure most of it."""
+        return bool(self.holds(place[None])[0] and _side(self.basis, precision[None])[0] < LATTICE_SEES)
+
     def _locate(self, z: Array) -> tuple[NDArray[np.bool_], Array]:
         """Whether the nearest node is known, (n,), and each point's place in the raster, (n, 2)."""
         known, low = self._raster(np.ones(len(self.coords), bool))
@@ -281,9 +286,15 @@ def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[n
     """
     mass = np.array([mode.log_mass for mode in modes])
     log_share = mass - np.logaddexp.reduce(mass) + weights(modes)
-    side = np.linalg.eigvalsh(np.stack([basis.T @ mode.precision @ basis for mode in modes]))[:, -1]
+    side = _side(basis, np.stack([mode.precision for mode in modes]))
     seen: NDArray[np.bool_] = log_share + log(4) - 2 * pi**2 / side <= log(0.1 * tolerance)
     return seen
+
+
+def _side(basis: Array, precision: Array) -> Array:
+    """The squared length of the lattice's longest step in deviations of Gaussians of precision (k, 2, 2), (k,)."""
+    sides: Array = np.linalg.eigvalsh(np.asarray(basis.T @ precision @ basis, np.float64))[:, -1]
+    return sides
 
 
 def depth(tolerance: float) -> float:

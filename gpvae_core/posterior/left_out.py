@@ -55,7 +55,6 @@ def left_out(
     tops = np.array([mode.log_joint for mode in modes])
     log_joint = np.concatenate([values[tuple(node.T)], tops, starts.left_out_log_joint])
     held = np.any([piece.holds(places) for piece in pieces], axis=0)
-    cells = [piece for piece in pieces if isinstance(piece, Cubature)]
-    for k, mode in enumerate(modes):  # a cell too large passes over a hill
-        held[len(node) + k] &= all(piece.sees(mode.location, mode.precision) for piece in cells)
+    for k, mode in enumerate(modes):  # too large a cell, or a spacing, passes over a hill
+        held[len(node) + k] = any(piece.sees(mode.location, mode.precision) for piece in pieces)
     return LeftOut(places[~held], log_mass[~held], log_joint[~held])

@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from gpvae_core.posterior.between import Between
 from gpvae_core.posterior.curvature import checked
 from gpvae_core.posterior.grid import BaseGrid
 from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
@@ -19,6 +20,7 @@ FAR_STARTS = 6  # beyond the box; one image of MNIST in 250 has its main hill th
 MOST_STARTS = 256  # what is left out beyond them enters the error
 STEPS = 40
 SETTLED = 1e-2  # nats that an undamped step may still promise: it is taken on trust
+ASTRAY = 3.0  # nats between a decode and what the grid says of the same place
 STALLED = 1e3  # the damping at which a start has met a kink and stays
 LEAST_DAMPING = 1e-16  # relative to the steepest axis: more would hold a flat ridge's steps back
 FAITHFUL = 0.75  # of the gain foreseen: a step that brings as much may be followed by one twice as long
@@ -93,13 +95,49 @@ def _fall(field: Array, node: Index) -> Array:
 
 
 def find_modes(joint: Decoded, grid: BaseGrid, starts: list[Array]) -> list[list[Mode]]:
-    """For each image its modes above ``starts[i]`` (k_i, 2) by descending Laplace mass, none repeated."""
+    """For each image its modes above ``starts[i]`` (k_i, 2) by descending Laplace mass, none repeated.
+
+    The ascents first go by what the grid says of the decoder, and decodes finish them. Where a decode says otherwise
+    than the grid by more than ASTRAY, decodes make all the way: from a start that disagrees, and from all starts of an
+    image where a summit does.
+    """
     if not starts:
         return []
-    inside = [np.abs(z).max(1) < grid.axis[-2] - 1e-9 for z in starts]
-    # beyond the grid's edge a mode can be anywhere
-    reaches = [np.where(known, STRIDE * grid.spacing, np.inf) for known in inside]
-    return [distinct(found) for found in climbed(joint, starts, reaches)]
+    between = Between(joint, grid)
+    agreed = _agreed(between, starts)
+    trusted = [z[known] for z, known in zip(starts, agreed, strict=True)]
+    rough = [distinct(modes) for modes in climbed(between, trusted, _reaches(between, trusted))]
+    nearer = [
+        np.concatenate([np.reshape([mode.location for mode in modes], (-1, 2)), z[~known]])
+        for modes, z, known in zip(rough, starts, agreed, strict=True)
+    ]
+    found = climbed(joint, nearer, _reaches(between, nearer))
+    astray = [
+        image
+        for image, (own, said) in enumerate(zip(found, rough, strict=True))
+        if not np.all([abs(a.log_joint - b.log_joint) < ASTRAY for a, b in zip(own, said, strict=False)])
+    ]
+    own_starts = [starts[image] for image in astray]
+    again = climbed(joint.take(astray), own_starts, _reaches(between, own_starts)) if astray else []
+    for image, modes in zip(astray, again, strict=True):
+        found[image] = modes
+    return [distinct(modes) for modes in found]
+
+
+def _agreed(between: Between, starts: list[Array]) -> list[NDArray[np.bool_]]:
+    """For each start whether a decode there agrees with the grid, (k_i,) for each image."""
+    owner, z = np.repeat(np.arange(len(starts)), [len(z) for z in starts]), np.concatenate(starts)
+    agreed = between.inside(z)
+    known = np.flatnonzero(agreed)
+    if len(known):
+        said = between.quadratic(owner[known], z[known])[0]
+        agreed[known] = np.abs(between.joint(owner[known], z[known]) - said) < ASTRAY
+    return np.split(agreed, np.cumsum([len(z) for z in starts])[:-1])
+
+
+def _reaches(between: Between, places: list[Array]) -> list[Array]:
+    """How far a step from each place may go: beyond the grid's edge a mode can be anywhere."""
+    return [np.where(between.inside(z), STRIDE * between.grid.spacing, np.inf) for z in places]
 
 
 def far_summits(axis: Array, field: Array, half_width: float) -> Array:
@@ -113,12 +151,17 @@ def far_summits(axis: Array, field: Array, half_width: float) -> Array:
     return highest
 
 
-def climbed(joint: Decoded, starts: list[Array], reaches: list[Array]) -> list[list[Mode]]:
-    """The mode above each start: starts[i] (k_i, 2) under image i, no step longer than reaches[i] (k_i,)."""
+def climbed(joint: Decoded | Between, starts: list[Array], reaches: list[Array]) -> list[list[Mode]]:
+    """The mode above each start: starts[i] (k_i, 2) under image i, no step longer than reaches[i] (k_i,).
+
+    Decodes also look at the widths.
+    """
     counts = [len(z) for z in starts]
+    if not sum(counts):
+        return [[] for _ in starts]
     owner = np.repeat(np.arange(len(starts)), counts)
     z, value, precision, arrived = _climb(joint, owner, np.concatenate(starts), np.concatenate(reaches))
-    if arrived.any():  # a start that was given up stands on a slope, where no width can be measured
+    if isinstance(joint, Decoded) and arrived.any():  # a start given up stands on a slope, where no width is measured
         z[arrived], value[arrived], precision[arrived] = checked(
             joint, owner[arrived], z[arrived], value[arrived], precision[arrived]
         )
@@ -214,7 +257,9 @@ def _curvature(windows: Array, offset: Array) -> Array:
     return positive
 
 
-def _climb(joint: Decoded, owner: Index, z: Array, reach: Array) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+def _climb(
+    joint: Decoded | Between, owner: Index, z: Array, reach: Array
+) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
     """Levenberg-Marquardt ascent of log p(x, z) from every row of z (n, 2) at once, no step longer than ``reach`` (n,).
 
     Step (H + damping diag H)^-1 (J'score - z) with H = J'Diag(precision)J + I, eq. of Park et al. 2019. A start's
