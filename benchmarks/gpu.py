@@ -79,7 +79,7 @@ def correctness(device: torch.device, quick: bool, data_dir: Path | None) -> Ite
             for key in NUMBERS
         }
         beyond = sum(
-            abs(b[key] - a[key]) > a[f"{key}_error"] + b[f"{key}_error"]
+            bool(abs(b[key] - a[key]) > a[f"{key}_error"] + b[f"{key}_error"])
             for a, b in zip(*tables, strict=True)
             for key in NUMBERS
         )
@@ -199,6 +199,7 @@ def _compiled(
     def loss() -> torch.Tensor:
         return -model.encoder.objective(Batch(seen, seen, 54_000), model.generative).value
 
+    torch.compiler.reset()  # or the shapes of the last one make these dynamic
     compiled = torch.compile(loss, mode="reduce-overhead")
 
     def step() -> None:

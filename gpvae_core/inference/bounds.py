@@ -18,7 +18,7 @@ def elbo_terms(
     in closed form where there is one, else from the same draws.
     """
     known = q.kl_to_prior()
-    fit, neg_kl = torch.zeros(()).to(x), torch.zeros(()).to(x)
+    fit, neg_kl = x.new_zeros(()), x.new_zeros(())
     for log_weight, part in q.parts():
         z, log_part = part.rsample_with_log_prob(samples, generator=generator)
         weight = 1.0 if log_weight is None else log_weight.exp()

@@ -33,9 +33,9 @@ class FullGaussianEncoder(Encoder):
         mean, log_diagonal = self.head(features).chunk(2, dim=-1)
         scale = torch.exp(log_diagonal)
         d = mean.shape[-1]
-        below = torch.zeros(*mean.shape[:-1], d, d).to(mean)
+        below = mean.new_zeros(*mean.shape[:-1], d, d)
         row, column = torch.tril_indices(d, d, -1)
         below[..., row, column] = self.correlations(features)
         # row i of L is s_i (unit lower triangular): a correlation means the same at every width
-        scale_tril = scale[..., None] * (below + torch.eye(d).to(mean))
+        scale_tril = scale[..., None] * (below + torch.eye(d, dtype=mean.dtype, device=mean.device))
         return Inference({"q": FullGaussian(mean, scale_tril)})

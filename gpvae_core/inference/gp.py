@@ -40,7 +40,8 @@ class WeightPosterior(nn.Module):
     @property
     def scale_tril(self) -> Tensor:
         """The Cholesky factors L_j, (d, p, p)."""
-        unit = torch.tril(self.off_diagonal, -1) + torch.eye(self.off_diagonal.shape[-1]).to(self.off_diagonal)
+        below = torch.tril(self.off_diagonal, -1)
+        unit = below + torch.eye(below.shape[-1], dtype=below.dtype, device=below.device)
         return torch.exp(self.log_diagonal)[..., None] * unit
 
     @torch.no_grad()

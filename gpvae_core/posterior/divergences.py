@@ -92,7 +92,7 @@ def _by_grid(posterior: "ExactPosterior", q: Posterior, tolerance: float) -> Est
     if not (missing < MISSING and found.error <= 0.5 * tolerance):
         return None
     rounding = _rounding(found, posterior.yardstick)
-    return Estimate(value, found.error + rounding) if rounding <= 0.5 * tolerance else None
+    return Estimate(value, float(found.error + rounding)) if rounding <= 0.5 * tolerance else None
 
 
 def elbos_by_decodes(
