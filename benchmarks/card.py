@@ -45,8 +45,8 @@ All {test:,} test images against their exact posteriors (`test.parquet`, from wh
 MADE = " Images that the\nmodel made carry its full pixel noise, which the encoder has not seen."
 
 
-def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
-    """The whole card of a checkpoint that was trained into the folder ``out``."""
+def card(checkpoint: Checkpoint, data: Dataset, out: str | None) -> str:
+    """The whole card of a checkpoint that was trained into the folder ``out``; without it the commands stay."""
     columns = stored_columns(checkpoint, data.name, len(data.test))
     files = sorted(p for p in checkpoint.folder.iterdir() if p.suffix in (".safetensors", ".parquet"))
     return CARD.format(
@@ -61,14 +61,22 @@ def card(checkpoint: Checkpoint, data: Dataset, out: str) -> str:
         epochs=checkpoint.training["epochs"],
         digest=checkpoint.digest[:16],
         sizes=", ".join(f"`{p.name}` {p.stat().st_size:,} bytes" for p in files),
-        commands="\n".join(
-            [*commands(read_json(checkpoint.folder / CONFIG), out), *_calibration(checkpoint.folder, out)]
-        ),
+        commands="\n".join(_standing(checkpoint.folder) if out is None else _commands(checkpoint.folder, out)),
         note=f"\n{checkpoint.training['note']}\n" if "note" in checkpoint.training else "",
         gaps=markdown(_gaps(checkpoint, columns)),
         facts="\n".join(f"- {fact}" for fact in _facts(checkpoint, data, columns)),
         scores=markdown(_scores(columns)),
     )
+
+
+def _standing(folder: Path) -> list[str]:
+    """The command lines that a card holds already: the runs before the last may lie on another machine."""
+    block = (folder / "README.md").read_text().split("```sh\n")[1].split("\n```")[0]
+    return block.splitlines()
+
+
+def _commands(folder: Path, out: str) -> list[str]:
+    return [*commands(read_json(folder / CONFIG), out), *_calibration(folder, out)]
 
 
 def commands(record: Mapping[str, Any], out: str) -> list[str]:

@@ -7,8 +7,8 @@
     python -m benchmarks.ship NAME --run runs/RUN --gaps GAPS.parquet [--data-dir DIR]
 
 manifest.json keeps the digest of each model's weights and test numbers that a test recomputes; test.parquet every score
-and exact gap of each test image; README.md, the card, is computed from these. Without --run the weights stay, without
---gaps the table.
+and exact gap of each test image; README.md, the card, is computed from these. Without --run the weights and their
+commands stay, without --gaps the table.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def main() -> None:
     write_atomically(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     if arguments.gaps:
         store(checkpoint, data, arguments.gaps)
-    trained_in = str(arguments.run or f"runs/{arguments.name}")
+    trained_in = str(arguments.run) if arguments.run else None
     write_atomically(folder / "README.md", card(checkpoint, data, trained_in).encode())
     print(f"pretrained/{arguments.name}: {sum(p.stat().st_size for p in folder.iterdir()):,} bytes")
 

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from benchmarks import claims, seeds
+from benchmarks.card import card
 from gpvae_core.diagnostics import statistics
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.inference.gp import Correction
@@ -70,3 +71,7 @@ def test_the_mixtures_divergence_is_that_of_draws():
     found, error = claims._mixture_kl(correction, 0, 0), 4 * draws.std() / count**0.5
     assert error < found / 4
     assert found == pytest.approx(draws.mean(), abs=error)
+
+
+def test_a_card_renewed_without_its_run_is_the_one_that_stands(digits, digits_2d):
+    assert card(digits_2d, digits, None) == (digits_2d.folder / "README.md").read_text()
