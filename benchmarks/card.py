@@ -138,7 +138,7 @@ def zoo() -> list[list[str]]:
         best = max((s for s in SCORES if s in columns), key=lambda score: spearman(columns[score], marginal))
         rows.append(
             [
-                f"[`{name}`](pretrained/{name}/README.md)",
+                f"[`{name}`](../pretrained/{name}/README.md)",
                 _pixels(checkpoint),
                 f"{(columns['log_evidence'] - marginal).mean():.2f}",
                 f"{np.median(base):.2f}, {base.mean():.2f}",

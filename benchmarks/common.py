@@ -37,8 +37,9 @@ def command(module: str, data_dir: Path | None) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """A Markdown table of a head and its rows, figures to the right."""
-    ruled = [rows[0], [":--", *["--:"] * (len(rows[0]) - 1)], *rows[1:]]
+    """A Markdown table of a head and its rows, columns with figures to the right."""
+    figures = [any(letter.isdigit() for row in rows[1:] for letter in row[k]) for k in range(1, len(rows[0]))]
+    ruled = [rows[0], [":--", *("--:" if some else ":--" for some in figures)], *rows[1:]]
     return "\n".join("| " + " | ".join(row) + " |" for row in ruled)
 
 

@@ -1,4 +1,4 @@
-"""README's tables of the engine and the app: how exact, how fast."""
+"""The tables of docs/engine.md: the engine and the app: how exact, how fast."""
 
 from collections.abc import Callable
 from typing import Any
@@ -90,3 +90,33 @@ def _power(value: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def gpu_speed() -> Rows:
+    """Images a second on that GPU, and on the CPU cores beside it."""
+    found = read_json(RESULTS / "gpu-nvidia-h200.json")["found"]
+    rows = [["`mnist-2d`", "images a second"]]
+    best = max(record["images_per_second"] for record in found if record["part"] == "throughput")
+    rows.append(["exact gaps, one process on the GPU", f"{best:.0f}"])
+    for record in found:
+        speed = f"{record['images_per_second']:,.0f}" if "images_per_second" in record else ""
+        if record["part"] == "processes":
+            place = "the GPU, shared" if record["on"] == "cuda" else "the CPU"
+            rows.append([f"exact gaps, {record['processes']} processes on {place}", speed])
+        elif record["part"] == "training" and record["epoch"] == 2:
+            rows.append([f"training, `{record['method']}`", speed])
+        elif record["part"] == "steps" and speed:
+            rows.append([f"training step, `{record['method']}`, {record['batch']} at once, {record['mode']}", speed])
+    return rows
+
+
+def on_a_gpu() -> Rows:
+    """The device's numbers less the CPU's, and how fast 64 images are on each; one model a row."""
+    found = read_json(RESULTS / "gpu-nvidia-h200.json")["found"]
+    rows = [["model", "log p(x)", "KL of base", "negentropy", "64 images, s: CPU / GPU"]]
+    checked = [record for record in found if record["part"] == "correctness"]
+    for cpu, gpu, compared in zip(*[iter(checked)] * 3, strict=True):
+        numbers = compared["largest_difference"]
+        differences = [_power(numbers[key]) for key in ("log_evidence", "kl_base", "negentropy")]
+        rows.append([f"`{cpu['model']}`", *differences, f"{cpu['seconds']:.1f} / {gpu['seconds']:.1f}"])
+    return rows

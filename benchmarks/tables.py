@@ -1,4 +1,4 @@
-"""README's tables of what was measured, from benchmarks/results/ and the test tables in pretrained/.
+"""The tables of README and docs/: what was measured, from benchmarks/results/ and the test tables in pretrained/.
 
 python -m benchmarks.tables
 """
@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown
-from benchmarks.engine_tables import exactness, served, speed
+from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
+from benchmarks.headline import findings, methods
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.files import read_json
@@ -193,6 +194,8 @@ def read(name: str) -> dict[str, Any]:
 
 
 TABLES: dict[str, Callable[[], Rows]] = {
+    "findings": findings,
+    "methods": methods,
     "zoo": zoo,
     "uncertainty": uncertainty,
     "settled": settled,
@@ -202,6 +205,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "detection": detection,
     "exactness": exactness,
     "speed": speed,
+    "on a GPU": on_a_gpu,
+    "speed on a GPU": gpu_speed,
     "served": served,
 }
 

@@ -1,0 +1,81 @@
+"""README's two tables: five findings, each with its number, its command and its page; and the methods."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import RESULTS
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.files import read_json
+from gpvae_core.inference import METHODS
+from gpvae_core.paths import MANIFEST
+
+Rows = list[list[str]]
+SEEDS = "trained, early, 0 1 2"  # of results/seeds.json
+
+
+def findings() -> Rows:
+    """Five findings on `mnist-2d` and its controls, from the test table and benchmarks/results/."""
+    seeds = read_json(RESULTS / "seeds.json")[SEEDS]["differences"]
+    hard = read_json(RESULTS / "difficulty-mnist-2d.json")["conditions"]["test"]["scores"]
+    foreign = read_json(RESULTS / "detection.json")["mnist-2d"]["conditions"]["OMNIGLOT"]["uncertainty"]
+    trained, settled = (seeds[f"kl_marginal: {method} - vae"] for method in ("gpvae", "settled"))
+    scores = {"the slope": "laplace_gap", "U": "uncertainty"}
+    ranks = ", ".join(f"{label} {_rho(hard[name]['kl'])}" for label, name in scores.items())
+    return [
+        ["finding", "number", "command", "page"],
+        [
+            "The encoder pays this much for one pass: mean KL to the exact posterior, in nats.",
+            _gap("mnist-2d"),
+            "`python -m gpvae_core gaps`",
+            "[models](docs/models.md)",
+        ],
+        [
+            "GPVAE, trained, has a KL that differs from the plain VAE's by this much: not beyond chance.",
+            _paired(trained),
+            "`python -m benchmarks.seeds`",
+            "[findings](docs/findings.md)",
+        ],
+        [
+            "A Gaussian process set in closed form on the plain VAE does lower its KL, by very little.",
+            _paired(settled),
+            "`python -m benchmarks.seeds`",
+            "[findings](docs/findings.md)",
+        ],
+        [
+            "The decoder's slope at q's mean ranks images by their KL far better than U, the paper's score.",
+            ranks,
+            "`python -m benchmarks.difficulty`",
+            "[difficulty](docs/difficulty.md)",
+        ],
+        [
+            "U tells characters of OMNIGLOT from digits: area under the ROC curve, nothing fitted.",
+            f"{foreign['auroc']:.2f} [{foreign['interval'][0]:.2f}, {foreign['interval'][1]:.2f}]",
+            "`python -m benchmarks.detection`",
+            "[difficulty](docs/difficulty.md)",
+        ],
+    ]
+
+
+def _rho(record: dict[str, Any]) -> str:
+    low, high = record["interval"]
+    return f"{record['rho']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _paired(record: dict[str, Any]) -> str:
+    """Over seeds: mean and half of Student's 95 % interval."""
+    mean, half = record["mean"]
+    digits = 4 if half < 0.01 else 2
+    return f"{mean:+.{digits}f} ± {half:.{digits}f}"
+
+
+def _gap(name: str) -> str:
+    entry = read_json(MANIFEST)[name]
+    kl = stored_columns(load_checkpoint(name), entry["dataset"], entry["test"]["images"])["kl_base"]
+    return f"{kl.mean():.1f} ± {1.96 * kl.std() / len(kl) ** 0.5:.1f}, median {np.median(kl):.1f}"
+
+
+def methods() -> Rows:
+    """Every method of the registry, with the paper that it is from."""
+    return [["`--method`", "method", "from"], *([f"`{key}`", m.label, m.source] for key, m in METHODS.items())]

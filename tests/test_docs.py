@@ -1,0 +1,60 @@
+"""README and docs/: they show the results, their examples run, their links lead somewhere, README is short."""
+
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from benchmarks.common import markdown
+from benchmarks.tables import TABLES
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [
+    (page.name, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+]
+
+
+@pytest.mark.parametrize(("page", "code"), EXAMPLES)
+def test_an_example_runs_and_prints_a_number_with_its_error(page, code, capsys):
+    exec(compile(code, page, "exec"), {})
+    assert re.search(r"-?\d+\.\d+ nats, error (below|at most) \de-\d\d", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_tables_on_the_pages_are_the_results(table):
+    shown = markdown(TABLES[table]())
+    assert any(shown in page.read_text() for page in PAGES), "python -m benchmarks.tables prints them"
+
+
+def anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"https?:", target):
+            path, _, anchor = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def sentences(text: str) -> list[int]:
+    """How many words each sentence has, code, tables, pictures and headings left out."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    kept = [line for line in prose.splitlines() if not re.match(r"\s*(\||#|!\[)", line)]
+    joined = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "\n".join(kept))
+    parts = re.split(r"(?<=[.:?!])\s+(?=[A-Z`*0-9-])|\n\s*\n|\n(?=- |\d\. )", joined)
+    return [len(part.split()) for part in parts if part.split()]
+
+
+def test_readme_is_one_page_of_short_sentences():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) <= 8_000
+    words = sentences(text)
+    assert max(words) <= 35
+    assert median(words) <= 16
