@@ -1,9 +1,10 @@
 # make app: set everything up and serve the app.  make test: set everything up, a browser included, and test.
+# make docs: build the pages in docs/ with the API reference, into site/.
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: app test setup browser lint clean
+.PHONY: app test setup browser lint docs clean
 
 app: .venv/ready-app
 	$(BIN)/streamlit run app/main.py --server.port $(PORT) --server.headless true
@@ -17,6 +18,9 @@ lint: .venv/ready-test
 browser: .venv/ready-test
 	$(BIN)/python tests/browser.py
 
+docs: .venv/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 setup: .venv/ready-test
 
 .venv/bin/python:
@@ -29,6 +33,10 @@ setup: .venv/ready-test
 
 .venv/ready-test: pyproject.toml requirements.txt .venv/ready-app | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/ready-docs: pyproject.toml .venv/ready-app | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:

@@ -86,9 +86,10 @@ def _by_grid(posterior: "ExactPosterior", q: Posterior, tolerance: float) -> Est
     weights = np.exp(log_q + lattice.log_cell)
     missing = abs(weights.sum() - 1)
     value = float(weights @ (log_p - log_q) / weights.sum())
-    terms = weights * (log_p - log_q - value)
+    left = log_p - log_q - value
+    error = lattice.sum_error(weights * left) + missing * (1 + np.abs(left).max())
     heaviest = np.argsort(-weights)[:HEAVIEST]
-    found = Expectation(value, lattice.sum_error(terms) + missing, points[heaviest], log_p[heaviest])
+    found = Expectation(value, error, points[heaviest], log_p[heaviest])
     if not (missing < MISSING and found.error <= 0.5 * tolerance):
         return None
     rounding = _rounding(found, posterior.yardstick)
