@@ -11,6 +11,7 @@ from benchmarks.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHORT = [page for page in PAGES if page.name != "CONTRIBUTING.md"]
 EXAMPLES = [
     (page.name, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
 ]
