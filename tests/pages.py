@@ -85,6 +85,12 @@ def evidence(page) -> str:
     return next(iter(page.locator(".evidence b").all_inner_texts()), "")
 
 
+def until_shown(page, number: str, step: str) -> None:
+    """Wait until the page says this log p(x): the address changes before the page's script begins."""
+    until(page, step, lambda: evidence(page) == number)
+    settle(page, step)
+
+
 def until_changed(page, before: str, step: str = "the new image") -> str:
     until(page, f"another log p(x) of {step}", lambda: evidence(page) not in ("", before))
     settle(page, step)

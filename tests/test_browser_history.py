@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages import evidence, idle, look, settle, until, until_changed
+from tests.pages import evidence, idle, look, settle, until, until_changed, until_shown
 
 FIGURES, EXPLORE = "Figures 1 and 2", "Explore"
 CHOSEN = "?c=digits-2d&i=5&data=digits&sort=kl_base&big=1"
@@ -128,8 +128,7 @@ def test_a_sliders_way_is_one_entry_and_each_choice_one(visit):
     assert page.evaluate("history.length") == entries + 2
     page.go_back()
     until(page, "the gallery again", lambda: "from=number" not in page.url)
-    settle(page)
-    assert evidence(page) == last
+    until_shown(page, last, "the gallery's image")
     page.go_back()
     until(page, "the image before the slider's way", lambda: evidence(page) == first)
 
@@ -143,13 +142,12 @@ def test_a_drawing_comes_back_and_is_not_lost_on_other_ways(visit):
     settle(page)
     drawn, ink = evidence(page), query(page)["ink"]
     page.get_by_text("By number", exact=True).click()
-    until_changed(page, drawn)
+    numbered = until_changed(page, drawn)
     page.go_back()
     until(page, "the drawing again", lambda: query(page).get("ink") == ink)
-    settle(page)
-    assert evidence(page) == drawn
+    until_shown(page, drawn, "the drawing's number")
     page.go_forward()
     until(page, "the number again", lambda: "from=number" in page.url)
-    settle(page)
+    until_shown(page, numbered, "the number's image")
     page.get_by_text("Draw", exact=True).click()
     until(page, "the drawing kept", lambda: query(page).get("ink") == ink)
