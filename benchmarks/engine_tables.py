@@ -1,4 +1,4 @@
-"""The tables of docs/engine.md: the engine and the app: how exact, how fast."""
+"""The tables of docs/engine.md: how exact the engine is, and how fast it and the app are."""
 
 from collections.abc import Callable
 from typing import Any

@@ -86,9 +86,10 @@ def evidence(page) -> str:
 
 
 def until_shown(page, number: str, step: str) -> None:
-    """Wait until the page says this log p(x): the address changes before the page's script begins."""
+    """Wait until the page says this log p(x), and go on saying it: the address changes before the script begins."""
     until(page, step, lambda: evidence(page) == number)
     settle(page, step)
+    assert evidence(page) == number, f"{step} did not stay"
 
 
 def until_changed(page, before: str, step: str = "the new image") -> str:
