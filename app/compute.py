@@ -17,9 +17,9 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.judgement import Judged, judge
 from gpvae_core.diagnostics.scores import score_inferred
-from gpvae_core.posterior import ExactPosterior, PosteriorEngine
-from gpvae_core.posterior.best_gaussian import GaussianFit
-from gpvae_core.posterior.grid import grid_points
+from gpvae_core.exact import ExactPosterior, PosteriorEngine
+from gpvae_core.exact.best_gaussian import GaussianFit
+from gpvae_core.exact.grid import grid_points
 
 Array = NDArray[np.floating]
 TOLERANCE = 5e-3  # nats in log p(x): at 1e-3 the worst of 100 posteriors of mnist-2d-wide takes 2.7 s, so 0.9 s

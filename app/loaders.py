@@ -25,8 +25,8 @@ from gpvae_core.data.recipes import BINARY
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import Columns, stored_columns
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.paths import CONFIG, WEIGHTS, grid_cache, own_folders
-from gpvae_core.posterior import PosteriorEngine
 
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
 IDENTITY = {Checkpoint: lambda checkpoint: (str(checkpoint.folder), checkpoint.digest)}

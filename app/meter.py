@@ -10,7 +10,7 @@ import numpy as np
 from app.compute import Array, View
 from app.overlays import BEST, Overlay
 from gpvae_core.diagnostics.scores import SCORES
-from gpvae_core.posterior.best_gaussian import STEPS
+from gpvae_core.exact.best_gaussian import STEPS
 
 UNTRUSTED = 0.01  # of a number's scale
 DECIMALS = 3

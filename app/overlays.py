@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from app.theme import MASSES
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior
+from gpvae_core.exact.expectations import moments, single
 from gpvae_core.inference import METHODS
-from gpvae_core.posterior.expectations import moments, single
 
 Array = NDArray[np.floating]
 POINTS = 90  # of an ellipse

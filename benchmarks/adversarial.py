@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from benchmarks.common import command, hardware, markdown, store_result
+from gpvae_core.exact import ExactPosterior, PosteriorEngine
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from gpvae_core.posterior import ExactPosterior, PosteriorEngine
 from tests import reference
 from tests.decoders import FOLDED, Features, Ridge, comb, comb_log_evidence, needle, needle_log_evidence
 

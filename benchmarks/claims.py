@@ -25,11 +25,11 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, dataset_of
 from gpvae_core.diagnostics.judgement import judge
 from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.exact import ExactPosterior, PosteriorEngine
+from gpvae_core.exact.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.exact.divergences import elbos
+from gpvae_core.exact.expectations import hermite
 from gpvae_core.inference.gp import Correction, has_process
-from gpvae_core.posterior import ExactPosterior, PosteriorEngine
-from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
-from gpvae_core.posterior.divergences import elbos
-from gpvae_core.posterior.expectations import hermite
 from gpvae_core.training.evaluation import evaluate_iwae
 
 BATCH = 50

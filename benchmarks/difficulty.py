@@ -23,7 +23,7 @@ from gpvae_core.data.corruptions import Corruption
 from gpvae_core.diagnostics.judgement import FAMILIES, judge
 from gpvae_core.diagnostics.scores import natural_gradient_residual, score_images
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman, spearman_interval
-from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.exact import PosteriorEngine
 
 CONDITIONS = {
     "test": Corruption(),

@@ -32,12 +32,12 @@ from gpvae_core.data import dataset_of
 from gpvae_core.diagnostics.judgement import places
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.distributions import DiagonalGaussian
-from gpvae_core.posterior import ExactPosterior, PosteriorEngine
-from gpvae_core.posterior.best_gaussian import best_gaussians
-from gpvae_core.posterior.divergences import elbos
-from gpvae_core.posterior.engine import HALF_WIDTH as BOX
-from gpvae_core.posterior.joint import Decoded
-from gpvae_core.posterior.modes import DIP
+from gpvae_core.exact import ExactPosterior, PosteriorEngine
+from gpvae_core.exact.best_gaussian import best_gaussians
+from gpvae_core.exact.divergences import elbos
+from gpvae_core.exact.engine import HALF_WIDTH as BOX
+from gpvae_core.exact.joint import Decoded
+from gpvae_core.exact.modes import DIP
 from gpvae_core.tables import read_table
 from tests import reference
 
@@ -216,7 +216,7 @@ OPENING = """
 import sys, time
 from pathlib import Path
 from gpvae_core.checkpoints import load_checkpoint
-from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.exact import PosteriorEngine
 resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 before, start = resident(), time.perf_counter()
 engine = load_checkpoint(sys.argv[1]).engine(cache=Path(sys.argv[2]))

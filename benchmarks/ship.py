@@ -26,9 +26,9 @@ from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import NAME, gap_columns, write_stored
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import read_json, write_atomically
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
-from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.training.evaluation import evaluate_elbo
 
 EXACT_IMAGES = 5

@@ -16,11 +16,11 @@ from torch import Tensor
 from gpvae_core.catalogue import catalogue
 from gpvae_core.diagnostics.gap_heads import GapHead, GapHeads
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.inference import Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
-from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes
 
 

@@ -10,8 +10,8 @@ from playwright.sync_api import sync_playwright
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.paths import grid_cache
-from gpvae_core.posterior import PosteriorEngine
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
 from tests.server import serving, share_grids

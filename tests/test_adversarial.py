@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest, norm
 
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
-from gpvae_core.posterior import PosteriorEngine
 from tests import reference
 from tests.decoders import (
     STD,

@@ -13,18 +13,18 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from benchmarks.common import RESULTS
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
+from gpvae_core.exact.best_gaussian import best_gaussians
+from gpvae_core.exact.between import Between
+from gpvae_core.exact.grid import BaseGrid
+from gpvae_core.exact.interpolation import at, filled
+from gpvae_core.exact.joint import Decoded
+from gpvae_core.exact.lattice import Lattice, resolved
+from gpvae_core.exact.left_out import left_out
+from gpvae_core.exact.modes import Mode, Starts
 from gpvae_core.files import read_json
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
-from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.posterior.best_gaussian import best_gaussians
-from gpvae_core.posterior.between import Between
-from gpvae_core.posterior.grid import BaseGrid
-from gpvae_core.posterior.interpolation import at, filled
-from gpvae_core.posterior.joint import Decoded
-from gpvae_core.posterior.lattice import Lattice, resolved
-from gpvae_core.posterior.left_out import left_out
-from gpvae_core.posterior.modes import Mode, Starts
 from tests import reference
 from tests.decoders import FOLDED, STD, Features, Linear, needle
 

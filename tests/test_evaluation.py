@@ -12,9 +12,9 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.commands import options
 from gpvae_core.data import Dataset, ImageSet
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.inference.bounds import importance_weighted_bound
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.training import evaluation
 from gpvae_core.training.evaluation import evaluate_bounds, evaluate_iwae, iwae_bound
 from gpvae_core.training.fit import TrainingConfig, fit

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from gpvae_core.errors import InputError
+from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.files import ABANDONED, PART, write_atomically, write_if_possible
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
-from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
 
 PROCESSES = 6
 WRITERS = """
@@ -34,7 +34,7 @@ for round in range(20):
 READERS_OF_GRIDS = """
 import sys, torch
 from pathlib import Path
-from gpvae_core.posterior.grid import build_grid, open_grid
+from gpvae_core.exact.grid import build_grid, open_grid
 from tests.test_files import tiny_model
 print(flush=True)
 input()
@@ -106,7 +106,7 @@ def test_a_reader_of_a_damaged_grid_leaves_the_file_to_whoever_mends_it(tmp_path
         seen.append(path.exists())
         return grid
 
-    monkeypatch.setattr("gpvae_core.posterior.grid.build_grid", slow_build)
+    monkeypatch.setattr("gpvae_core.exact.grid.build_grid", slow_build)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda *_, **__: pytest.fail("a shared cache file was deleted"))
         assert same(open_grid(tiny_model(), 4.5, 31, tmp_path, "d"), whole)
@@ -172,7 +172,7 @@ def test_a_cache_below_a_file_is_no_error(tmp_path, below):
 
 
 def test_a_cache_that_may_not_be_looked_at_is_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpvae_core.posterior.grid.load_file", refuse(errno.EACCES))
+    monkeypatch.setattr("gpvae_core.exact.grid.load_file", refuse(errno.EACCES))
     monkeypatch.setattr("pathlib.Path.stat", refuse(errno.EACCES))
     monkeypatch.setattr("os.open", refuse(errno.EACCES))
     assert same(open_grid(tiny_model(), 4.5, 31, tmp_path, "d"), build_grid(tiny_model(), 4.5, 31))

@@ -7,7 +7,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, standard_normal_log_prob
 from gpvae_core.distributions.gaussian import kl_cholesky_to_prior
-from gpvae_core.posterior.expectations import hermite
+from gpvae_core.exact.expectations import hermite
 
 
 def q() -> DiagonalGaussian:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpvae_core.diagnostics.judgement import judge, posterior_report
-from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.exact import PosteriorEngine
 from tests.cases import built
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.base import Batch
 from gpvae_core.inference.bounds import importance_weighted_bound
-from gpvae_core.posterior import PosteriorEngine
 from tests import reference
 from tests.cases import CASES, built
 

@@ -11,9 +11,9 @@ from torch import nn
 from gpvae_core.data import Dataset
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from gpvae_core.posterior import PosteriorEngine
 from tests import reference
 from tests.decoders import FOLDED, STD, Features, Linear
 

@@ -15,11 +15,11 @@ from gpvae_core.diagnostics.scores import SCORES, natural_gradient_residual, sco
 from gpvae_core.diagnostics.stored import NAME, stored_columns, write_stored
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
+from gpvae_core.exact.expectations import hermite
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.posterior import PosteriorEngine
-from gpvae_core.posterior.expectations import hermite
 from tests.decoders import STD, Linear
 
 

@@ -17,9 +17,9 @@ from gpvae_core.diagnostics.gap_table import gap_table
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import write_atomically
 from gpvae_core.paths import grid_cache
-from gpvae_core.posterior import PosteriorEngine
 
 
 @click.command(context_settings={"show_default": True})

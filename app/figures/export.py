@@ -114,7 +114,7 @@ Run it where the project's packages are installed. {_where_found(made)}
 {imports}
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.paths import grid_cache
-from gpvae_core.posterior import PosteriorEngine
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.diagnostics.judgement import posterior_report
 
 checkpoint = load_checkpoint({made["checkpoint"]!r})

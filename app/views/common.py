@@ -13,8 +13,8 @@ from gpvae_core.data.recipes import same_images
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.inference import METHODS
-from gpvae_core.posterior import PosteriorEngine
 
 STAGES = {key: label for method in METHODS.values() for key, label in method.encoder.labels.items()}
 EXACT = {f"kl_{key}": f"exact KL of the {label}" for key, label in STAGES.items()} | {

@@ -7,9 +7,9 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.judgement import FAMILIES, judge
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import read_json
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.posterior import PosteriorEngine
 from gpvae_core.tables import Row, read_table
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from gpvae_core.distributions import Posterior
+from gpvae_core.exact import Estimate, ExactPosterior, PosteriorEngine
+from gpvae_core.exact.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.exact.divergences import elbos, gap
+from gpvae_core.exact.expectations import moments
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.posterior import Estimate, ExactPosterior, PosteriorEngine
-from gpvae_core.posterior.best_gaussian import GaussianFit, best_gaussians
-from gpvae_core.posterior.divergences import elbos, gap
-from gpvae_core.posterior.expectations import moments
 
 FAMILIES = {"diagonal": True, "full": False}
 

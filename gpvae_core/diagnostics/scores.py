@@ -12,9 +12,9 @@ from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.gap_heads import Look, corrected_gap, predicted_gap
 from gpvae_core.distributions import DiagonalGaussian, standard_normal_log_prob
 from gpvae_core.errors import InputError
+from gpvae_core.exact.expectations import hermite
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.posterior.expectations import hermite
 
 BATCH = 250
 RESIDUAL_ORDER = 4  # Gauss-Hermite: 16 decoded points for each image

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from gpvae_core.data import ImageSet
 from gpvae_core.distributions import Posterior, standard_normal_log_prob
+from gpvae_core.exact.divergences import elbos_by_decodes
+from gpvae_core.exact.joint import Decoded
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference import Inference
 from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.posterior.divergences import elbos_by_decodes
-from gpvae_core.posterior.joint import Decoded
 from gpvae_core.tensors import full_precision
 
 BATCH = 500

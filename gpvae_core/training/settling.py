@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
+from gpvae_core.exact.expectations import hermite
 from gpvae_core.inference.gp import process_of
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.posterior.expectations import hermite
 from gpvae_core.training.fit import start_from
 
 METHOD = "gpvae-unit"

@@ -10,9 +10,9 @@ from scipy.special import erfc
 
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior
 from gpvae_core.errors import InputError
-from gpvae_core.posterior.grid import grid_points
-from gpvae_core.posterior.joint import Array, Task
-from gpvae_core.posterior.lattice import COSETS, HALVE
+from gpvae_core.exact.grid import grid_points
+from gpvae_core.exact.joint import Array, Task
+from gpvae_core.exact.lattice import COSETS, HALVE
 
 Gaussian = DiagonalGaussian | FullGaussian
 Placed = tuple[Array, Array]  # centre (2,) and frame (2, 2) of a Gaussian

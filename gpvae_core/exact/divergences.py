@@ -11,14 +11,14 @@ from torch import Tensor
 
 from gpvae_core.distributions import Posterior
 from gpvae_core.errors import InputError
-from gpvae_core.posterior.expectations import HEAVIEST, Component, Expectation, components, moments, single, under
-from gpvae_core.posterior.grid import grid_points
-from gpvae_core.posterior.joint import Array, Decoded, Index, LogJoint, run
-from gpvae_core.posterior.lattice import Lattice, cover
-from gpvae_core.posterior.modes import Mode, distinct, summits
+from gpvae_core.exact.expectations import HEAVIEST, Component, Expectation, components, moments, single, under
+from gpvae_core.exact.grid import grid_points
+from gpvae_core.exact.joint import Array, Decoded, Index, LogJoint, run
+from gpvae_core.exact.lattice import Lattice, cover
+from gpvae_core.exact.modes import Mode, distinct, summits
 
 if TYPE_CHECKING:
-    from gpvae_core.posterior.exact import ExactPosterior
+    from gpvae_core.exact.posterior import ExactPosterior
 
 BY_GRID = 7.5  # standard deviations of q within which its nodes count
 COARSEST = 0.7  # grid spacings that q's narrower axis has to measure, in standard deviations

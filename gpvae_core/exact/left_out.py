@@ -6,11 +6,11 @@ from math import log
 
 import numpy as np
 
-from gpvae_core.posterior.cells import Cubature
-from gpvae_core.posterior.grid import BaseGrid
-from gpvae_core.posterior.joint import Array
-from gpvae_core.posterior.lattice import Lattice
-from gpvae_core.posterior.modes import Mode, Starts
+from gpvae_core.exact.cells import Cubature
+from gpvae_core.exact.grid import BaseGrid
+from gpvae_core.exact.joint import Array
+from gpvae_core.exact.lattice import Lattice
+from gpvae_core.exact.modes import Mode, Starts
 
 FAINT = 30.0  # nats below log p(x): a whole grid of such nodes holds 3e-9 of the mass
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gpvae_core.distributions import standard_normal_log_prob
 from gpvae_core.errors import InputError
+from gpvae_core.exact.joint import Array, chunk_size
 from gpvae_core.files import write_if_possible
 from gpvae_core.generative import GaussianLikelihood, GenerativeModel
-from gpvae_core.posterior.joint import Array, chunk_size
 from gpvae_core.tensors import full_precision, tensor_bytes
 
 STEPS = 2**16 - 1  # between black and white

@@ -9,11 +9,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from gpvae_core.posterior.between import Between
-from gpvae_core.posterior.curvature import checked
-from gpvae_core.posterior.grid import BaseGrid
-from gpvae_core.posterior.interpolation import REACH, STENCIL, basis
-from gpvae_core.posterior.joint import Array, Decoded, Index
+from gpvae_core.exact.between import Between
+from gpvae_core.exact.curvature import checked
+from gpvae_core.exact.grid import BaseGrid
+from gpvae_core.exact.interpolation import REACH, STENCIL, basis
+from gpvae_core.exact.joint import Array, Decoded, Index
 
 STARTS = 12  # climbed at the least: a posterior of digits has one to four modes
 FAR_STARTS = 6  # beyond the box; one image of MNIST in 250 has its main hill there, and no slope of the box leads to it

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from gpvae_core.posterior.joint import Array
+from gpvae_core.exact.joint import Array
 
 REACH = 3  # nodes on either side
 STENCIL = np.arange(-REACH, REACH + 1)

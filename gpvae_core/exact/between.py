@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpvae_core.posterior.grid import BaseGrid
-from gpvae_core.posterior.interpolation import basis
-from gpvae_core.posterior.joint import Array, Decoded, Index, Quadratic, combined
+from gpvae_core.exact.grid import BaseGrid
+from gpvae_core.exact.interpolation import basis
+from gpvae_core.exact.joint import Array, Decoded, Index, Quadratic, combined
 
 REACH = 2  # nodes on either side
 STENCIL = np.arange(-REACH, REACH + 1)

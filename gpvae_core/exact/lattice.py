@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, maximum_filter
 
-from gpvae_core.posterior import interpolation
-from gpvae_core.posterior.joint import Array, Index, Task
-from gpvae_core.posterior.modes import MARGIN, Mode, weights
+from gpvae_core.exact import interpolation
+from gpvae_core.exact.joint import Array, Index, Task
+from gpvae_core.exact.modes import MARGIN, Mode, weights
 
 SPACING = 0.65  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares

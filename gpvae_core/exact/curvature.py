@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gpvae_core.posterior.joint import Array, Decoded, Index
+from gpvae_core.exact.joint import Array, Decoded, Index
 
 NARROW = 2.0  # nats lost a standard deviation away, for a Gaussian 0.5: more says that the hill is under half as wide
 RISE = 0.5  # nats gained there: the place is no summit

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import roots_legendre
 
-from gpvae_core.posterior.interpolation import Fine, midpoint_square, spreads
-from gpvae_core.posterior.joint import Array, Task
+from gpvae_core.exact.interpolation import Fine, midpoint_square, spreads
+from gpvae_core.exact.joint import Array, Task
 
 # A cell is a node of a binary tree per axis: (level_1, index_1, level_2, index_2), sides = root / 2^level.
 Key = tuple[int, int, int, int]

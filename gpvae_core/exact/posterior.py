@@ -8,15 +8,15 @@ import numpy as np
 from scipy.optimize import brentq
 
 from gpvae_core.distributions import Posterior
-from gpvae_core.posterior import divergences
-from gpvae_core.posterior.cells import Cubature
-from gpvae_core.posterior.divergences import Density, Estimate
-from gpvae_core.posterior.grid import BaseGrid, grid_points
-from gpvae_core.posterior.interpolation import Fine, joined
-from gpvae_core.posterior.joint import Array, Decoded, LogJoint
-from gpvae_core.posterior.lattice import Lattice
-from gpvae_core.posterior.left_out import LeftOut
-from gpvae_core.posterior.modes import Mode
+from gpvae_core.exact import divergences
+from gpvae_core.exact.cells import Cubature
+from gpvae_core.exact.divergences import Density, Estimate
+from gpvae_core.exact.grid import BaseGrid, grid_points
+from gpvae_core.exact.interpolation import Fine, joined
+from gpvae_core.exact.joint import Array, Decoded, LogJoint
+from gpvae_core.exact.lattice import Lattice
+from gpvae_core.exact.left_out import LeftOut
+from gpvae_core.exact.modes import Mode
 
 SAMPLES = 40_000  # points at which the density is interpolated for mass contours
 TRIALS = 256  # decodes that measure how far the interpolated density is off

@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from gpvae_core.errors import InputError
-from gpvae_core.generative import GenerativeModel
-from gpvae_core.posterior import interpolation
-from gpvae_core.posterior.cells import Cubature, Window
-from gpvae_core.posterior.exact import ExactPosterior
-from gpvae_core.posterior.grid import BaseGrid, build_grid, open_grid
-from gpvae_core.posterior.joint import Array, Decoded, Index, Task, run, tallied
-from gpvae_core.posterior.lattice import Lattice, broad, cover, depth, resolved
-from gpvae_core.posterior.left_out import left_out
-from gpvae_core.posterior.modes import (
+from gpvae_core.exact import interpolation
+from gpvae_core.exact.cells import Cubature, Window
+from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
+from gpvae_core.exact.joint import Array, Decoded, Index, Task, run, tallied
+from gpvae_core.exact.lattice import Lattice, broad, cover, depth, resolved
+from gpvae_core.exact.left_out import left_out
+from gpvae_core.exact.modes import (
     MARGIN,
     STARTS,
     Mode,
@@ -32,6 +30,8 @@ from gpvae_core.posterior.modes import (
     separated,
     summits,
 )
+from gpvae_core.exact.posterior import ExactPosterior
+from gpvae_core.generative import GenerativeModel
 
 HALF_WIDTH, NODES = 4.5, 181
 FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from gpvae_core.distributions import FullGaussian, Posterior
-from gpvae_core.posterior.divergences import Estimate, elbos, shared
-from gpvae_core.posterior.exact import ExactPosterior
-from gpvae_core.posterior.expectations import hermite, moments
-from gpvae_core.posterior.joint import Array, Task, run
+from gpvae_core.exact.divergences import Estimate, elbos, shared
+from gpvae_core.exact.expectations import hermite, moments
+from gpvae_core.exact.joint import Array, Task, run
+from gpvae_core.exact.posterior import ExactPosterior
 
 STEPS = 60
 SETTLED = 1e-6  # nats that a step still promises
