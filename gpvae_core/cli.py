@@ -1,14 +1,47 @@
-"""The command line: python -m gpvae_core."""
+"""The command line: python -m gpvae_core. A command's own module is imported when it is called: help comes at once."""
 
+import ast
 import sys
+from importlib import import_module
+from importlib.resources import files
 
 import click
 
-from gpvae_core.commands.evaluate import evaluate, posterior, rank
-from gpvae_core.commands.gaps import calibrate, gaps
-from gpvae_core.commands.settle import settle
-from gpvae_core.commands.train import train
 from gpvae_core.errors import InputError
+
+COMMANDS = {  # name -> its module in gpvae_core/commands
+    "train": "train",
+    "settle": "settle",
+    "evaluate": "evaluate",
+    "posterior": "evaluate",
+    "rank": "evaluate",
+    "gaps": "gaps",
+    "calibrate": "gaps",
+}
+
+
+class LateGroup(click.Group):
+    """Commands by name, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"gpvae_core.commands.{COMMANDS[name]}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(name)) for name in COMMANDS])
+
+
+def _summary(name: str) -> str:
+    """The first line of a command's docstring, read from its file."""
+    source = (files("gpvae_core.commands") / f"{COMMANDS[name]}.py").read_text()
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    return (ast.get_docstring(functions[name]) or "").splitlines()[0]
 
 
 def main() -> None:
@@ -20,7 +53,11 @@ def main() -> None:
         sys.exit(2)
 
 
-@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=LateGroup,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 def cli() -> None:
     """GPVAE (M. Kim, CVPR 2022): train it, and compute exact 2-D posteriors p(z|x).
 
@@ -35,7 +72,3 @@ def cli() -> None:
 
     A checkpoint is a name in pretrained/ or the path of a folder that `train` wrote. All figures are in nats.
     """
-
-
-for command in (train, settle, evaluate, posterior, rank, gaps, calibrate):
-    cli.add_command(command)

@@ -38,6 +38,11 @@ def test_the_first_picture_does_not_wait_for_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
+def test_help_does_not_wait_for_torch():
+    code = "import gpvae_core, gpvae_core.cli, sys; assert not {'torch', 'numpy', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+
+
 def test_only_the_command_line_prints():
     pattern = re.compile(r"\b(click\.echo|print|tqdm)\(")
     core = ROOT / "gpvae_core"
@@ -48,7 +53,7 @@ def test_only_the_command_line_prints():
 def test_nothing_happens_on_import():
     code = (
         "import torch; before = (torch.get_rng_state().sum(), torch.get_default_dtype(), torch.get_num_threads())\n"
-        "import gpvae_core.cli\n"
+        "import gpvae_core.commands.train, gpvae_core.commands.gaps, gpvae_core.commands.evaluate\n"
         "assert before == (torch.get_rng_state().sum(), torch.get_default_dtype(), torch.get_num_threads())\n"
         "import sys; assert 'sklearn' not in sys.modules and 'torchvision' not in sys.modules"
     )

@@ -6,12 +6,15 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
+from gpvae_core.cli import cli
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.base import Batch
 from gpvae_core.inference.bounds import importance_weighted_bound
+from gpvae_core.tables import read_table
 from tests import reference
 from tests.cases import CASES, built
 
@@ -158,6 +161,18 @@ def test_saved_and_opened_it_says_the_same(number, tmp_path):
     z = torch.zeros(1, 1, 2).double()
     for (key, q), other in zip(model.infer(x).stages.items(), opened.model.infer(x).stages.values(), strict=True):
         assert torch.equal(q.log_prob(z), other.log_prob(z)), key
+
+
+@EVERY
+def test_the_command_line_tabulates_its_gaps(number, tmp_path):
+    case, own = CASES[number], tmp_path / "own"
+    save_checkpoint(own, case.build().float(), case.config(), {"dataset": f"simulated:{own}", "seed": 0})
+    command = ["gaps", "--checkpoint", own, "--limit", 2, "--out", tmp_path / "gaps.csv"]
+    result = CliRunner().invoke(cli, [str(word) for word in command], catch_exceptions=False)
+    assert result.exit_code == 0
+    for stage, label in case.build().encoder.labels.items():
+        mean = np.mean([row[f"kl_{stage}"] for row in read_table(tmp_path / "gaps.csv")])
+        assert f"{mean:.3f} ({label})" in result.output
 
 
 @EVERY

@@ -72,9 +72,12 @@ def gaps(
                 write_table(out, rows)
                 saved = time.monotonic()
     missed = sum(row["log_evidence_error"] > tolerance for row in rows)
-    means = {name: sum(row[f"kl_{name}"] for row in rows) / len(rows) for name in ("base", "marginal")}
+    means = [
+        f"{sum(row[f'kl_{stage}'] for row in rows) / len(rows):.3f} ({label})"
+        for stage, label in opened.model.encoder.labels.items()
+    ]
     click.echo(
-        f"{len(rows)} images in {out}: mean KL of base {means['base']:.3f}, marginalised {means['marginal']:.3f} nats; "
+        f"{len(rows)} images in {out}: mean KL in nats {', '.join(means)}; "
         f"{missed} beyond the tolerance of {tolerance:g} nats, each with its own error"
     )
 
