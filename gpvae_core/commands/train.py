@@ -1,25 +1,21 @@
 """Training from the command line."""
 
-import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import Dataset, check_shape, lasting_name, load_dataset
-from gpvae_core.data.recipes import BINARY, recipe_of
-from gpvae_core.errors import InputError
-from gpvae_core.files import read_json
+from gpvae_core.data import load_dataset
+from gpvae_core.data.recipes import recipe_of
 from gpvae_core.generative.networks import ACTIVATIONS
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.gp import has_process
-from gpvae_core.models import LIKELIHOODS, ModelConfig, build
-from gpvae_core.paths import CONFIG, WEIGHTS
-from gpvae_core.training.fit import STATE, Progress, TrainingConfig, fit, start_from
+from gpvae_core.models import LIKELIHOODS
+from gpvae_core.training.fit import Progress, TrainingConfig
+from gpvae_core.training.runs import Wanted, config_on, fresh_config, run
 
 
 @click.command()
@@ -93,86 +89,23 @@ def train(
     data = load_dataset(named, data_dir, seed=settings["seed"], recipe=recipe_of(given.dataset) if given else None)
     options.say(data)
     own = options.taken(METHODS[method], settings)
-    asked: dict[str, Any] = {"latent_dim": latent_dim, "likelihood": likelihood, "s_x": s_x, "activation": activation}
-    if given:
-        config = _on_decoder(given, method, own, asked)
-        check_shape(config.image_shape, data.train)
-    else:
-        config = _fresh(data, method, own, **asked)
+    wanted = Wanted(latent_dim, likelihood, s_x, activation)
+    config = config_on(given, data, method, own, wanted) if given else fresh_config(data, method, own, wanted)
     training = TrainingConfig(dataset=data.name, **settings)
-    _check_out(out, config, training, resume)
-    model = build(config, seed=training.seed).to(options.resolve_device(device))
-    if training.initial:
-        start_from(model, load_checkpoint(training.initial).model, data.train)
-    if given:
-        model.generative.load_state_dict(given.model.generative.state_dict())
+
+    def on_step(epoch: int, images: int, objective: float) -> None:
+        bar.set_description(f"epoch {epoch}", refresh=False)
+        bar.update(images)
+        bar.set_postfix_str(f"objective {objective:.2f}")
+
+    epochs = run(out, data, config, training, device=options.resolve_device(device), resume=resume, on_step=on_step)
     with tqdm(total=len(data.train), unit="img", dynamic_ncols=True) as bar:
-
-        def on_step(epoch: int, images: int, objective: float) -> None:
-            bar.set_description(f"epoch {epoch}", refresh=False)
-            bar.update(images)
-            bar.set_postfix_str(f"objective {objective:.2f}")
-
-        for progress in fit(model, config, training, data, out, resume=resume, on_step=on_step):
+        for progress in epochs:
             bar.write(_progress_line(progress))
             bar.reset()
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
-    if has_process(model.encoder):
+    if has_process(load_checkpoint(out).model.encoder):
         click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled sets its covariances")
-
-
-def _fresh(
-    data: Dataset,
-    method: str,
-    own: dict[str, Any],
-    *,
-    latent_dim: int | None,
-    likelihood: str | None,
-    s_x: float | None,
-    activation: str | None,
-) -> ModelConfig:
-    """Of a model whose decoder is trained too."""
-    binary = data.name.startswith(BINARY)
-    config = ModelConfig(
-        method=method,
-        latent_dim=ModelConfig.latent_dim if latent_dim is None else latent_dim,
-        image_shape=(1, *data.train.images.shape[1:]),
-        activation=activation or ModelConfig.activation,
-        likelihood=likelihood or ("bernoulli" if binary else "gaussian"),
-        std=ModelConfig.std if s_x is None else s_x,
-        train_std=s_x is None,
-        options=own,
-    )
-    if config.likelihood == "bernoulli" and not binary:
-        raise InputError(
-            f"--likelihood bernoulli needs binary pixels, but data set '{data.name}' is grey; use binary-mnist"
-        )
-    return config
-
-
-def _on_decoder(given: Checkpoint, method: str, own: dict[str, Any], asked: dict[str, Any]) -> ModelConfig:
-    """Of an encoder on the decoder of ``given``. Raises InputError where something else is asked of that decoder."""
-    clash = next((name for name, value in asked.items() if value is not None), None)
-    if clash:
-        raise InputError(
-            f"--{clash.replace('_', '-')} belongs to the decoder, and --decoder {given.name} has its own; leave it out"
-        )
-    return replace(given.config, method=method, options=own)
-
-
-def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
-    """Never overwrite a run that was not asked for, nor go on with another one's settings."""
-    if not resume and ((out / STATE).exists() or (out / WEIGHTS).exists()):
-        raise InputError(f"{out} already holds a run; go on with it by --resume, or choose another --out")
-    if resume and not (out / STATE).exists():
-        raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
-    if resume:
-        record = read_json(out / CONFIG)
-        saved = {**record.get("model", {}), **record.get("training", {})}
-        saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
-        for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
-            if saved.get(key) != value:
-                raise InputError(f"the run in {out} was started with {key} = {saved.get(key)}, not {value}; give that")
 
 
 def _progress_line(progress: Progress) -> str:

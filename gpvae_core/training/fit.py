@@ -19,6 +19,7 @@ from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training.evaluation import evaluate_elbo, generator_on
 
+OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 STATE = "training-state.safetensors"
 CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy step has about 100
 
@@ -104,7 +105,7 @@ def fit(
     folder: Path,
     *,
     resume: bool = False,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[Progress]:
     """Train ``model`` and keep in ``folder`` the weights of the best epoch on validation, and the last state.
 

@@ -1,0 +1,99 @@
+"""A training from what is asked of it to a run in a folder: for the command line and ``gpvae_core.train`` alike."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.data import Dataset, check_shape, lasting_name
+from gpvae_core.data.recipes import BINARY
+from gpvae_core.errors import InputError
+from gpvae_core.files import read_json
+from gpvae_core.models import ModelConfig, build
+from gpvae_core.paths import CONFIG, WEIGHTS
+from gpvae_core.training.fit import STATE, OnStep, Progress, TrainingConfig, fit, start_from
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a fresh model shall be; None leaves it to the data set or to ``ModelConfig``."""
+
+    latent_dim: int | None = None
+    likelihood: str | None = None
+    s_x: float | None = None
+    activation: str | None = None
+
+
+def fresh_config(data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted) -> ModelConfig:
+    """Of a model whose decoder is trained too. Raises InputError for a likelihood that the pixels do not have."""
+    binary = data.name.startswith(BINARY)
+    config = ModelConfig(
+        method=method,
+        latent_dim=ModelConfig.latent_dim if wanted.latent_dim is None else wanted.latent_dim,
+        image_shape=(1, *data.train.images.shape[1:]),
+        activation=wanted.activation or ModelConfig.activation,
+        likelihood=wanted.likelihood or ("bernoulli" if binary else "gaussian"),
+        std=ModelConfig.std if wanted.s_x is None else wanted.s_x,
+        train_std=wanted.s_x is None,
+        options=dict(options),
+    )
+    if config.likelihood == "bernoulli" and not binary:
+        raise InputError(
+            f"--likelihood bernoulli needs binary pixels, but data set '{data.name}' is grey; use binary-mnist"
+        )
+    return config
+
+
+def config_on(given: Checkpoint, data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted) -> ModelConfig:
+    """Of an encoder on the decoder of ``given``. Raises InputError where something else is asked of that decoder."""
+    clash = next((name for name, value in asdict(wanted).items() if value is not None), None)
+    if clash:
+        raise InputError(
+            f"--{clash.replace('_', '-')} belongs to the decoder, and --decoder {given.name} has its own; leave it out"
+        )
+    config = replace(given.config, method=method, options=dict(options))
+    check_shape(config.image_shape, data.train)
+    return config
+
+
+def run(
+    out: Path,
+    data: Dataset,
+    config: ModelConfig,
+    training: TrainingConfig,
+    *,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    on_step: OnStep | None = None,
+) -> Iterator[Progress]:
+    """Train a fresh model of ``config``, or go on with the run in ``out``; see ``fit``.
+
+    ``training`` may name a checkpoint to start from and one whose decoder is kept. Raises InputError where ``out``
+    holds a run that was not asked for, or another one's settings.
+    """
+    _check_out(out, config, training, resume)
+    model = build(config, seed=training.seed).to(device)
+    if training.initial:
+        start_from(model, load_checkpoint(training.initial).model, data.train)
+    if training.decoder:
+        model.generative.load_state_dict(load_checkpoint(training.decoder).model.generative.state_dict())
+    return fit(model, config, training, data, out, resume=resume, on_step=on_step)
+
+
+def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
+    """Never overwrite a run that was not asked for, nor go on with another one's settings."""
+    if not resume and ((out / STATE).exists() or (out / WEIGHTS).exists()):
+        raise InputError(f"{out} already holds a run; go on with it by --resume, or choose another --out")
+    if resume and not (out / STATE).exists():
+        raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
+    if resume:
+        record = read_json(out / CONFIG)
+        saved = {**record.get("model", {}), **record.get("training", {})}
+        saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
+        for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
+            if saved.get(key) != value:
+                raise InputError(f"the run in {out} was started with {key} = {saved.get(key)}, not {value}; give that")
