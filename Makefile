@@ -3,13 +3,14 @@
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: app test setup browser lint docs clean
 
 app: .venv/ready-app
 	$(BIN)/streamlit run app/main.py --server.port $(PORT) --server.headless true
 
-test: .venv/ready-test browser lint
+test: .venv/ready-test browser lint docs
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/ready-test
@@ -18,7 +19,7 @@ lint: .venv/ready-test
 browser: .venv/ready-test
 	$(BIN)/python tests/browser.py
 
-docs: .venv/ready-docs
+docs: .venv/ready-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 setup: .venv/ready-test
@@ -27,16 +28,12 @@ setup: .venv/ready-test
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 
-.venv/ready-app: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[app]'
+.venv/ready-app: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -c constraints.txt -e '.[app]'
 	@touch $@
 
-.venv/ready-test: pyproject.toml requirements.txt .venv/ready-app | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@touch $@
-
-.venv/ready-docs: pyproject.toml .venv/ready-app | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+.venv/ready-test: pyproject.toml constraints.txt requirements.txt | .venv/bin/python
+	$(PIP) -r requirements.txt
 	@touch $@
 
 clean:

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from benchmarks.common import RESULTS, command, evenly, hardware
-from gpvae_core.catalogue import pretrained_names
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of, load_dataset
 from gpvae_core.diagnostics.gap_table import gap_table
 from gpvae_core.files import write_atomically
 from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
+from gpvae_core.shipped import manifest
 from gpvae_core.training.fit import TrainingConfig, fit
 
 Record = dict[str, object]
@@ -65,7 +65,7 @@ def _some(images: ImageSet, count: int) -> ImageSet:
 
 def correctness(device: torch.device, quick: bool, data_dir: Path | None) -> Iterator[Record]:
     """Every number of a table of gaps, the device's less the CPU's, with the errors that both report."""
-    for name in ["digits-2d"] if quick else pretrained_names():
+    for name in ["digits-2d"] if quick else list(manifest()):
         images = _some(dataset_of(load_checkpoint(name), None, data_dir).test, 4 if quick else 64)
         tables = []
         for place in (torch.device("cpu"), device):

@@ -4,11 +4,11 @@
     python -m gpvae_core gaps --checkpoint runs/RUN --split validation --out VALIDATION.parquet
     python -m gpvae_core calibrate --checkpoint runs/RUN --gaps VALIDATION.parquet
     python -m gpvae_core gaps --checkpoint runs/RUN --out GAPS.parquet
-    python -m benchmarks.ship NAME --run runs/RUN --gaps GAPS.parquet [--data-dir DIR]
+    python -m benchmarks.ship NAME --run runs/RUN --gaps GAPS.parquet --references 1000 [--data-dir DIR]
 
-manifest.json keeps the digest of each model's weights and test numbers that a test recomputes; test.parquet every score
+manifest.json keeps the digest of each file and test numbers that a test recomputes; test.parquet every score
 and exact gap of each test image; README.md, the card, is computed from these. Without --run the weights and their
-commands stay, without --gaps the table.
+commands stay, without --gaps the table, without --references the reference posteriors.
 """
 
 import argparse
@@ -17,21 +17,25 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks.card import card
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
-from gpvae_core.diagnostics.judgement import posterior_report
+from gpvae_core.diagnostics.judgement import places, posterior_report
+from gpvae_core.diagnostics.references import save_references
 from gpvae_core.diagnostics.scores import score_images
-from gpvae_core.diagnostics.stored import NAME, gap_columns, write_stored
+from gpvae_core.diagnostics.stored import gap_columns, write_stored
 from gpvae_core.errors import InputError
-from gpvae_core.exact import PosteriorEngine
-from gpvae_core.files import read_json, write_atomically
-from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, WEIGHTS
+from gpvae_core.exact import ExactPosterior, PosteriorEngine
+from gpvae_core.files import write_atomically
+from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, TABLE, WEIGHTS
+from gpvae_core.shipped import digests, manifest
 from gpvae_core.training.evaluation import evaluate_elbo
 
 EXACT_IMAGES = 5
+BATCH = 32
 
 
 def entry(checkpoint: Checkpoint, data: Dataset) -> dict[str, object]:
@@ -46,7 +50,6 @@ def entry(checkpoint: Checkpoint, data: Dataset) -> dict[str, object]:
         report = posterior_report(engine, checkpoint.model, data.test.pixels(slice(index, index + 1)))
         exact.append({"index": index, **{key: report[key] for key in keys}})
     return {
-        "sha256": checkpoint.digest,
         "dataset": data.name,
         "test": {"images": len(data.test), "noise_seed": 0, **means},
         "exact": exact,
@@ -64,17 +67,28 @@ def store(checkpoint: Checkpoint, data: Dataset, gaps: Path) -> None:
     write_stored(checkpoint.folder, columns, digest=checkpoint.digest, dataset=data.name)
 
 
+def store_references(checkpoint: Checkpoint, data: Dataset, count: int) -> None:
+    """The posteriors of the first ``count`` test images, to 1e-3 nats."""
+    engine, x = checkpoint.engine(), data.test.pixels(slice(0, count))
+    posteriors: list[ExactPosterior] = []
+    for part in tqdm(x.split(BATCH)):
+        posteriors += engine.posteriors(part, near=places(checkpoint.infer(part)))
+    origin = {"checkpoint": checkpoint.name, "decoder_digest": checkpoint.decoder_digest, "dataset": data.name}
+    save_references(checkpoint.folder, posteriors, origin | {"split": "test", "tolerance": str(engine.tolerance)})
+
+
 def main() -> None:
     """Ship one checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--gaps", type=Path)
+    parser.add_argument("--references", type=int, help="Store the posteriors of so many test images.")
     parser.add_argument("--data-dir", type=Path)
     arguments = parser.parse_args()
     folder = PRETRAINED / arguments.name
-    if not arguments.gaps and not (folder / NAME).exists():
-        raise InputError(f"{folder} holds no {NAME} yet, so there can be no card; give --gaps")
+    if not arguments.gaps and not (folder / TABLE).exists():
+        raise InputError(f"{folder} holds no {TABLE} yet, so there can be no card; give --gaps")
     if arguments.run:
         folder.mkdir(exist_ok=True)
         for name in (WEIGHTS, CONFIG, HEADS):
@@ -82,10 +96,13 @@ def main() -> None:
                 shutil.copyfile(arguments.run / name, folder / name)
     checkpoint = load_checkpoint(folder)
     data = dataset_of(checkpoint, None, arguments.data_dir)
-    manifest = (read_json(MANIFEST) if MANIFEST.exists() else {}) | {arguments.name: entry(checkpoint, data)}
-    write_atomically(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    numbers = entry(checkpoint, data) if arguments.run or arguments.gaps else manifest()[arguments.name]
     if arguments.gaps:
         store(checkpoint, data, arguments.gaps)
+    if arguments.references:
+        store_references(checkpoint, data, arguments.references)
+    entries = manifest() | {arguments.name: numbers | {"files": digests(folder)}}
+    write_atomically(MANIFEST, (json.dumps(entries, indent=2) + "\n").encode())
     trained_in = str(arguments.run) if arguments.run else None
     write_atomically(folder / "README.md", card(checkpoint, data, trained_in).encode())
     print(f"pretrained/{arguments.name}: {sum(p.stat().st_size for p in folder.iterdir()):,} bytes")

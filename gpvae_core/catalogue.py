@@ -4,13 +4,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gpvae_core.files import read_json
-from gpvae_core.paths import MANIFEST, PRETRAINED, WEIGHTS
-
-
-def pretrained_names() -> list[str]:
-    """The shipped checkpoints, in the manifest's order."""
-    return list(read_json(MANIFEST)) if MANIFEST.exists() else []
+from gpvae_core.paths import WEIGHTS
+from gpvae_core.shipped import shipped_here
 
 
 def catalogue(folders: Iterable[Path] = ()) -> dict[str, Path]:
@@ -19,7 +14,7 @@ def catalogue(folders: Iterable[Path] = ()) -> dict[str, Path]:
     One's own are named by their path below the folder. A name that is taken gets the folder's own before it.
     A link that leads out of its folder is left out.
     """
-    found = {name: PRETRAINED / name for name in pretrained_names()}
+    found = shipped_here()
     for folder in folders:
         root = folder.resolve()
         for place in sorted(_holding_weights(root)):

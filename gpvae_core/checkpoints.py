@@ -18,9 +18,11 @@ from gpvae_core.diagnostics.gap_heads import GapHead, GapHeads
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import read_bytes, read_json, write_atomically
+from gpvae_core.generative import Simulation
 from gpvae_core.inference import Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
+from gpvae_core.shipped import fetched, manifest
 from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes
 
 
@@ -60,6 +62,21 @@ class Checkpoint:
     def infer(self, images: Tensor) -> Inference:
         """``VariationalAutoencoder.infer``, the float64 copy kept: the weights of a checkpoint do not change."""
         return self._exact_model.infer_as_it_is(images)
+
+    def simulate(self, count: int, *, seed: int) -> Simulation:
+        """Images (count, C, H, W) drawn from the model, with the latents (count, d) they were drawn at."""
+        device = next(self.model.parameters()).device
+        return self.model.generative.simulate(count, generator=torch.Generator(device).manual_seed(seed))
+
+    @cached_property
+    def _engines(self) -> dict[float, PosteriorEngine]:
+        return {}
+
+    def kept_engine(self, tolerance: float = 1e-3) -> PosteriorEngine:
+        """``engine``, opened once for each tolerance and kept with the checkpoint."""
+        if tolerance not in self._engines:
+            self._engines[tolerance] = self.engine(tolerance=tolerance)
+        return self._engines[tolerance]
 
     def engine(
         self,
@@ -160,6 +177,8 @@ def _locate(reference: str | Path) -> Path:
     found = catalogue(own_folders())
     if str(reference) in found:
         return found[str(reference)]
+    if str(reference) in manifest():
+        return fetched(str(reference))
     raise InputError(
         f"there is no checkpoint '{reference}': give a folder that holds {WEIGHTS}, or a name in pretrained/ or below "
         f"{OWN_CHECKPOINTS} ({', '.join(found) or 'none'})"

@@ -8,6 +8,7 @@ from importlib.resources import files
 import click
 
 from gpvae_core.errors import InputError
+from gpvae_core.extras import extras
 
 COMMANDS = {  # name -> its module in gpvae_core/commands
     "train": "train",
@@ -29,7 +30,8 @@ class LateGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"gpvae_core.commands.{COMMANDS[name]}"), name)
+        with extras():
+            command: click.Command = getattr(import_module(f"gpvae_core.commands.{COMMANDS[name]}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -3,14 +3,19 @@
 import os
 from pathlib import Path
 
-import platformdirs
+from gpvae_core.extras import extras
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+_HERE = Path(__file__).resolve().parent
+PRETRAINED = next(  # inside an installed package, beside it in a clone
+    (place for place in (_HERE / "pretrained", _HERE.parent / "pretrained") if place.is_dir()), _HERE / "pretrained"
+)
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 HEADS = "heads.safetensors"
+TABLE = "test.parquet"
+REFERENCES = "reference.safetensors"
 MANIFEST = PRETRAINED / "manifest.json"
-DATA_DIR, OWN_CHECKPOINTS = "GPVAE_DATA_DIR", "GPVAE_CHECKPOINTS"  # environment variables
+DATA_DIR, OWN_CHECKPOINTS, SHIPPED = "GPVAE_DATA_DIR", "GPVAE_CHECKPOINTS", "GPVAE_PRETRAINED"  # in the environment
 
 
 def own_folders() -> list[Path]:
@@ -25,6 +30,8 @@ def data_folder() -> Path:
 
 def user_cache() -> Path:
     """The user's cache folder: downloads, base grids, first pictures."""
+    with extras():
+        import platformdirs
     return Path(platformdirs.user_cache_dir("gpvae"))
 
 

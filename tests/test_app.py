@@ -32,7 +32,6 @@ from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, pla
 from app.state import State, to_query
 from app.theme import MASSES
 from app.views.sources import is_empty, simulate
-from gpvae_core.catalogue import pretrained_names
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.data.corruptions import Corruption
@@ -43,6 +42,7 @@ from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.paths import grid_cache
+from gpvae_core.shipped import manifest
 from tests.test_state import STROKES
 
 
@@ -489,7 +489,7 @@ def test_the_last_picture_is_kept_for_the_next_start_but_nobodys_own(tmp_path, d
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("name", pretrained_names())
+@pytest.mark.parametrize("name", list(manifest()))
 def test_every_shipped_checkpoint_has_its_page(name):
     page = opened(c=name)
     assert not page.exception

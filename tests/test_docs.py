@@ -44,6 +44,34 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(there), target
 
 
+def test_links_into_the_code_lead_to_the_lines_that_they_name():
+    page = ROOT / "docs/method.md"
+    found = re.findall(r"\[`([\w.]+)`\]\(\.\./([^)#]+)#L(\d+)\)", page.read_text())
+    assert len(found) >= 15
+    for name, path, number in found:
+        line = (ROOT / path).read_text().splitlines()[int(number) - 1]
+        assert re.match(rf"\s*(def|class) {name.split('.')[-1]}\b", line), f"{name} is not at {path}:{number}"
+
+
+# words that only this project uses so, or that a stranger may not know: defined in method.md, and linked where used
+DEFINED = ("nat", "ELBO", "KL", "gap", "amortization gap", "approximation gap", "IWAE-K", "mode", "hill", "trunk")
+DEFINED += ("settled", "gain", "width", "given width", "negentropy")
+NEED_LINK = ("hill", "trunk", "settl", "negentropy", "given width", "IWAE")
+BANNED = ("stands by itself", "drown", "lean on", "leans on", "dissolve", "unkind", "cries wolf", "to pay", "all miss")
+BANNED += ("basin", "knob", "takes what it gets wrong")
+
+
+def test_words_of_our_own_are_defined_and_linked():
+    glossary = (ROOT / "docs/method.md").read_text().split("## Words")[1]
+    for word in DEFINED:
+        assert f"**{word}**" in glossary, word
+    for page in SHORT:
+        text = page.read_text()
+        used = [word for word in NEED_LINK if word in text]
+        assert page.name == "method.md" or not used or "method.md" in text, f"{page.name} uses {used}"
+        assert [word for word in BANNED if word in text] == [], page.name
+
+
 def sentences(text: str) -> list[int]:
     """How many words each sentence has, code, tables, pictures and headings left out."""
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
@@ -57,6 +85,7 @@ def test_readme_is_one_page_of_short_sentences():
     text = (ROOT / "README.md").read_text()
     assert len(text.encode()) <= 8_000
     assert median(sentences(text)) <= 16
+    assert median(n for page in SHORT for n in sentences(page.read_text())) <= 16
 
 
 @pytest.mark.parametrize("page", SHORT, ids=lambda page: page.name)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpvae_core.catalogue import catalogue, pretrained_names
+from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import PRETRAINED, WEIGHTS
+from gpvae_core.shipped import manifest
 from tests.test_app import opened, shown
 
 
@@ -33,12 +34,12 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 def test_the_catalogue_names_runs_by_their_path_and_follows_no_link_out(runs):
     found = catalogue([runs])
-    assert list(found)[: len(pretrained_names())] == pretrained_names()
-    assert set(found) - set(pretrained_names()) == {"sweep/seed-0", "deep", "small"}
+    assert list(found)[: len(manifest())] == list(manifest())
+    assert set(found) - set(manifest()) == {"sweep/seed-0", "deep", "small"}
     shutil.copytree(PRETRAINED / "digits-2d", runs / "digits-2d")
     both = catalogue([runs])
     assert both["digits-2d"] == PRETRAINED / "digits-2d" and both["runs/digits-2d"] == runs / "digits-2d"
-    assert set(catalogue([runs / "deep"])) - set(pretrained_names()) == {"deep"}
+    assert set(catalogue([runs / "deep"])) - set(manifest()) == {"deep"}
 
 
 def test_the_library_opens_them_by_the_same_name(runs):
@@ -50,7 +51,7 @@ def test_the_app_shows_them_after_the_shipped_ones(runs, digits_2d):
     page = opened(c="sweep/seed-0", i="5", data="digits", **{"from": "number"})
     assert shown(page) == shown(opened(c="digits-2d", i="5", data="digits", **{"from": "number"}))
     offered = list(page.selectbox(key="explore-checkpoint").options)
-    assert offered == [*pretrained_names(), "deep", "small", "sweep/seed-0"]
+    assert offered == [*list(manifest()), "deep", "small", "sweep/seed-0"]
     shutil.copytree(PRETRAINED / "digits-2d", runs / "later")
     page.run()
     assert "later" in page.selectbox(key="explore-checkpoint").options

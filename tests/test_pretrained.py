@@ -12,12 +12,12 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
-from gpvae_core.diagnostics.stored import NAME, stored_columns
-from gpvae_core.files import read_json
-from gpvae_core.paths import MANIFEST, PRETRAINED, WEIGHTS, grid_cache
+from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.paths import PRETRAINED, TABLE, WEIGHTS, grid_cache
+from gpvae_core.shipped import digests, manifest
 from gpvae_core.training.evaluation import evaluate_elbo
 
-ENTRIES = read_json(MANIFEST)
+ENTRIES = manifest()
 
 
 @pytest.fixture(params=ENTRIES)
@@ -34,8 +34,10 @@ def shipped(request):
 def test_manifest_and_folders_agree():
     assert {p.parent.name for p in PRETRAINED.glob(f"*/{WEIGHTS}")} == set(ENTRIES)
     for name, entry in ENTRIES.items():
-        assert entry["sha256"][:16] in (PRETRAINED / name / "README.md").read_text()  # the card is of these weights
-        assert sha256((PRETRAINED / name / WEIGHTS).read_bytes()).hexdigest() == entry["sha256"]
+        card = (PRETRAINED / name / "README.md").read_text()
+        assert entry["files"][WEIGHTS][:16] in card
+        assert entry["files"] == digests(PRETRAINED / name)
+        assert sha256((PRETRAINED / name / WEIGHTS).read_bytes()).hexdigest() == entry["files"][WEIGHTS]
     assert sum(p.stat().st_size for p in PRETRAINED.rglob("*") if p.is_file()) < 25e6
 
 
@@ -82,7 +84,7 @@ def test_uncertainty_is_alive(shipped):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_gaussian_process_is_alive_and_the_base_encoder_stands_by_itself(name):
     """Exact gaps of the whole test set: without Lambda (the base encoder) the mean KL is higher, beyond chance."""
-    stored = pyarrow.parquet.read_table(PRETRAINED / name / NAME)
+    stored = pyarrow.parquet.read_table(PRETRAINED / name / TABLE)
     base, marginal = (stored[f"kl_{q}"].to_numpy().astype(np.float64) for q in ("base", "marginal"))
     gain = base - marginal
     assert gain.mean() > 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
@@ -98,7 +100,7 @@ def test_the_stored_scores_are_those_of_the_weights(shipped):
 
 @pytest.mark.parametrize(("score", "rho", "error"), [("predicted_gap", 0.6, 0.5), ("corrected_gap", 0.85, 0.3)])
 def test_learned_scores_tell_hard_images_from_easy_ones(score, rho, error):
-    stored = pyarrow.parquet.read_table(PRETRAINED / "mnist-2d" / NAME)
+    stored = pyarrow.parquet.read_table(PRETRAINED / "mnist-2d" / TABLE)
     predicted, exact = (stored[key].to_numpy().astype(np.float64) for key in (score, "kl_marginal"))
     assert spearmanr(predicted, exact)[0] >= rho
     assert np.abs(np.log10(predicted / exact)).mean() <= error

@@ -12,7 +12,7 @@ from gpvae_core.data import ImageSet
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import SCORES, natural_gradient_residual, score_images
-from gpvae_core.diagnostics.stored import NAME, stored_columns, write_stored
+from gpvae_core.diagnostics.stored import stored_columns, write_stored
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
@@ -20,6 +20,7 @@ from gpvae_core.exact.expectations import hermite
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.paths import TABLE
 from tests.decoders import STD, Linear
 
 
@@ -184,7 +185,7 @@ def test_a_stored_table_of_other_weights_is_refused_and_of_other_data_is_not_the
     same = replace(elsewhere, digest="ab" * 32)
     assert stored_columns(same, "mnist", 3) == {} and stored_columns(same, "digits", 4) == {}
     np.testing.assert_array_equal(stored_columns(same, "digits", 3)["a"], [0, 1, 2])
-    (tmp_path / NAME).write_bytes(b"half a file")
+    (tmp_path / TABLE).write_bytes(b"half a file")
     with pytest.raises(InputError, match="not a whole table"):
         stored_columns(same, "digits", 3)
     assert stored_columns(load_checkpoint("digits-2d"), "folder:x", 359) == {}

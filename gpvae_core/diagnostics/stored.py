@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
+from gpvae_core.paths import TABLE
 
-NAME = "test.parquet"
 Columns = dict[str, NDArray[np.float64]]
 
 
@@ -29,7 +29,7 @@ def write_stored(folder: Path, columns: Columns, *, digest: str, dataset: str) -
     buffer = io.BytesIO()
     named = table.replace_schema_metadata({"digest": digest, "dataset": dataset})
     pyarrow.parquet.write_table(named, buffer, compression="zstd")
-    write_atomically(folder / NAME, buffer.getvalue())
+    write_atomically(folder / TABLE, buffer.getvalue())
 
 
 def stored_columns(checkpoint: Checkpoint, dataset: str, count: int) -> Columns:
@@ -37,7 +37,7 @@ def stored_columns(checkpoint: Checkpoint, dataset: str, count: int) -> Columns:
 
     Raises InputError where the file is damaged or was computed with other weights.
     """
-    path = checkpoint.folder / NAME
+    path = checkpoint.folder / TABLE
     if not path.exists():
         return {}
     try:

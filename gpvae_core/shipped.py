@@ -1,0 +1,71 @@
+"""The checkpoints that the project ships: beside the code in a clone, digits-2d alone in an installation."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from gpvae_core.errors import InputError
+from gpvae_core.extras import extras
+from gpvae_core.files import read_bytes, read_json, write_atomically
+from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, REFERENCES, SHIPPED, TABLE, WEIGHTS, user_cache
+
+FILES = (WEIGHTS, CONFIG, HEADS, TABLE, REFERENCES)
+
+
+def manifest() -> dict[str, Any]:
+    """Name -> digests and test numbers of every shipped checkpoint."""
+    return read_json(MANIFEST) if MANIFEST.exists() else {}
+
+
+def shipped_here() -> dict[str, Path]:
+    """Name -> folder of those that are at hand without a network."""
+    places = {name: PRETRAINED / name for name in manifest()}
+    return {name: place for name, place in places.items() if (place / WEIGHTS).is_file()}
+
+
+def fetched(name: str) -> Path:
+    """The folder of a shipped checkpoint that is not beside the code, each file checked against the manifest.
+
+    It is taken from GPVAE_PRETRAINED: the folder pretrained/ of a clone, or the address of a server that offers it.
+    What a server sends is kept in the user's cache. Raises InputError where that is not set or a file is another.
+    """
+    source = os.environ.get(SHIPPED, "")
+    if not source:
+        raise InputError(
+            f"{name} does not come with this installation; set {SHIPPED} to the folder pretrained/ of a clone, or to "
+            "the address of a server that offers it"
+        )
+    files: dict[str, str] = manifest()[name]["files"]
+    if "://" not in source:
+        folder = Path(source).expanduser() / name
+    else:
+        folder = user_cache() / "pretrained" / name
+        for file, digest in files.items():
+            if not (folder / file).is_file() or _digest(folder / file) != digest:
+                write_atomically(folder / file, _download(f"{source.rstrip('/')}/{name}/{file}"))
+    for file, digest in files.items():
+        if _digest(folder / file) != digest:
+            raise InputError(f"{folder / file} is not the one that {name} was shipped with; take it from a fresh clone")
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 of what a checkpoint's folder holds, its card apart."""
+    return {file: _digest(folder / file) for file in FILES if (folder / file).is_file()}
+
+
+def _digest(path: Path) -> str:
+    return sha256(read_bytes(path)).hexdigest()
+
+
+def _download(url: str) -> bytes:
+    with extras():
+        import requests
+    try:
+        answer = requests.get(url, timeout=30)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise InputError(f"{url} could not be fetched ({error}); check {SHIPPED} and the network") from None
+    content: bytes = answer.content
+    return content
