@@ -57,6 +57,12 @@ from gpvae_core.training.runs import Wanted, config_on, fresh_config, run
     default=TrainingConfig.encoder_noise,
     help="Pixel noise on what the encoder sees in training.",
 )
+@click.option(
+    "--augment", type=float, default=0.0, help="With --decoder: transform training images, 1 as far as useful."
+)
+@click.option(
+    "--dreams", type=float, default=0.0, help="With --decoder: weight of log q(z|x) of the decoder's own images."
+)
 @click.option("--batch-size", type=int, default=TrainingConfig.batch_size)
 @click.option(
     "--patience",

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
-from gpvae_core.diagnostics.laplace import Laplace, laplace
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
+from gpvae_core.generative.laplace import Laplace, laplace
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
 
@@ -89,7 +89,7 @@ class Look:
     @cached_property
     def near(self) -> Laplace:
         """Laplace's Gaussian at q's mean."""
-        return laplace(self.model.generative, self.x, self.q)
+        return laplace(self.model.generative, self.x, self.q.mean)
 
     @cached_property
     def variance(self) -> Tensor:

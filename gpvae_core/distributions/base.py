@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from math import log, pi
 from typing import Any, Self
 
@@ -116,7 +116,8 @@ class Posterior(ABC):
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same q with every tensor of it changed."""
-        return replace(self, **{f.name: _mapped(getattr(self, f.name), change) for f in fields(self)})  # type: ignore[arg-type,type-var]
+        changed: Self = _mapped(self, change)
+        return changed
 
     def __getitem__(self, rows: Any) -> Self:
         """q of some of the images, or of one."""
@@ -141,8 +142,8 @@ class Posterior(ABC):
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, Posterior):
-        return value._map(change)
     if isinstance(value, tuple):
         return tuple(_mapped(one, change) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):  # another Posterior, or a layer of one
+        return replace(value, **{f.name: _mapped(getattr(value, f.name), change) for f in fields(value)})
     return value

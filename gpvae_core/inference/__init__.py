@@ -8,9 +8,14 @@ from torch import nn
 
 from gpvae_core.errors import InputError
 from gpvae_core.inference.base import Encoder, Inference, NoOptions
+from gpvae_core.inference.flows import AutoregressiveEncoder, HouseholderEncoder
 from gpvae_core.inference.full_gaussian import FullGaussianEncoder
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.inference.gp import GPEncoder
+from gpvae_core.inference.mixtures import MixtureEncoder, RecursiveMixtureEncoder
+from gpvae_core.inference.newton import NewtonEncoder
+from gpvae_core.inference.savae import SemiAmortizedEncoder
+from gpvae_core.inference.svi import SVIEncoder
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,19 @@ class Method:
         return self.encoder(trunk, features, latent_dim, self.configured(given or {}))
 
 
-KINGMA, KIM = "Kingma & Welling 2014", "Kim 2022"
+KINGMA, KIM, KIM_PAVLOVIC = "Kingma & Welling 2014", "Kim 2022", "Kim & Pavlovic 2020"
 METHODS: dict[str, Method] = {
     "vae": Method(GaussianEncoder, "VAE", KINGMA),
     "vae-3": Method(GaussianEncoder, "VAE with three trunks", KINGMA, GaussianEncoder.Options(trunks=3)),
     "fullcov": Method(FullGaussianEncoder, "VAE with a full covariance", "Cremer, Li & Duvenaud 2018"),
+    "me": Method(MixtureEncoder, "mixture encoder", KIM_PAVLOVIC),
+    "rme": Method(RecursiveMixtureEncoder, "recursive mixture encoder", KIM_PAVLOVIC),
+    "hf": Method(HouseholderEncoder, "Householder flow", "Tomczak & Welling 2016"),
+    "iaf": Method(AutoregressiveEncoder, "inverse autoregressive flow", "Kingma et al. 2016"),
+    "savae": Method(SemiAmortizedEncoder, "semi-amortised VAE", "Kim, Wiseman et al. 2018"),
+    "svi": Method(SVIEncoder, "each image's own best Gaussian", "Hoffman et al. 2013"),
+    "vlae": Method(NewtonEncoder, "VLAE", "Park, Kim & Kim 2019", NewtonEncoder.Options(4, 1, False)),
+    "gn": Method(NewtonEncoder, "Gauss-Newton with a line search, several starts", "here", NewtonEncoder.Options()),
     "gpvae": Method(GPEncoder, "GPVAE", KIM),
     "gpvae-shared": Method(GPEncoder, "GPVAE on the encoder's own features", KIM, GPEncoder.Options(shared=True)),
     "gpvae-unit": Method(GPEncoder, "GPVAE on unit features", KIM, GPEncoder.Options(shared=True, unit=True)),

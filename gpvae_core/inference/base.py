@@ -110,6 +110,10 @@ class Encoder(nn.Module, ABC):
         """Parameters by the part of the method that they belong to: a part may have a learning rate of its own."""
         return {"encoder": list(self.parameters())}
 
+    def plain(self) -> "Encoder":
+        """The plain VAE's encoder within this one; itself where there is none."""
+        return self
+
     def start_from(self, other: "Encoder", x: Tensor, size: int) -> None:
         """Take what can be taken from a trained encoder; ``x``: some of the ``size`` images to be trained on.
 

@@ -37,6 +37,23 @@ def elbo(
     return fit + neg_kl
 
 
+def held_log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x | z), (S, B), for z (S, B, d), whose gradient reaches z alone, as if the model were constant."""
+    at = z.detach().requires_grad_()
+    with torch.enable_grad():
+        fit = model.log_likelihood(x, at)
+        (slope,) = torch.autograd.grad(fit.sum(), at)
+    return fit.detach() + ((z - at.detach()) * slope).sum(-1)  # the same value; its slope in z is the model's
+
+
+def elbo_held(model: GenerativeModel, x: Tensor, q: Posterior, *, generator: torch.Generator | None = None) -> Tensor:
+    """``elbo`` of one draw, (B,), whose gradient reaches q alone."""
+    z, log_q = q.rsample_with_log_prob(generator=generator)
+    known = q.kl_to_prior()
+    neg_kl = standard_normal_log_prob(z) - log_q if known is None else -known
+    return (held_log_likelihood(model, x, z) + neg_kl).mean(0)
+
+
 def importance_weighted_bound(
     model: GenerativeModel, x: Tensor, q: Posterior, samples: int, *, generator: torch.Generator | None = None
 ) -> Tensor:

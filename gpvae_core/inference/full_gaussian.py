@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gpvae_core.distributions import FullGaussian
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoder, Inference, NoOptions
+from gpvae_core.inference.gaussian import GaussianEncoder
 
 
 class FullGaussianEncoder(Encoder):
@@ -22,11 +23,24 @@ class FullGaussianEncoder(Encoder):
         super().__init__(trunk, features, latent_dim)
         self.trunk = trunk()
         self.head = nn.Linear(features, 2 * latent_dim)
-        self.correlations = nn.Linear(features, latent_dim * (latent_dim - 1) // 2)
+        pairs = latent_dim * (latent_dim - 1) // 2
+        self.correlations = nn.Linear(features, pairs) if pairs else None
 
     def trunk_features(self, x: Tensor) -> Tensor:
         features: Tensor = self.trunk(x)
         return features
+
+    @torch.no_grad()
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Take a plain VAE's encoder without correlations, or all from the same method."""
+        other = other.plain()
+        if not isinstance(other, GaussianEncoder):
+            super().start_from(other, x, size)
+            return
+        self.trunk.load_state_dict(other.trunk.state_dict())
+        self.head.load_state_dict(other.head.state_dict())
+        for parameter in [] if self.correlations is None else self.correlations.parameters():
+            parameter.zero_()
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
         features = self.trunk_features(x)
@@ -35,7 +49,8 @@ class FullGaussianEncoder(Encoder):
         d = mean.shape[-1]
         below = mean.new_zeros(*mean.shape[:-1], d, d)
         row, column = torch.tril_indices(d, d, -1)
-        below[..., row, column] = self.correlations(features)
+        if self.correlations is not None:
+            below[..., row, column] = self.correlations(features)
         # row i of L is s_i (unit lower triangular): a correlation means the same at every width
         scale_tril = scale[..., None] * (below + torch.eye(d, dtype=mean.dtype, device=mean.device))
         return Inference({"q": FullGaussian(mean, scale_tril)})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,36 @@ class GaussianEncoder(Encoder):
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
         return Inference({"q": self.gaussian(self.trunk_features(x))})
 
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Take the plain VAE's encoder within another method's."""
+        super().start_from(other.plain(), x, size)
+
     def gaussian(self, features: Tensor) -> DiagonalGaussian:
         """q from the trunk's features (B, p)."""
         mean, log_std = self.head(features).chunk(2, dim=-1)
         return DiagonalGaussian(mean, torch.exp(log_std))
+
+
+class FromGaussian(Encoder):
+    """A method whose first stage is a plain VAE's Gaussian, and which can start from such a VAE."""
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+        super().__init__(trunk, features, latent_dim)
+        self.amortized = GaussianEncoder(trunk, features, latent_dim)
+
+    def trunk_features(self, x: Tensor) -> Tensor:
+        return self.amortized.trunk_features(x)
+
+    def plain(self) -> GaussianEncoder:
+        return self.amortized
+
+    def first(self, x: Tensor) -> DiagonalGaussian:
+        """What the network says of images x."""
+        return self.amortized.gaussian(self.trunk_features(x))
+
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Take the plain VAE's encoder of another method for the Gaussian, or all from the same method."""
+        if type(other) is type(self):
+            super().start_from(other, x, size)
+        else:
+            self.amortized.start_from(other.plain(), x, size)

@@ -129,6 +129,9 @@ class GPEncoder(Encoder):
         self.weights_mean = WeightPosterior(latent_dim, features, self.INITIAL_STD)
         self.weights_std = WeightPosterior(latent_dim, features, self.INITIAL_STD)
 
+    def plain(self) -> GaussianEncoder:
+        return self.base_encoder
+
     def trunk_features(self, x: Tensor) -> Tensor:
         return self.base_encoder.trunk_features(x)
 
@@ -175,10 +178,12 @@ class GPEncoder(Encoder):
         )
 
     def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
-        """Take all from another GPVAE, or see ``start_from_vae``."""
-        if isinstance(other, GaussianEncoder):
+        """Take all from a GPVAE of as many trunks; else see ``start_from_vae``."""
+        plain = other.plain()
+        alike = isinstance(other, GPEncoder) and other.shared == self.shared
+        if not alike and isinstance(plain, GaussianEncoder):
             try:
-                self.start_from_vae(other, x, size)
+                self.start_from_vae(plain, x, size)
             except RuntimeError:
                 raise cannot_start(self, other) from None
         else:

@@ -15,6 +15,7 @@ from gpvae_core.data import Dataset, ImageSet, as_pixels, check_shape
 from gpvae_core.errors import InputError
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.inference.bounds import elbo
+from gpvae_core.inference.transforms import random_draws, warped
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training.evaluation import evaluate_elbo, generator_on
@@ -34,6 +35,10 @@ class TrainingConfig:
     is reconstructed): the amortised inference regularisation of Shu et al. (2018), against the gap between training and
     test images. ``patience`` epochs without a better validation ELBO end the run. ``initial``: the checkpoint it starts
     from. ``decoder``: the one whose decoder it has, which then stays as it is.
+
+    On such a decoder two more ways to train the encoder make sense. ``augment`` > 0 transforms every training image at
+    random, 1 as far as ``transforms`` goes. ``dreams`` is the weight of log q(z|x) of images that the decoder made from
+    known z ("reverse half-asleep" of Zhang, Hayes & Barber 2022).
     """
 
     dataset: str
@@ -48,8 +53,16 @@ class TrainingConfig:
     patience: int = 20
     initial: str | None = None
     decoder: str | None = None
+    augment: float = 0.0
+    dreams: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("augment", "dreams"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise InputError(f"{name} must be 0 or more, but it is {value:g}")
+            if value and not self.decoder:
+                raise InputError(f"--{name} trains an encoder for a decoder that stays as it is; give --decoder, too")
         for name in ("epochs", "batch_size", "learning_rate", "patience"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, but it is {getattr(self, name)}")
@@ -92,8 +105,8 @@ def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder, i
         model.encoder.start_from(trained.encoder, images.pixels(slice(0, 1000)).to(model.device), len(images))
     except (RuntimeError, InputError):
         raise InputError(
-            "the starting checkpoint has another architecture or method than the model to train; start a gpvae "
-            "from a vae or a gpvae, or a vae from a vae, with the same latent dimension, activation and likelihood"
+            "the starting checkpoint has another architecture or method than the model to train; start from a plain "
+            "vae, or from the same method, with the same latent dimension, activation and likelihood"
         ) from None
 
 
@@ -183,13 +196,7 @@ def _epoch(
         x = as_pixels(images[rows])
         if dynamic:
             x = torch.bernoulli(x, generator=generator)
-        seen = x + config.encoder_noise * torch.randn(x.shape, generator=generator, device=x.device)
-        batch = Batch(x, seen, len(images))
-        objective = model.encoder.objective(batch, model.generative, generator=generator)
-        if config.base_weight:
-            start = model.encoder.infer(seen, model.generative).start
-            base = elbo(model.generative, x, start, generator=generator).mean()
-            objective = Objective({**objective.parts, "base_elbo": config.base_weight * base})
+        objective = _objective(model, config, x, len(images), generator)
         value = objective.value
         if not torch.isfinite(value):
             raise _not_finite(objective.parts, (epoch - 1) * len(batches) + step, epoch)
@@ -204,6 +211,24 @@ def _epoch(
         if on_step:
             on_step(epoch, len(rows), float(value.detach()))
     return {name: total / len(images) for name, total in totals.items()}
+
+
+def _objective(
+    model: VariationalAutoencoder, config: TrainingConfig, x: Tensor, size: int, generator: torch.Generator
+) -> Objective:
+    """The method's own on a batch x of ``size`` images, with what the settings add to it."""
+    if config.augment:
+        x = warped(x, config.augment * random_draws(len(x), generator=generator))
+    seen = x + config.encoder_noise * torch.randn(x.shape, generator=generator, device=x.device)
+    parts = dict(model.encoder.objective(Batch(x, seen, size), model.generative, generator=generator).parts)
+    if config.base_weight:
+        start = model.encoder.infer(seen, model.generative).start
+        parts["base_elbo"] = config.base_weight * elbo(model.generative, x, start, generator=generator).mean()
+    if config.dreams:
+        dream = model.generative.simulate(len(x), generator=generator)
+        q = model.encoder.infer(dream.images, model.generative).q
+        parts["dreams"] = config.dreams * q.log_prob(dream.latents).mean()
+    return Objective(parts)
 
 
 def _not_finite(parts: dict[str, Tensor], step: int, epoch: int) -> InputError:

@@ -92,7 +92,8 @@ def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume:
         raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
     if resume:
         record = read_json(out / CONFIG)
-        saved = {**record.get("model", {}), **record.get("training", {})}
+        defaults = {**asdict(ModelConfig()), **asdict(TrainingConfig(dataset=""))}  # of settings newer than the run
+        saved = {**json.loads(json.dumps(defaults)), **record.get("model", {}), **record.get("training", {})}
         saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
         for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
             if saved.get(key) != value:

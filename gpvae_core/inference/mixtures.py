@@ -1,0 +1,105 @@
+"""Mixture encoders: several Gaussians an image, trained together, or one after another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gpvae_core.distributions import DiagonalGaussian, Mixture, standard_normal_log_prob
+from gpvae_core.errors import InputError
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference.base import Batch, Encoder, Inference, Objective
+from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
+from gpvae_core.inference.gaussian import GaussianEncoder
+
+APART = 0.1  # of fresh weights that are added to a VAE's, so that the components differ
+
+
+class MixtureEncoder(Encoder):
+    """q(z|x) = sum_k a_k(x) N(b_k(x), Diag(c_k(x))^2), everything linear in one trunk's features.
+
+    Trained by the stratified ELBO sum_k a_k E_{q_k}[log p(x, z) - log q(z)], differentiable in the weights, too.
+    """
+
+    @dataclass(frozen=True)
+    class Options:
+        """How many ``components``."""
+
+        components: int = 2
+
+    labels: ClassVar[dict[str, str]] = {"q": "encoder's mixture"}
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+        super().__init__(trunk, features, latent_dim)
+        count = (options or self.Options()).components
+        if count < 1:
+            raise InputError(f"components must be at least 1, but it is {count}")
+        self.trunk = trunk()
+        self.heads = nn.ModuleList(nn.Linear(features, 2 * latent_dim) for _ in range(count))
+        self.logits = nn.Linear(features, count)
+
+    def trunk_features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.trunk(x)
+        return features
+
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        return Inference({"q": self.mixture(x)})
+
+    def mixture(self, x: Tensor) -> Mixture:
+        """q of images x (B, C, H, W)."""
+        features = self.trunk_features(x)
+        parts = [head(features).chunk(2, dim=-1) for head in self.heads]
+        components = tuple(DiagonalGaussian(mean, torch.exp(log_std)) for mean, log_std in parts)
+        return Mixture(torch.log_softmax(self.logits(features), -1), components)
+
+    @torch.no_grad()
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Take a plain VAE's trunk, and its head for every component, a little apart; or all from the same method."""
+        other = other.plain()
+        if not isinstance(other, GaussianEncoder):
+            super().start_from(other, x, size)
+            return
+        self.trunk.load_state_dict(other.trunk.state_dict())
+        for k, head in enumerate(self.heads):
+            assert isinstance(head, nn.Linear)
+            for own, theirs in zip(head.parameters(), other.head.parameters(), strict=True):
+                own.copy_(theirs + (APART * own if k else 0))
+
+
+class RecursiveMixtureEncoder(MixtureEncoder):
+    """The same mixture, each component taught to go where those before it are not (Kim & Pavlovic 2020).
+
+    Component k climbs E_q[log p(x, z) - log q(z)] + min(KL(q || the mixture of those before), ``bound``), those before
+    held. The weights and the decoder climb the mixture's own ELBO, the components held.
+    """
+
+    @dataclass(frozen=True)
+    class Options:
+        """How many ``components``, and the ``bound`` of the KL that drives a new one away, in nats."""
+
+        components: int = 2
+        bound: float = 10.0
+
+    labels: ClassVar[dict[str, str]] = {"q": "encoder's recursive mixture"}
+
+    def __init__(
+        self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
+    ) -> None:
+        super().__init__(trunk, features, latent_dim, options)
+        self.bound = options.bound
+
+    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
+        q = self.mixture(batch.seen)
+        parts = {}
+        for k, component in enumerate(q.components):
+            z, log_q = component.rsample_with_log_prob(generator=generator)
+            own = held_log_likelihood(model, batch.x, z) + standard_normal_log_prob(z) - log_q
+            if k:
+                before = Mixture(torch.log_softmax(q.log_weights[:, :k], -1), q.components[:k]).detach()
+                own = own + (log_q - before.log_prob(z)).clamp(max=self.bound)
+            parts[f"component_{k}"] = own.mean()
+        held = Mixture(q.log_weights, tuple(component.detach() for component in q.components))
+        fit, neg_kl = elbo_terms(model, batch.x, held, generator=generator)
+        return Objective(parts | {"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()})

@@ -1,0 +1,63 @@
+"""What methods share that start where a network says and improve q on the image itself."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from gpvae_core.distributions import DiagonalGaussian, Posterior
+from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference.base import Batch, Inference, Objective
+from gpvae_core.inference.bounds import elbo_held, elbo_terms
+from gpvae_core.inference.gaussian import FromGaussian
+
+HERMITE_ORDER = 5
+DRAWS = 64  # of the rule beyond two dimensions
+
+
+class Refiner(FromGaussian):
+    """A plain VAE's encoder says where to start; ``refine`` goes on from there with decodes of the image's own.
+
+    Trained, the encoder climbs its own ELBO with the decoder held, and the decoder climbs that of the refined q.
+    """
+
+    labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "refined q(z|x)"}
+
+    @abstractmethod
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian, seen: Tensor) -> Posterior:
+        """A better q for images x, without a graph; ``seen``: what the encoder is shown of them."""
+
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        start = self.first(x)
+        with torch.no_grad():
+            return Inference({"start": start, "q": self.refine(x, model, start.detach(), x)})
+
+    def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
+        start = self.first(batch.seen)
+        parts = {"elbo_start": elbo_held(model, batch.x, start, generator=generator).mean()}
+        if any(p.requires_grad for p in model.parameters()):  # else the refined q would train nothing
+            with torch.no_grad():
+                q = self.refine(batch.x, model, start.detach(), batch.seen)
+            fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
+            parts |= {"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()}
+        return Objective(parts)
+
+
+def rule(dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes u (S, d) and weights (S,) for expectations under N(0, I): the same for every image and call.
+
+    Gauss-Hermite to two dimensions, beyond them scrambled Sobol points and their negatives.
+    """
+    if dim <= 2:
+        x, w = np.polynomial.hermite_e.hermegauss(HERMITE_ORDER)
+        nodes, weights = (np.stack(np.meshgrid(*[one] * dim, indexing="ij"), -1).reshape(-1, dim) for one in (x, w))
+        shares = weights.prod(1) / weights.prod(1).sum()
+        return torch.as_tensor(nodes).to(like), torch.as_tensor(shares).to(like)
+    uniform = SobolEngine(dim, scramble=True, seed=0).draw(DRAWS // 2, dtype=torch.float64)
+    half = 2**0.5 * torch.erfinv(2 * uniform.clamp(1e-6, 1 - 1e-6) - 1)
+    draws = torch.cat([half, -half])
+    draws = draws / (draws**2).mean(0).sqrt()  # each coordinate's variance is 1 exactly
+    return draws.to(like), torch.full((DRAWS,), 1 / DRAWS).to(like)
