@@ -1,0 +1,175 @@
+"""The exact-gap table: every method's q on one frozen decoder, against the exact posteriors of the whole test set.
+
+    python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N]
+
+An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder, at an equal
+number of decoder passes; runs/encoders/DECODER/NAME holds it, and a run that was killed goes on. The others need no
+training. KL(q || p(z|x)) is the stored exact log p(x) less q's ELBO by quadrature; KL(p || q) is over the stored
+reference posteriors; coverage is of images that the decoder made; times are of a batch of 128 in float32.
+Writes benchmarks/results/exact-gaps-DECODER.json, a method at a time.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import command, hardware, store_part
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.data import Dataset, ImageSet, dataset_of
+from gpvae_core.diagnostics.references import load_references
+from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.models import VariationalAutoencoder, build
+from gpvae_core.paths import WEIGHTS
+from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
+from gpvae_core.training.fit import STATE, TrainingConfig, start_from
+from gpvae_core.training.runs import run
+
+EPOCHS, RATE, NOISE = 4, 1e-3, 0.1
+MADE, DRAWS, MASSES = 1000, 400, (0.5, 0.8, 0.95)
+BATCH, REPEATS = 128, 5
+IWAE = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a method, its options, and how its encoder is trained; None: not at all."""
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] | None = None
+
+
+ROWS = {
+    "vae": Row("vae"),
+    "vae, 4 epochs more": Row("vae", training={}),
+    "vae, augmented": Row("vae", training={"augment": 1.0}),
+    "vae, decoder's own images": Row("vae", training={"dreams": 1.0}),
+    "fullcov": Row("fullcov", training={}),
+    "me-2": Row("me", {"components": 2}, {}),
+    "me-4": Row("me", {"components": 4}, {}),
+    "rme-2": Row("rme", {"components": 2}, {}),
+    "rme-4": Row("rme", {"components": 4}, {}),
+    "hf-4": Row("hf", {"flows": 4}, {}),
+    "iaf-4": Row("iaf", {"flows": 4}, {}),
+    "savae-2": Row("savae", {"steps": 2}),
+    "savae-8": Row("savae", {"steps": 8}),
+    "savae-8, plain steps of 1e-3": Row("savae", {"steps": 8, "rate": 1e-3, "curved": False}),
+    "svi": Row("svi"),
+    "vlae-2": Row("vlae", {"steps": 2}),
+    "vlae-4": Row("vlae", {"steps": 4}),
+    "gn, 1 start, 1 step": Row("gn", {"starts": 1, "steps": 1}),
+    "gn, 1 start, 2 steps": Row("gn", {"starts": 1, "steps": 2}),
+    "gn, 1 start, 4 steps": Row("gn", {"starts": 1, "steps": 4}),
+    "gn, 8 starts, 4 steps": Row("gn", {"starts": 8, "steps": 4}),
+    "gn, 32 starts, 8 steps": Row("gn", {"starts": 32, "steps": 8}),
+}
+
+
+def encoder(name: str, base: Checkpoint, data: Dataset) -> VariationalAutoencoder:
+    """The method's encoder on the decoder of ``base``, trained where it has to be."""
+    row = ROWS[name]
+    config = replace(base.config, method=row.method, options=row.options)
+    if row.training is None:
+        model = build(config, seed=0)
+        start_from(model, base.model, data.train)
+        return model.requires_grad_(False).eval()
+    out = Path("runs/encoders") / base.name / name.replace(",", "").replace(" ", "-").replace("'", "")
+    training = TrainingConfig(
+        data.name,
+        0,
+        EPOCHS,
+        learning_rate=RATE,
+        encoder_noise=NOISE,
+        initial=base.name,
+        decoder=base.name,
+        **row.training,
+    )
+    for progress in run(out, data, config, training, resume=(out / STATE).exists() and (out / WEIGHTS).exists()):
+        print(f"{name}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.3f}", flush=True)
+    return load_checkpoint(out).model
+
+
+def measure(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet, evidence: np.ndarray) -> dict[str, Any]:
+    """Every number of one line; KLs of each image beside them, under ``kl``."""
+    bound = evaluate_bounds(model, images, seed=0)["elbo"]
+    kl = evidence - bound.values.numpy()
+    iwae = iwae_bound(model, images.take(np.arange(min(len(images), 1000))), samples=IWAE, seed=0).values.numpy()
+    return {
+        "kl": kl,
+        "mean": float(kl.mean()),
+        "stderr": float(kl.std() / len(kl) ** 0.5),
+        "median": float(np.median(kl)),
+        "90 %": float(np.quantile(kl, 0.9)),
+        "largest_error": float(bound.errors.max()),
+        "iwae_less_evidence": float((iwae - evidence[: len(iwae)]).mean()),
+        **reverse(model, base, images),
+        "coverage": coverage(model, base),
+        "ms": milliseconds(model, images),
+        "parameters": sum(p.numel() for p in model.encoder.parameters()),
+    }
+
+
+def reverse(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet) -> dict[str, float]:
+    """KL(p(z|x) || q), its median over the stored posteriors."""
+    posteriors = load_references(base)
+    values: list[float] = []
+    for first in range(0, len(posteriors), 250):
+        some = posteriors[first : first + 250]
+        q = model.infer(images.pixels(slice(first, first + len(some)))).q
+        for k, one in enumerate(some):
+            log_q = q[k].log_prob(torch.as_tensor(one.points)).numpy()
+            values.append(float(-one.numbers["entropy"] - one.weights @ log_q))
+    return {"reverse_kl_median": float(np.median(values))}
+
+
+def coverage(model: VariationalAutoencoder, base: Checkpoint) -> list[float]:
+    """The share of images the decoder made whose true z lies in q's own region of 50, 80 and 95 %."""
+    made = base.simulate(MADE, seed=1)
+    within: list[float] = []
+    for x, z in zip(made.images.split(250), made.latents.double().split(250), strict=True):
+        q = model.infer(x).q
+        _, log_q = q.rsample_with_log_prob(DRAWS, generator=torch.Generator().manual_seed(0))
+        within += (log_q > q.log_prob(z[None])[0]).double().mean(0).tolist()
+    return [float((np.array(within) <= mass).mean()) for mass in MASSES]
+
+
+def milliseconds(model: VariationalAutoencoder, images: ImageSet) -> float:
+    """For q of 128 images, the fastest of several times, in float32."""
+    x, times = images.pixels(slice(0, BATCH)), []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        model.infer_as_it_is(x)
+        times.append(time.perf_counter() - started)
+    return 1e3 * min(times)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("decoder")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME")
+    parser.add_argument("--images", type=int)
+    arguments = parser.parse_args()
+    base = load_checkpoint(arguments.decoder)
+    data = dataset_of(base, None, arguments.data_dir)
+    count = min(arguments.images or len(data.test), len(data.test))
+    images = data.test.take(np.arange(count))
+    evidence = stored_columns(base, data.name, len(data.test))["log_evidence"][:count]
+    plain = measure(encoder("vae", base, data), base, images, evidence)["kl"]
+    for name in arguments.only:
+        found = measure(encoder(name, base, data), base, images, evidence)
+        better = float((found.pop("kl") < plain).mean())
+        found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
+        about = {"images": count, "command": command("exact_gaps", arguments.data_dir), "hardware": hardware()}
+        store_part(f"exact-gaps-{base.name}.json", name, found | about)
+        print(f"{name}: KL {found['mean']:.3f}, median {found['median']:.4f}, {found['ms']:.0f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()
