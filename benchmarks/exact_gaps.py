@@ -62,11 +62,12 @@ ROWS = {
     "svi": Row("svi"),
     "vlae-2": Row("vlae", {"steps": 2}),
     "vlae-4": Row("vlae", {"steps": 4}),
-    "gn, 1 start, 1 step": Row("gn", {"starts": 1, "steps": 1}),
-    "gn, 1 start, 2 steps": Row("gn", {"starts": 1, "steps": 2}),
-    "gn, 1 start, 4 steps": Row("gn", {"starts": 1, "steps": 4}),
-    "gn, 8 starts, 4 steps": Row("gn", {"starts": 8, "steps": 4}),
-    "gn, 32 starts, 8 steps": Row("gn", {"starts": 32, "steps": 8}),
+    "gn, 1 step": Row("gn", {"starts": 1, "looks": 1, "steps": 1}),
+    "gn, 2 steps": Row("gn", {"starts": 1, "looks": 1, "steps": 2}),
+    "gn, 4 steps": Row("gn", {"starts": 1, "looks": 1, "steps": 4}),
+    "gn, best of 16 looks, 4 steps": Row("gn", {"starts": 1, "looks": 16, "steps": 4}),
+    "gn, 8 starts of 64 looks, 5 steps": Row("gn"),
+    "gn, 16 starts of 64 looks, 5 steps": Row("gn", {"starts": 16}),
 }
 
 

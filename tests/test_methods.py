@@ -12,6 +12,7 @@ from gpvae_core.distributions.flow import Flow, GatedAutoregressive, Reflection
 from gpvae_core.errors import InputError
 from gpvae_core.exact.best_gaussian import best_gaussians
 from gpvae_core.generative import GaussianLikelihood, GenerativeModel
+from gpvae_core.generative.laplace import laplace
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.masked import masked_network
 from gpvae_core.inference.newton import climbed
@@ -54,7 +55,8 @@ def test_an_undamped_step_on_a_linear_decoder_is_exact(generator):
     decoder = Linear()
     model = GenerativeModel(decoder, GaussianLikelihood(STD).double())
     x = torch.rand(4, 1, 8, 8, generator=generator).double()
-    q = climbed(model, x, torch.randn(4, 2, generator=generator).double(), 1, search=True).gaussian()
+    near = laplace(model, x, torch.randn(4, 2, generator=generator).double())
+    q = laplace(model, x, climbed(model, x, near, 0, search=True)).gaussian()
     for k in range(4):
         mean, covariance, _ = decoder.closed_form(x[k].numpy(), STD)
         np.testing.assert_allclose(q.mean[k].numpy(), mean, atol=1e-9)
@@ -66,16 +68,18 @@ def test_a_search_never_goes_down_and_ends_at_a_summit(generator):
     model = GenerativeModel(Features(FOLDED[4][0]), GaussianLikelihood(STD)).double()
     simulation = model.simulate(20, generator=generator)
     z = 2 * torch.randn(20, 2, generator=generator).double()
-    heights = [model.log_joint(simulation.images, z)]
-    for steps in (1, 2, 4, 40):
-        near = climbed(model, simulation.images, z, steps, search=True)
-        heights.append(model.log_joint(simulation.images, near.place))
-        assert bool((heights[-1] >= heights[-2] - 1e-9).all())
+    for t in range(40):
+        near = laplace(model, simulation.images, z)
+        z = climbed(model, simulation.images, near, t, search=True)
+        before, after = (model.log_joint(simulation.images, place) for place in (near.place, z))
+        assert bool((after >= before).all())
     assert float(near.pull().median()) < 1e-6
 
 
 def test_of_several_starts_the_heaviest_hill_is_kept(digits, digits_2d):
-    one, many = (build(replace(digits_2d.config, method="gn", options={"starts": k}), seed=0) for k in (1, 8))
+    one, many = (
+        build(replace(digits_2d.config, method="gn", options={"starts": k, "looks": 2 * k}), seed=0) for k in (1, 8)
+    )
     x = digits.test.pixels(slice(0, 40))
     held = []
     for model in (one, many):
@@ -212,6 +216,7 @@ def test_zuko_leaves_torchs_checks_of_distributions_as_they_were():
         ("hf", {"components": 2}, "this method has no option 'components'; it has flows"),
         ("me", {"components": 0}, "components must be at least 1, but it is 0"),
         ("gn", {"starts": 0}, "starts must be at least 1, but it is 0"),
+        ("gn", {"looks": 2}, "starts are chosen among the looks, of which there are 2, not 8"),
         ("savae", {"rate": -1.0}, "steps and rate must be positive"),
         ("svi", {"steps": 0}, "steps must be at least 1, but it is 0"),
     ],

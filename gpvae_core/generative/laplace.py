@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpvae_core.distributions import FullGaussian
 from gpvae_core.generative.model import GenerativeModel
+from gpvae_core.generative.tangents import with_jacobian
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,11 @@ class Laplace:
 
 
 def laplace(model: GenerativeModel, x: Tensor, z: Tensor) -> Laplace:
-    """Laplace's Gaussian for images x (B, C, H, W) at z (B, d): one decode and d Jacobian products."""
+    """Laplace's Gaussian for images x (B, C, H, W) at z (B, d): 1 + d decodes."""
     place = z.detach().to(x)
-    means, jacobian = _with_jacobian(model, place)
+    means, jacobian = with_jacobian(model.decoder, place)
+    jacobian = jacobian.double()
     score, weight = model.likelihood.score(x.flatten(1), means), model.likelihood.precision(means)
     slope = torch.einsum("bpi,bp->bi", jacobian, score.to(jacobian)) - place
     curvature = torch.einsum("bpi,bp,bpj->bij", jacobian, weight.to(jacobian).expand_as(means), jacobian)
     return Laplace(place, slope.detach(), (curvature + torch.eye(place.shape[1]).to(curvature)).detach(), means)
-
-
-def _with_jacobian(model: GenerativeModel, z: Tensor) -> tuple[Tensor, Tensor]:
-    """g(z) (B, P), and its Jacobian (B, P, d) in float64.
-
-    Jv is the derivative of J'u by u: backward passes only, as torch's forward mode has one state for all threads.
-    """
-    with torch.enable_grad():
-        z = z.clone().requires_grad_()
-        means = model.decode(z).flatten(1)
-        u = torch.zeros_like(means, requires_grad=True)
-        (pulled,) = torch.autograd.grad(means, z, u, create_graph=True)
-        columns = [torch.autograd.grad(pulled[:, j].sum(), u, retain_graph=True)[0] for j in range(z.shape[1])]
-    return means.detach(), torch.stack(columns, -1).double()

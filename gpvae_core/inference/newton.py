@@ -26,14 +26,26 @@ class NewtonEncoder(Refiner):
 
     @dataclass(frozen=True)
     class Options:
-        """``steps`` of each climb; ``starts``: the encoder's means of so many transformed copies of x, x itself first.
+        """``steps`` of a climb, and from where.
 
-        Of several climbs the one is kept whose Laplace approximation says that its hill holds most.
+        ``looks``: the encoder's means of so many transformed copies of x, x itself among them, cost one decode each.
+        The ``starts`` highest of them climb. After each step the better half goes on, by log p(x, z) and the width
+        there: of several hills the one that holds most.
         """
 
-        steps: int = 4
+        steps: int = 5
         starts: int = 8
+        looks: int = 64
         search: bool = True
+
+        def __post_init__(self) -> None:
+            for name in ("steps", "starts", "looks"):
+                if getattr(self, name) < 1:
+                    raise InputError(f"{name} must be at least 1, but it is {getattr(self, name)}")
+            if self.starts > self.looks:
+                raise InputError(
+                    f"starts are chosen among the looks, of which there are {self.looks}, not {self.starts}"
+                )
 
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "Laplace's q(z|x) after Gauss-Newton steps"}
 
@@ -41,31 +53,41 @@ class NewtonEncoder(Refiner):
         self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
     ) -> None:
         super().__init__(trunk, features, latent_dim)
-        for name in ("steps", "starts"):
-            if getattr(options, name) < 1:
-                raise InputError(f"{name} must be at least 1, but it is {getattr(options, name)}")
         self.options = options
 
     def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian, seen: Tensor) -> Posterior:
-        images, copies = len(x), self.options.starts
-        draws = random_draws(copies - 1, generator=torch.Generator().manual_seed(0))  # the same for every image
-        others = [self.first(warped(seen, draw.expand(images, NUMBERS))).mean for draw in draws]
-        z = torch.cat([start.mean, *others])
-        near = climbed(model, x.repeat(copies, 1, 1, 1), z, self.options.steps, search=self.options.search)
-        height = model.log_joint(x.repeat(copies, 1, 1, 1), near.place) - 0.5 * near.log_det().to(z)
-        height = torch.nan_to_num(height, -torch.inf).reshape(copies, images)
-        best = height.argmax(0) * images + torch.arange(images, device=x.device)
-        return near.gaussian()[best]
+        z = self._highest(x, model, torch.stack([start.mean, *self._looks(seen)]), self.options.starts)
+        for t in range(self.options.steps):
+            near = laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
+            z = climbed(model, _repeated(x, len(z)), near, t, search=self.options.search).reshape(z.shape)
+            width = -0.5 * near.log_det().to(z).reshape(z.shape[:2])
+            z = self._highest(x, model, z, -(-len(z) // 2), width)
+        z = self._highest(x, model, z, 1)
+        return laplace(model, x, z[0]).gaussian()
+
+    def _looks(self, seen: Tensor) -> list[Tensor]:
+        """The encoder's means of transformed copies, (B, d) each: the same transformations for every image."""
+        draws = random_draws(self.options.looks - 1, generator=torch.Generator().manual_seed(0))
+        return [self.first(warped(seen, draw.expand(len(seen), NUMBERS))).mean for draw in draws]
+
+    @staticmethod
+    def _highest(x: Tensor, model: GenerativeModel, z: Tensor, count: int, width: Tensor | float = 0.0) -> Tensor:
+        """Of places z (K, B, d) the ``count`` of largest log p(x, z) + width for each image, (count, B, d)."""
+        if len(z) <= count:
+            return z
+        height = torch.nan_to_num(model.log_joint(x, z) + width, -torch.inf)
+        rows = height.topk(count, 0).indices
+        return z.gather(0, rows[..., None].expand(*rows.shape, z.shape[-1]))
 
 
-def climbed(model: GenerativeModel, x: Tensor, z: Tensor, steps: int, *, search: bool) -> Laplace:
-    """Laplace's Gaussian where ``steps`` Gauss-Newton steps end that begin at z (B, d); see ``NewtonEncoder``."""
-    near = laplace(model, x, z)
-    for t in range(steps):
-        step = near.step().to(z)
-        z = _searched(model, x, z, step) if search else z + step / (2 * (t + 1))
-        near = laplace(model, x, z)
-    return near
+def climbed(model: GenerativeModel, x: Tensor, near: Laplace, t: int, *, search: bool) -> Tensor:
+    """Where step number ``t`` from 0 on leads from ``near``, (B, d); see ``NewtonEncoder``."""
+    step = near.step().to(near.place)
+    return _searched(model, x, near.place, step) if search else near.place + step / (2 * (t + 1))
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    return x.repeat(count, *[1] * (x.dim() - 1))
 
 
 def _searched(model: GenerativeModel, x: Tensor, z: Tensor, step: Tensor) -> Tensor:

@@ -1,0 +1,36 @@
+"""The exact-gap table of one decoder, from benchmarks/results/exact-gaps-DECODER.json."""
+
+from typing import Any
+
+from benchmarks.common import RESULTS
+from gpvae_core.files import read_json
+
+HEAD = ["q", "mean KL", "median", "90 %", "better than the VAE's", "KL(p, q), median"]
+HEAD += ["region of 50 / 80 / 95 % holds", "IWAE-100 less log p(x)", "ms", "parameters"]
+
+
+def exact_gaps(decoder: str) -> list[list[str]]:
+    """One row a method, in the order in which they were measured."""
+    found = read_json(RESULTS / f"exact-gaps-{decoder}.json")
+    return [HEAD, *(_row(name, numbers) for name, numbers in found.items())]
+
+
+def _row(name: str, n: dict[str, Any]) -> list[str]:
+    better = "" if name == "vae" else f"{100 * n['better_than_vae']:.1f} ± {196 * n['better_stderr']:.1f} %"
+    return [
+        name,
+        f"{_short(n['mean'])} ± {_short(1.96 * n['stderr'])}",
+        _short(n["median"]),
+        _short(n["90 %"]),
+        better,
+        _short(n["reverse_kl_median"]),
+        " / ".join(f"{100 * share:.0f}" for share in n["coverage"]) + " %",
+        _short(n["iwae_less_evidence"]),
+        f"{n['ms']:.0f}",
+        f"{n['parameters']:,}",
+    ]
+
+
+def _short(value: float) -> str:
+    """Three significant figures."""
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,0 +1,49 @@
+"""A decoder's value and Jacobian in one pass: tangents go through its layers beside the value."""
+
+import torch
+from torch import Tensor, nn
+
+LINEAR = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Unflatten, nn.Identity)
+POINTWISE = (nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.GELU, nn.Softplus, nn.LeakyReLU)
+
+
+@torch.no_grad()
+def with_jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+    """g(z) (B, P) and its Jacobian (B, P, d), for z (B, d), in z's precision.
+
+    A sequence of layers that are linear or work on each number alone takes 1 + d decodes and keeps no graph; any other
+    module is differentiated backwards, twice. torch's own forward mode has one state for all threads.
+    """
+    layers = list(decoder.children()) if isinstance(decoder, nn.Sequential) else [decoder]
+    if not all(isinstance(layer, LINEAR + POINTWISE) for layer in layers):
+        return _backwards(decoder, z)
+    d = z.shape[1]
+    value, tangents = z, torch.eye(d).to(z).repeat_interleave(len(z), 0)  # (d B, ...): all of dz_1 first
+    for layer in layers:
+        if isinstance(layer, LINEAR):
+            both = layer(torch.cat([value, tangents, torch.zeros_like(value[:1])]))  # the last: the bias alone
+            value, tangents = both[: len(z)], both[len(z) : -1] - both[-1:]
+        else:
+            value, slope = _pointwise(layer, value)
+            tangents = tangents * slope.repeat(d, *[1] * (slope.dim() - 1))
+    return value.flatten(1), tangents.reshape(d, len(z), -1).permute(1, 2, 0)
+
+
+@torch.enable_grad()
+def _pointwise(layer: nn.Module, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and derivative of a function of each number."""
+    value = value.detach().requires_grad_()
+    out = layer(value)
+    (slope,) = torch.autograd.grad(out.sum(), value)
+    return out.detach(), slope
+
+
+@torch.enable_grad()
+def _backwards(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for any module: Jv is the derivative of J'u by u."""
+    z = z.detach().requires_grad_()
+    means = decoder(z).flatten(1)
+    u = torch.zeros_like(means, requires_grad=True)
+    (pulled,) = torch.autograd.grad(means, z, u, create_graph=True)
+    columns = [torch.autograd.grad(pulled[:, j].sum(), u, retain_graph=True)[0] for j in range(z.shape[1])]
+    return means.detach(), torch.stack(columns, -1)
