@@ -43,9 +43,7 @@ class NewtonEncoder(Refiner):
                 if getattr(self, name) < 1:
                     raise InputError(f"{name} must be at least 1, but it is {getattr(self, name)}")
             if self.starts > self.looks:
-                raise InputError(
-                    f"starts are chosen among the looks, of which there are {self.looks}, not {self.starts}"
-                )
+                raise InputError(f"starts are chosen among the looks: there are {self.looks}, fewer than {self.starts}")
 
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "Laplace's q(z|x) after Gauss-Newton steps"}
 
