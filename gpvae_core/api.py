@@ -23,11 +23,19 @@ if TYPE_CHECKING:  # these rooms need extras
     from gpvae_core.training.fit import Progress
 
 
-def load(name: str | Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+def load(
+    name: str | Path,
+    *,
+    method: str | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    device: torch.device | str = "cpu",
+) -> Checkpoint:
     """A trained model: its decoder, its encoder, its exact posteriors.
 
     Args:
         name: A shipped model, such as "digits-2d", or the folder that a training wrote.
+        method: Another method of inference on its decoder and encoder, one that needs no training: "gn", "svi", ...
+        options: That method's own, by name.
         device: Where its weights shall lie.
 
     Returns:
@@ -41,7 +49,8 @@ def load(name: str | Path, *, device: torch.device | str = "cpu") -> Checkpoint:
         >>> gp.load("digits-2d").config.latent_dim
         2
     """
-    return load_checkpoint(name, device=device)
+    checkpoint = load_checkpoint(name, device=device)
+    return checkpoint.with_method(method, options) if method else checkpoint
 
 
 def dataset(name: str, *, folder: Path | None = None, seed: int = 0) -> "Dataset":

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
-from gpvae_core.inference import Inference
+from gpvae_core.inference import METHODS, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
 from gpvae_core.shipped import fetched, manifest
@@ -67,6 +68,30 @@ class Checkpoint:
         """Images (count, C, H, W) drawn from the model, with the latents (count, d) they were drawn at."""
         device = next(self.model.parameters()).device
         return self.model.generative.simulate(count, generator=torch.Generator(device).manual_seed(seed))
+
+    def with_method(self, method: str, options: Mapping[str, Any] = MappingProxyType({})) -> "Checkpoint":
+        """The same decoder and encoder with another method on top of them, one that needs no training of its own.
+
+        Args:
+            method: "gn", "svi", "vlae" or "savae"; see ``gpvae_core.methods``.
+            options: The method's own, by name.
+
+        Raises:
+            InputError: The method has to be trained, or an option does not fit.
+        """
+        if method not in METHODS or METHODS[method].encoder.trained:
+            ready = ", ".join(name for name, one in METHODS.items() if not one.encoder.trained)
+            raise InputError(
+                f"method '{method}' is not one that needs no training ({ready}); train an encoder on this decoder with "
+                f"python -m gpvae_core train --method {method} --decoder {self.name}"
+            )
+        config = replace(self.config, method=method, options=dict(options))
+        model = build(config, seed=0)
+        model.generative.load_state_dict(self.model.generative.state_dict())
+        model.encoder.start_from(self.model.encoder, torch.empty(0), 1)
+        model.requires_grad_(False).eval().to(self.model.device)
+        digest = sha256(json.dumps([self.digest, method, config.options]).encode()).hexdigest()
+        return replace(self, model=model, config=config, digest=digest)
 
     @cached_property
     def _engines(self) -> dict[float, PosteriorEngine]:

@@ -72,6 +72,23 @@ def test_evaluate_and_rank_work_in_three_dimensions_and_posterior_says_why_not(t
         run("posterior", "--checkpoint", three_d, "--index", 0)
 
 
+def test_a_method_that_needs_no_training_goes_on_any_checkpoint(digits_2d, tmp_path, monkeypatch, capsys):
+    plain = json.loads(run("posterior", "--checkpoint", "digits-2d", "--index", 0))
+    newton = json.loads(run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--method", "gn", "--starts", 1))
+    assert newton["method"] == "gn" and plain["method"] == "gpvae-unit"
+    assert newton["kl_start"] == pytest.approx(plain["kl_base"], abs=2e-3)
+    assert newton["kl_q"] < 0.1 * plain["kl_base"]  # the decoder's slope at the image itself
+    run("gaps", "--checkpoint", "digits-2d", "--method", "vlae", "--limit", 2, "--out", tmp_path / "gaps.csv")
+    with pytest.raises(InputError, match="was computed with"):
+        run("gaps", "--checkpoint", "digits-2d", "--limit", 2, "--out", tmp_path / "gaps.csv", "--resume")
+    with pytest.raises(InputError, match="--starts is an option of a method; name it with --method"):
+        run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--starts", 3)
+    with pytest.raises(InputError, match=r"method 'iaf' is not one that needs no training \(savae, svi, vlae, gn\)"):
+        digits_2d.with_method("iaf")
+    assert digits_2d.with_method("gn").digest != digits_2d.with_method("gn", {"starts": 2}).digest != digits_2d.digest
+    assert digits_2d.with_method("gn").decoder_digest == digits_2d.decoder_digest
+
+
 def test_train_then_resume_and_evaluate(tmp_path, digits, monkeypatch):
     few = replace(digits, train=digits.train.take(np.arange(200)), validation=digits.validation.take(np.arange(20)))
     monkeypatch.setattr("gpvae_core.commands.train.load_dataset", lambda *_, **__: few)

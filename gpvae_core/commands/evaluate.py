@@ -11,7 +11,6 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, bernoulli_draw, check_shape
 from gpvae_core.data.images import read_image
@@ -26,6 +25,7 @@ from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 
 @click.command()
 @options.checkpoint
+@options.method
 @options.dataset
 @options.split
 @click.option("--samples", type=click.IntRange(1), default=100, help="K of the importance-weighted bound.")
@@ -42,6 +42,8 @@ def evaluate(
     seed: int,
     data_dir: Path | None,
     device: str,
+    method: str | None,
+    **settings: Any,
 ) -> None:
     """Average ELBO of the encoder and of its base, and IWAE-K, as JSON in nats per image.
 
@@ -49,13 +51,19 @@ def evaluate(
     quadrature (two latent dimensions), else one standard error over draws. NAME_stderr is the standard error over
     images.
     """
-    opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
+    opened = options.opened(checkpoint, method, settings, device)
     data = options.data_of(opened, dataset, data_dir)
     images = options.limited(data.split(split), limit)
     with tqdm(total=2 * len(images), unit="img") as bar:
         bounds = evaluate_bounds(opened.model, images, seed=seed, on_batch=bar.update)
         iwae = iwae_bound(opened.model, images, samples=samples, seed=seed, on_batch=bar.update)
-    report: dict[str, Any] = {"checkpoint": opened.name, "dataset": data.name, "split": split, "images": len(images)}
+    report: dict[str, Any] = {
+        "checkpoint": opened.name,
+        "method": opened.config.method,
+        "dataset": data.name,
+        "split": split,
+        "images": len(images),
+    }
     report["elbo_method"] = bounds["elbo"].method
     for name, bound in {**bounds, f"iwae_{samples}": iwae}.items():
         report |= {name: float(bound.values.mean()), f"{name}_error": bound.error, f"{name}_stderr": bound.stderr}
@@ -64,6 +72,7 @@ def evaluate(
 
 @click.command()
 @options.checkpoint
+@options.method
 @click.option("--index", type=click.IntRange(0), help="An image of the data set, by number.")
 @click.option("--image", type=options.FilePath, help="An image file of your own.")
 @options.dataset
@@ -78,11 +87,13 @@ def posterior(
     split: str,
     tolerance: float,
     data_dir: Path | None,
+    method: str | None,
+    **settings: Any,
 ) -> None:
     """The exact posterior of one image as JSON: log p(x) with its error, both KLs and ELBOs, U, moments."""
     if (index is None) == (image is None):
         raise InputError("give one of --index I (an image of the data set) and --image FILE")
-    opened = load_checkpoint(checkpoint)
+    opened = options.opened(checkpoint, method, settings)
     engine = opened.engine(tolerance=tolerance, cache=grid_cache())
     if image is not None:
         made = recipe_of(opened.dataset).prepare(read_image(image, str(image)), str(image), None)
@@ -104,7 +115,9 @@ def posterior(
     report = posterior_report(engine, opened.model, images.pixels())
     for sentence in report.get("without_elbo", []):
         click.echo(sentence, err=True)
-    click.echo(json.dumps(_finite({"checkpoint": opened.name, **source, **report}), indent=2))
+    click.echo(
+        json.dumps(_finite({"checkpoint": opened.name, "method": opened.config.method, **source, **report}), indent=2)
+    )
 
 
 def _finite(value: Any) -> Any:
@@ -118,6 +131,7 @@ def _finite(value: Any) -> Any:
 
 @click.command()
 @options.checkpoint
+@options.method
 @options.dataset
 @options.split
 @click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score to rank by.")
@@ -134,9 +148,11 @@ def rank(
     out: Path,
     data_dir: Path | None,
     device: str,
+    method: str | None,
+    **settings: Any,
 ) -> None:
     """Images by an ascending difficulty score, as CSV: rank, index, the score, label."""
-    opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
+    opened = options.opened(checkpoint, method, settings, device)
     images = options.limited(options.data_of(opened, dataset, data_dir).split(split), limit)
     scores = score_images(opened.model, images, [by])[by]
     table = io.StringIO()

@@ -23,6 +23,7 @@ SAVE_SECONDS = 20.0
 
 @click.command()
 @options.checkpoint
+@options.method
 @options.dataset
 @options.split
 @options.limit
@@ -45,14 +46,17 @@ def gaps(
     resume: bool,
     data_dir: Path | None,
     device: str,
+    method: str | None,
+    **settings: Any,
 ) -> None:
     """Exact log p(x), KLs and gaps of a whole split, one row per image; beside it OUT.json says what was computed."""
     check_suffix(out)
-    opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
+    opened = options.opened(checkpoint, method, settings, device)
     data = options.data_of(opened, dataset, data_dir)
     images = options.limited(data.split(split), limit)
     settings = {
         "checkpoint": opened.name,
+        "method": opened.config.method,
         "digest": opened.digest,
         "dataset": data.name,
         "split": split,

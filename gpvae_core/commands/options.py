@@ -1,6 +1,6 @@
 """What the commands share: their options, and what these stand for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import click
 import numpy as np
 import torch
 
-from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.inference import METHODS, Method
@@ -36,6 +36,24 @@ def checkpoint(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder.")(command)
 
 
+def method(command: Callable[..., None]) -> Callable[..., None]:
+    """Another method on the checkpoint's decoder and encoder; see ``opened``."""
+    ready = [name for name, one in METHODS.items() if not one.encoder.trained]
+    text = "Another method on the checkpoint's decoder and encoder, one that needs no training."
+    return of_methods(click.option("--method", type=click.Choice(ready), help=text)(command), ready)
+
+
+def opened(checkpoint: str, method: str | None, settings: dict[str, Any], device: str = "cpu") -> Checkpoint:
+    """The checkpoint, with ``method`` on it if one is named; ``settings``: its options, see ``of_methods``."""
+    found = load_checkpoint(checkpoint, device=resolve_device(device))
+    if method:
+        return found.with_method(method, taken(METHODS[method], settings))
+    given = next((name for name, value in settings.items() if value is not None), None)
+    if given:
+        raise InputError(f"--{given} is an option of a method; name it with --method")
+    return found
+
+
 def split(command: Callable[..., None]) -> Callable[..., None]:
     """Which images of the data set."""
     choice = click.Choice(["train", "validation", "test"])
@@ -59,28 +77,28 @@ def dataset(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--dataset", help=text)(command)
 
 
-def _method_options() -> dict[str, list[str]]:
-    """Every option of a method, with the names of the methods that have it."""
+def _options_of(methods: Iterable[str]) -> dict[str, list[str]]:
+    """Every option of these methods, with the names of those that have it."""
     found: dict[str, list[str]] = {}
-    for name, method in METHODS.items():
-        for field in fields(method.encoder.Options):
+    for name in methods:
+        for field in fields(METHODS[name].encoder.Options):
             found.setdefault(field.name, []).append(name)
     return found
 
 
-def of_methods(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of all methods, each once; see ``taken``."""
-    for name, methods in reversed(_method_options().items()):
-        kind = type(getattr(METHODS[methods[0]].encoder.Options(), name))
+def of_methods(command: Callable[..., None], methods: Iterable[str] = METHODS) -> Callable[..., None]:
+    """The options of these methods, each once; see ``taken``."""
+    for name, having in reversed(_options_of(methods).items()):
+        kind = type(getattr(METHODS[having[0]].encoder.Options(), name))
         flag = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
-        words = f"Of {', '.join(methods)}; see README. By default as the method's name says."
+        words = f"Of {', '.join(having)}; see docs/method.md. By default as the method's name says."
         command = click.option(flag, type=kind, default=None, help=words)(command)
     return command
 
 
 def taken(method: Method, settings: dict[str, Any]) -> dict[str, Any]:
     """The options of ``method`` that were given, taken out of ``settings``. Raises InputError for another's."""
-    given = {name: settings.pop(name) for name in _method_options()}
+    given = {name: settings.pop(name) for name in _options_of(METHODS) if name in settings}
     own = {name: value for name, value in given.items() if value is not None}
     method.configured(own)
     return own

@@ -86,6 +86,7 @@ class Encoder(nn.Module, ABC):
     """
 
     Options: ClassVar[type] = NoOptions
+    trained: ClassVar[bool] = True  # False: a plain VAE's encoder will do, see ``Checkpoint.with_method``
     labels: ClassVar[Mapping[str, str]]
 
     def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:

@@ -24,6 +24,7 @@ class Refiner(FromGaussian):
     Trained, the encoder climbs its own ELBO with the decoder held, and the decoder climbs that of the refined q.
     """
 
+    trained: ClassVar[bool] = False
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "refined q(z|x)"}
 
     @abstractmethod

@@ -35,6 +35,8 @@ class SemiAmortizedEncoder(FromGaussian):
 
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "q(z|x) after steps on the image"}
 
+    trained: ClassVar[bool] = False
+
     def __init__(
         self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
     ) -> None:
