@@ -21,38 +21,38 @@ def findings() -> Rows:
     hard = read_json(RESULTS / "difficulty-mnist-2d.json")["conditions"]["test"]["scores"]
     foreign = read_json(RESULTS / "detection.json")["mnist-2d"]["conditions"]["OMNIGLOT"]["uncertainty"]
     trained, settled = (seeds[f"kl_marginal: {method} - vae"] for method in ("gpvae", "settled"))
-    scores = {"the slope": "laplace_gap", "U": "uncertainty"}
+    scores = {"Laplace gap": "laplace_gap", "U": "uncertainty"}
     ranks = ", ".join(f"{label} {_rho(hard[name]['kl'])}" for label, name in scores.items())
     return [
         ["finding", "number", "command", "page"],
         [
-            "The encoder pays this much for one pass: mean KL to the exact posterior, in nats.",
+            "The encoder's whole gap, `mnist-2d`, all test images: mean KL to the exact posterior, in nats.",
             _gap("mnist-2d"),
-            "`python -m gpvae_core gaps`",
+            "`python -m gpvae_core gaps --checkpoint mnist-2d --out gaps.parquet`",
             "[models](docs/models.md)",
         ],
         [
-            "GPVAE, trained, has a KL that differs from the plain VAE's by this much: not beyond chance.",
+            "GPVAE, trained: its mean KL less the plain VAE's, three seeds of 16 epochs. Not beyond chance.",
             _paired(trained),
-            "`python -m benchmarks.seeds`",
+            "`python -m benchmarks.seeds --data-dir DIR`",
             "[findings](docs/findings.md)",
         ],
         [
-            "A Gaussian process set in closed form on the plain VAE does lower its KL, by very little.",
+            "A Gaussian process set in closed form on the same VAEs: beyond chance, and very little.",
             _paired(settled),
-            "`python -m benchmarks.seeds`",
+            "`python -m benchmarks.seeds --data-dir DIR`",
             "[findings](docs/findings.md)",
         ],
         [
-            "The decoder's slope at q's mean ranks images by their KL far better than U, the paper's score.",
+            "One look at the decoder ranks images by their KL far better than U, the paper's score: rank correlation.",
             ranks,
-            "`python -m benchmarks.difficulty`",
+            "`python -m benchmarks.difficulty mnist-2d --data-dir DIR --images 400`",
             "[difficulty](docs/difficulty.md)",
         ],
         [
             "U tells characters of OMNIGLOT from digits: area under the ROC curve, nothing fitted.",
             f"{foreign['auroc']:.2f} [{foreign['interval'][0]:.2f}, {foreign['interval'][1]:.2f}]",
-            "`python -m benchmarks.detection`",
+            "`python -m benchmarks.detection mnist-2d mnist-2d-wide --data-dir DIR`",
             "[difficulty](docs/difficulty.md)",
         ],
     ]

@@ -66,6 +66,31 @@ def test_a_posterior_of_any_decoder_is_exact_and_a_checkpoint_keeps_its_engine(d
         gp.posterior(torch.nn.Linear(2, 2), x)
 
 
+def test_what_a_newcomer_hands_over_works_or_is_one_sentence():
+    layers = [torch.nn.Linear(2, 20), torch.nn.BatchNorm1d(20), torch.nn.Tanh(), torch.nn.Dropout(0.5)]
+    decoder = torch.nn.Sequential(*layers, torch.nn.Linear(20, 9), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 3, 3)))
+    model = gp.GenerativeModel(decoder, gp.GaussianLikelihood(0.2))
+    assert model.training
+    x = np.full((1, 3, 3), 0.4)
+    exact = gp.posterior(model, x)  # an array; dropout and batch norm in their own mode elsewhere
+    assert model.training and exact.log_evidence_error < 1e-3
+    assert exact.log_evidence == gp.posterior(model.eval(), torch.tensor(x)[None]).log_evidence
+    std = np.sqrt(np.diag(exact.covariance))
+    plain = exact.kl_from(gp.DiagonalGaussian(exact.mean, std))
+    library = torch.distributions.Normal(torch.tensor(exact.mean), torch.tensor(std))
+    independent = exact.kl_from(torch.distributions.Independent(library, 1))
+    assert abs(plain.value - independent.value) <= plain.error + independent.error
+    with pytest.raises(gp.InputError, match=r"needs torch\.distributions\.Independent"):
+        exact.kl_from(library)
+    with pytest.raises(gp.InputError, match="not lower triangular; give the Cholesky factor of the covariance"):
+        exact.kl_from(gp.FullGaussian([0.0, 0.0], [[0.1, 0.05], [0.05, 0.1]]))
+    for wrong in (torch.rand(2, 1, 3, 3), torch.rand(1, 9), torch.rand(3, 3)):
+        with pytest.raises(gp.InputError, match=r"this decoder makes images of shape \(1, 3, 3\)|give one image"):
+            gp.posterior(model, wrong)
+    with pytest.raises(gp.InputError, match=r"the decoder does not take z of shape \(B, 2\)"):
+        gp.posterior(gp.GenerativeModel(torch.nn.Linear(3, 9), gp.GaussianLikelihood(0.2)), torch.rand(9))
+
+
 def test_train_is_the_command_and_opens_what_it_trained(tmp_path, digits):
     epochs = []
     few = type(digits)("digits", *(part.take(np.arange(40)) for part in (digits.train, digits.validation, digits.test)))

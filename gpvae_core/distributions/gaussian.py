@@ -1,6 +1,6 @@
 """Gaussians in closed form: diagonal, of full covariance, and KLs to the prior."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -13,6 +13,12 @@ class _Gaussian(Posterior):
     """What every Gaussian has: its mean (*batch, d)."""
 
     mean: Tensor
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, Tensor):  # an array or a list
+                object.__setattr__(self, field.name, torch.as_tensor(value, dtype=torch.float64))
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -170,7 +170,13 @@ def kl_to(posterior: "ExactPosterior", q: Posterior | Density) -> Estimate:
 
 def _log_q(q: Posterior | Density, z: Array) -> Array:
     density = single(q) if isinstance(q, Posterior) else q
-    values: Array = density.log_prob(torch.as_tensor(z)).detach().cpu().double().numpy()
+    logs = density.log_prob(torch.as_tensor(z)).detach()
+    if logs.shape != z.shape[:1]:
+        raise InputError(
+            f"log_prob of {len(z)} places z has the shape {tuple(logs.shape)}, not ({len(z)},); a torch.distributions "
+            "object of independent coordinates needs torch.distributions.Independent(q, 1)"
+        )
+    values: Array = logs.cpu().double().numpy()
     return values
 
 

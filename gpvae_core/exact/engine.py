@@ -47,7 +47,8 @@ ARITHMETIC_POINTS = 16
 class PosteriorEngine:
     """Exact posteriors of one generative model with a two-dimensional latent, for any image.
 
-    Any ``GenerativeModel`` will do: the decoder is a module from z (B, 2) to pixel means. Decoding the base grid
+    Any ``GenerativeModel`` will do: the decoder is a module from z (B, 2) to pixel means, run in evaluation mode (of a
+    model in training mode a copy is taken). Decoding the base grid
     over [-half_width, half_width]^2, and a coarse one three times as wide on which hills outside that box are sought,
     happens once, here, or both are read from ``cache``, a folder, under ``digest``, which must then identify the
     weights; ``report`` is told the share of it that is done.
@@ -77,7 +78,9 @@ class PosteriorEngine:
             )
         if not tolerance > 0:
             raise InputError(f"the tolerance must be positive, but it is {tolerance}; give for example 1e-3 nats")
+        model = deepcopy(model).eval() if model.training else model
         self.model = model
+        self.image_shape = _image_shape(self.model)
         self.tolerance = tolerance
         self.max_evaluations = max_evaluations
 
@@ -109,7 +112,7 @@ class PosteriorEngine:
 
     def posterior(self, x: Tensor, *, near: Tensor | None = None) -> ExactPosterior:
         """p(z|x) of one image x (C, H, W) or (1, C, H, W), pixels in [0,1]; ``near`` (k, 2); see ``posteriors``."""
-        return self.posteriors(x.reshape(1, *x.shape[-3:]), near=None if near is None else near[None])[0]
+        return self.posteriors(self._single(x), near=None if near is None else near[None])[0]
 
     def posteriors(self, images: Tensor, *, near: Tensor | None = None) -> list[ExactPosterior]:
         """p(z|x) of each image (B, C, H, W), pixels in [0,1]; their decodes share batches.
@@ -158,7 +161,21 @@ class PosteriorEngine:
         rounding = np.abs(joint(owner, best) - exact(owner, best))
         return np.flatnonzero(rounding <= 0.5 * self.tolerance).tolist()
 
+    def _single(self, x: Tensor) -> Tensor:
+        """One image as a batch."""
+        x = torch.as_tensor(x)
+        if x.shape == self.image_shape:
+            return x[None]
+        if len(x) != 1:
+            raise InputError(f"x has the shape {tuple(x.shape)}; give one image, of shape {tuple(self.image_shape)}")
+        return x
+
     def _check(self, images: Tensor) -> None:
+        if images.shape[1:] != self.image_shape:
+            raise InputError(
+                f"the images have the shape {tuple(images.shape)}, but this decoder makes images of shape "
+                f"{tuple(self.image_shape)}; give (B, {', '.join(map(str, self.image_shape))})"
+            )
         if not bool(torch.isfinite(images).all()):
             raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
         self.model.likelihood.check(images)
@@ -232,7 +249,7 @@ class PosteriorEngine:
         log p(x) is typically a tenth of a nat off, more where the posterior is much narrower than the grid's spacing
         or lies outside the box; its error estimate says so.
         """
-        x = x.reshape(1, *x.shape[-3:])
+        x = self._single(x)
         self._check(x)
         field = self.grid.log_joint(self.model, x)[0]
         surrogate = Interpolated(self.grid, field)
@@ -256,6 +273,16 @@ class PosteriorEngine:
     def _resolved(self, modes: list[Mode]) -> bool:
         """Whether the base grid is fine enough as it is."""
         return bool(resolved(modes, self.grid.spacing * np.eye(2), 0.5 * self.tolerance).all())
+
+
+def _image_shape(model: GenerativeModel) -> torch.Size:
+    """Of what the decoder makes. Raises InputError where it does not take z (B, 2)."""
+    try:
+        with torch.no_grad():
+            return model.decode(torch.zeros(1, 2).to(next(model.parameters()))).shape[1:]
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the decoder does not take z of shape (B, 2) ({reason}); give it two inputs") from None
 
 
 class Interpolated:

@@ -54,7 +54,13 @@ def single(q: Posterior) -> Posterior:
         raise InputError(
             f"give one q(z|x) with a mean of shape (2,), not {(*q.batch_shape, q.dim)}; index the batch first"
         )
-    return q.detach().to("cpu").double()
+    one = q.detach().to("cpu").double()
+    if isinstance(one, FullGaussian) and bool(torch.triu(one.scale_tril, 1).any()):
+        raise InputError(
+            "scale_tril of this FullGaussian is not lower triangular; give the Cholesky factor of the covariance, "
+            "torch.linalg.cholesky(covariance)"
+        )
+    return one
 
 
 def centre_and_frame(q: Gaussian) -> Placed:
