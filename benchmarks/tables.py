@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown
 from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
+from benchmarks.gap_tables import exact_gaps
 from benchmarks.headline import findings, methods
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
@@ -201,6 +202,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "settled": settled,
     "seeds": seeds,
     "claims": claims,
+    "exact gaps": exact_gaps,
     "difficulty": difficulty,
     "detection": detection,
     "exactness": exactness,
