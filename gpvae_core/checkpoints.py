@@ -22,7 +22,7 @@ from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
 from gpvae_core.inference import METHODS, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, own_folders
+from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
 from gpvae_core.shipped import fetched, manifest
 from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes
 
@@ -98,9 +98,12 @@ class Checkpoint:
         return {}
 
     def kept_engine(self, tolerance: float = 1e-3) -> PosteriorEngine:
-        """``engine``, opened once for each tolerance and kept with the checkpoint."""
+        """``engine``, opened once for each tolerance and kept with the checkpoint, its grid in the user's cache folder.
+
+        That folder is known where the extra ``data`` is installed; elsewhere the grid is decoded by each program anew.
+        """
         if tolerance not in self._engines:
-            self._engines[tolerance] = self.engine(tolerance=tolerance)
+            self._engines[tolerance] = self.engine(tolerance=tolerance, cache=grid_cache_if_known())
         return self._engines[tolerance]
 
     def engine(

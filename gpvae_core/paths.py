@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from gpvae_core.errors import InputError
 from gpvae_core.extras import extras
 
 _HERE = Path(__file__).resolve().parent
@@ -38,3 +39,11 @@ def user_cache() -> Path:
 def grid_cache() -> Path:
     """Where decoded base grids are kept: what one program has decoded, the next one reads."""
     return user_cache() / "grids"
+
+
+def grid_cache_if_known() -> Path | None:
+    """The same; None in an installation that cannot tell where the user's cache folder is."""
+    try:
+        return grid_cache()
+    except InputError:
+        return None

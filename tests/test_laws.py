@@ -16,7 +16,7 @@ from gpvae_core.inference.base import Batch
 from gpvae_core.inference.bounds import importance_weighted_bound
 from gpvae_core.tables import read_table
 from tests import reference
-from tests.cases import CASES, built
+from tests.cases import CASES, Case, built
 
 EVERY = pytest.mark.parametrize("number", range(len(CASES)), ids=[case.method for case in CASES])
 
@@ -164,9 +164,9 @@ def test_saved_and_opened_it_says_the_same(number, tmp_path):
         assert torch.equal(q.log_prob(z), other.log_prob(z)), key
 
 
-@EVERY
-def test_the_command_line_tabulates_its_gaps(number, tmp_path):
-    case, own = CASES[number], tmp_path / "own"
+@pytest.mark.parametrize("method", ["vae", "me", "gpvae-unit"])  # one stage, several components, two stages
+def test_the_command_line_tabulates_its_gaps(method, tmp_path):
+    case, own = Case(method), tmp_path / "own"
     save_checkpoint(own, case.build().float(), case.config(), {"dataset": f"simulated:{own}", "seed": 0})
     command = ["gaps", "--checkpoint", own, "--limit", 2, "--out", tmp_path / "gaps.csv"]
     result = CliRunner().invoke(cli, [str(word) for word in command], catch_exceptions=False)
