@@ -1,6 +1,6 @@
 """The exact-gap table: every method's q on one frozen decoder, against the exact posteriors of the whole test set.
 
-    python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N]
+    python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--times]
 
 An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder, at an equal
 number of decoder passes; runs/encoders/DECODER/NAME holds it, and a run that was killed goes on. The others need no
@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import command, hardware, store_part
+from benchmarks.common import RESULTS, command, hardware, store_part, store_result
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.references import load_references
 from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.files import read_json
 from gpvae_core.models import VariationalAutoencoder, build
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
@@ -156,9 +157,17 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME")
     parser.add_argument("--images", type=int)
+    parser.add_argument("--times", action="store_true", help="Only measure the times of all stored rows, side by side.")
     arguments = parser.parse_args()
     base = load_checkpoint(arguments.decoder)
     data = dataset_of(base, None, arguments.data_dir)
+    if arguments.times:
+        name = f"exact-gaps-{base.name}.json"
+        stored = read_json(RESULTS / name)
+        for row, numbers in stored.items():
+            numbers["ms"] = milliseconds(encoder(row, base, data), data.test)
+        store_result(name, stored)
+        return
     count = min(arguments.images or len(data.test), len(data.test))
     images = data.test.take(np.arange(count))
     evidence = stored_columns(base, data.name, len(data.test))["log_evidence"][:count]
