@@ -31,7 +31,12 @@ class _Gaussian(Posterior):
 
 @dataclass(frozen=True)
 class DiagonalGaussian(_Gaussian):
-    """q(z) = N(z; mean, Diag(std)^2) for each row; ``mean`` and ``std`` (*batch, d), in latent units."""
+    """q(z) = N(z; mean, Diag(std)^2): independent coordinates.
+
+    Args:
+        mean: (*batch, d), in latent units; a tensor, an array or a list.
+        std: Standard deviations, not variances, (*batch, d), in latent units, positive.
+    """
 
     std: Tensor
 
@@ -59,9 +64,11 @@ class DiagonalGaussian(_Gaussian):
 
 @dataclass(frozen=True)
 class FullGaussian(_Gaussian):
-    """q(z) = N(z; mean, L L') for each row; ``mean`` (*batch, d), ``scale_tril`` = L (*batch, d, d), lower triangular.
+    """q(z) = N(z; mean, L L').
 
-    The diagonal of L is positive.
+    Args:
+        mean: (*batch, d), in latent units; a tensor, an array or a list.
+        scale_tril: L, (*batch, d, d): the Cholesky factor of the covariance, lower triangular with a positive diagonal.
     """
 
     scale_tril: Tensor

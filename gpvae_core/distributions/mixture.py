@@ -12,7 +12,11 @@ from gpvae_core.errors import InputError
 
 @dataclass(frozen=True)
 class Mixture(Posterior):
-    """q(z) = sum_k w_k q_k(z); ``log_weights`` (*batch, K) sum to 1 over K, ``components`` are K Posteriors.
+    """q(z) = sum_k w_k q_k(z).
+
+    Args:
+        log_weights: log w_k, (*batch, K); the w_k sum to 1.
+        components: K Posteriors of the same batch shape.
 
     An expectation under q is sum_k w_k E_{q_k}, see ``parts``: each component is a transport, the mixture itself is
     none. Draws choose a component first, so their gradients reach the components but not the weights.

@@ -27,7 +27,12 @@ MISSING = 1e-6  # of q's mass: what the rim may hold
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in nats and the estimate of its numerical error."""
+    """A number in nats and the estimate of its numerical error.
+
+    Args:
+        value: The number.
+        error: How far it may be off, by estimate; not a bound.
+    """
 
     value: float
     error: float

@@ -50,13 +50,21 @@ class PosteriorEngine:
     Any ``GenerativeModel`` will do: the decoder is a module from z (B, 2) to pixel means, run in evaluation mode (of a
     model in training mode a copy is taken). Decoding the base grid
     over [-half_width, half_width]^2, and a coarse one three times as wide on which hills outside that box are sought,
-    happens once, here, or both are read from ``cache``, a folder, under ``digest``, which must then identify the
-    weights; ``report`` is told the share of it that is done.
+    happens once, here, or both are read from ``cache``.
 
-    ``tolerance`` bounds the error estimate of log p(x) in nats; a result that misses it within ``max_evaluations``
-    decodes says so in its ``log_evidence_error``. First attempts by lattices count; each may take 40,000 beyond it.
+    Args:
+        model: p(x, z) with two latent dimensions.
+        half_width: Of the box [-half_width, half_width]^2, in latent units.
+        nodes: Of the base grid, a side.
+        tolerance: What the error estimate of log p(x) shall stay below, in nats.
+        max_evaluations: Decodes for one image; a result that misses the tolerance within them says so in its
+            ``log_evidence_error``. First attempts by lattices count; each may take 40,000 beyond it.
+        cache: A folder in which the decoded grids are kept.
+        digest: What identifies the weights there.
+        report: Told the share of the grids that is decoded.
 
-    Raises InputError when the latent is not two-dimensional or the decoder gives non-finite means.
+    Raises:
+        InputError: The latent is not two-dimensional, the decoder does not take it or gives means that are not finite.
     """
 
     def __init__(
@@ -111,7 +119,18 @@ class PosteriorEngine:
     # --- exact --------------------------------------------------------------------------------------------------
 
     def posterior(self, x: Tensor, *, near: Tensor | None = None) -> ExactPosterior:
-        """p(z|x) of one image x (C, H, W) or (1, C, H, W), pixels in [0,1]; ``near`` (k, 2); see ``posteriors``."""
+        """p(z|x) of one image.
+
+        Args:
+            x: (C, H, W) or (1, C, H, W), pixels in [0, 1].
+            near: Places (k, 2) where else to look for modes; see ``posteriors``.
+
+        Returns:
+            The exact posterior.
+
+        Raises:
+            InputError: See ``posteriors``.
+        """
         return self.posteriors(self._single(x), near=None if near is None else near[None])[0]
 
     def posteriors(self, images: Tensor, *, near: Tensor | None = None) -> list[ExactPosterior]:

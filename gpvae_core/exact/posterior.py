@@ -132,7 +132,14 @@ class ExactPosterior:
         return float(mass @ _share_above(fine.values, fine.spreads, value))
 
     def sample(self, count: int, *, generator: np.random.Generator) -> Array:
-        """Independent draws from p(z|x), (count, 2), without a decode: exact draws of the interpolated density.
+        """Independent draws from p(z|x) without a decode: exact draws of the interpolated density.
+
+        Args:
+            count: How many.
+            generator: NumPy's, for example ``numpy.random.default_rng(0)``.
+
+        Returns:
+            The draws, (count, 2), in latent units.
 
         That density differs from p(z|x) by ``sampling_error`` in total variation. The proposal is uniform within each
         small cell; the acceptance probability is interpolated density / (bound * proposal).
@@ -294,15 +301,25 @@ class ExactPosterior:
     # --- divergences --------------------------------------------------------------------------------------------
 
     def elbo(self, q: Posterior | Density) -> Estimate:
-        """E_q[log p(x, z) - log q(z)] of one q over z: by real decodes over q's own support."""
+        """E_q[log p(x, z) - log q(z)] of one q over z, by real decodes over q's own support.
+
+        Args:
+            q: A ``Posterior`` of batch shape (), or any object whose ``log_prob`` takes z (n, 2) to (n,) in nats.
+
+        Returns:
+            The ELBO with its error, in nats.
+
+        Raises:
+            InputError: q is a batch, not normalised, or gives another shape.
+        """
         return divergences.elbo(self, q)
 
     def kl_from(self, q: Posterior | Density) -> Estimate:
-        """KL(q || p(z|x)) = log p(x) - ELBO[q]: the gap that the encoder pays."""
+        """KL(q || p(z|x)) = log p(x) - ELBO[q], the gap, with its error in nats; ``q`` as in ``elbo``."""
         return divergences.gap(self, self.elbo(q))
 
     def kl_to(self, q: Posterior | Density) -> Estimate:
-        """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x]."""
+        """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x], with its error in nats; ``q`` as in ``elbo``."""
         return divergences.kl_to(self, q)
 
 

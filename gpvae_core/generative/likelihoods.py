@@ -51,7 +51,15 @@ class Likelihood(Protocol):
 
 
 class GaussianLikelihood(nn.Module):
-    """p(x | mean) = N(x; mean, s_x^2 I), eq. (1); ``std`` = s_x in pixels of [0,1], fixed or trained."""
+    """p(x | mean) = N(x; mean, s_x^2 I), eq. (1) of Kim (2022).
+
+    Args:
+        std: s_x, in pixels of [0, 1].
+        trained: Whether s_x is a parameter.
+
+    Raises:
+        InputError: s_x is not positive.
+    """
 
     def __init__(self, std: float, *, trained: bool = False) -> None:
         super().__init__()
@@ -97,7 +105,7 @@ class GaussianLikelihood(nn.Module):
 
 
 class BernoulliLikelihood(nn.Module):
-    """p(x | mean) = prod mean^x (1 - mean)^(1-x), x in {0, 1}.
+    """p(x | mean) = prod mean^x (1 - mean)^(1-x), x in {0, 1}; the decoder gives probabilities, not logits.
 
     Means are clamped to [1e-6, 1 - 1e-6]: part of the model's definition, so that float32 and float64
     agree on it and no pixel costs more than 13.8 nats.

@@ -18,7 +18,13 @@ class Simulation:
 
 
 class GenerativeModel(nn.Module):
-    """p(x, z) = N(z; 0, I) p(x | g(z)), eq. (1): ``decoder`` is any module from z (B, d) to pixel means."""
+    """p(x, z) = N(z; 0, I) p(x | g(z)), eq. (1) of Kim (2022).
+
+    Args:
+        decoder: Any module from z (B, d) to pixel means (B, C, H, W), with at least one parameter.
+        likelihood: p(x | mean): ``GaussianLikelihood`` or ``BernoulliLikelihood``.
+        latent_dim: d; 2 for exact posteriors.
+    """
 
     def __init__(self, decoder: nn.Module, likelihood: Likelihood, latent_dim: int = 2) -> None:
         super().__init__()
