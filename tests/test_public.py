@@ -48,6 +48,24 @@ def test_a_function_says_what_it_takes_gives_and_raises(name):
     assert name == "methods" or "\nRaises:\n" in words
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PosteriorEngine",
+        "GenerativeModel",
+        "GaussianLikelihood",
+        "DiagonalGaussian",
+        "FullGaussian",
+        "Mixture",
+        "Estimate",
+    ],
+)
+def test_a_class_that_users_build_says_what_it_takes(name):
+    words = getdoc(getattr(gp, name))
+    for parameter in signature(getattr(gp, name)).parameters:
+        assert re.search(rf"^    {parameter}: ", words, re.M), parameter
+
+
 def test_examples_in_docstrings_run():
     results = doctest.testmod(api, optionflags=doctest.ELLIPSIS)
     assert results.attempted > 15 and results.failed == 0
