@@ -44,7 +44,7 @@ CASES = [
     Case("iaf", {"flows": 2}),
     Case("savae", {"steps": 2}),
     Case("svi", {"steps": 10}),
-    Case("vlae"),
+    Case("vlae", {"steps": 12}),
     Case("gn", {"starts": 2, "looks": 4, "steps": 3}),
     Case("gpvae"),
     Case("gpvae-shared"),
