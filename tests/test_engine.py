@@ -344,7 +344,10 @@ def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_pa
     first = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     with monkeypatch.context() as patch:
         decode = GenerativeModel.decode  # one place may be decoded: it says what an image looks like
-        only_one = lambda model, z: decode(model, z) if len(z) == 1 else pytest.fail("the grid is on disk")  # noqa: E731
+
+        def only_one(model, z):
+            return decode(model, z) if len(z) == 1 else pytest.fail("the grid is on disk")
+
         patch.setattr(GenerativeModel, "decode", only_one)
         second = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     for one, other in ((first.grid, second.grid), (first.surroundings, second.surroundings)):

@@ -1,5 +1,6 @@
 """Normalizing flows on the encoder's Gaussian: Householder reflections and inverse autoregressive layers."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,9 +42,9 @@ class FlowEncoder(FromGaussian):
         start = self.amortized.gaussian(features)
         return Inference({"start": start, "q": Flow(start, self.layers(features))})
 
+    @abstractmethod
     def layers(self, features: Tensor) -> tuple[Reflection | GatedAutoregressive, ...]:
         """The layers for each image, from the trunk's features (B, p)."""
-        raise NotImplementedError
 
 
 class HouseholderEncoder(FlowEncoder):

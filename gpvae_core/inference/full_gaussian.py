@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from gpvae_core.distributions import FullGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoder, Inference, NoOptions
-from gpvae_core.inference.gaussian import GaussianEncoder
+from gpvae_core.inference.base import Inference, NoOptions
+from gpvae_core.inference.gaussian import OnTrunk
 
 
-class FullGaussianEncoder(Encoder):
+class FullGaussianEncoder(OnTrunk):
     """q(z|x) = N(b(x), L(x) L(x)'), b, log diag L and L's lower triangle linear in a trunk's features."""
 
     labels: ClassVar[dict[str, str]] = {"q": "encoder's q(z|x), full covariance"}
@@ -21,24 +21,12 @@ class FullGaussianEncoder(Encoder):
         self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: NoOptions | None = None
     ) -> None:
         super().__init__(trunk, features, latent_dim)
-        self.trunk = trunk()
         self.head = nn.Linear(features, 2 * latent_dim)
         pairs = latent_dim * (latent_dim - 1) // 2
         self.correlations = nn.Linear(features, pairs) if pairs else None
 
-    def trunk_features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.trunk(x)
-        return features
-
-    @torch.no_grad()
-    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
-        """Take a plain VAE's encoder without correlations, or all from the same method."""
-        other = other.plain()
-        if not isinstance(other, GaussianEncoder):
-            super().start_from(other, x, size)
-            return
-        self.trunk.load_state_dict(other.trunk.state_dict())
-        self.head.load_state_dict(other.head.state_dict())
+    def take_head(self, head: nn.Linear) -> None:
+        self.head.load_state_dict(head.state_dict())
         for parameter in [] if self.correlations is None else self.correlations.parameters():
             parameter.zero_()
 

@@ -1,5 +1,6 @@
 """The plain VAE's amortised diagonal Gaussian."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -45,6 +46,32 @@ class GaussianEncoder(Encoder):
         """q from the trunk's features (B, p)."""
         mean, log_std = self.head(features).chunk(2, dim=-1)
         return DiagonalGaussian(mean, torch.exp(log_std))
+
+
+class OnTrunk(Encoder):
+    """A method whose numbers are linear in one trunk's features, as a plain VAE's are."""
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+        super().__init__(trunk, features, latent_dim)
+        self.trunk = trunk()
+
+    def trunk_features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.trunk(x)
+        return features
+
+    @torch.no_grad()
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Take the trunk and head of the plain VAE within another method, or all from the same method."""
+        plain = other.plain()
+        if isinstance(plain, GaussianEncoder):
+            self.trunk.load_state_dict(plain.trunk.state_dict())
+            self.take_head(plain.head)
+        else:
+            super().start_from(other, x, size)
+
+    @abstractmethod
+    def take_head(self, head: nn.Linear) -> None:
+        """Begin with what a plain VAE's head says."""
 
 
 class FromGaussian(Encoder):

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from gpvae_core.distributions import DiagonalGaussian, Mixture, standard_normal_log_prob
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Batch, Encoder, Inference, Objective
+from gpvae_core.inference.base import Batch, Inference, Objective
 from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
-from gpvae_core.inference.gaussian import GaussianEncoder
+from gpvae_core.inference.gaussian import OnTrunk
 
 APART = 0.1  # of fresh weights that are added to a VAE's, so that the components differ
 
 
-class MixtureEncoder(Encoder):
+class MixtureEncoder(OnTrunk):
     """q(z|x) = sum_k a_k(x) N(b_k(x), Diag(c_k(x))^2), everything linear in one trunk's features.
 
     Trained by the stratified ELBO sum_k a_k E_{q_k}[log p(x, z) - log q(z)], differentiable in the weights, too.
@@ -36,13 +36,8 @@ class MixtureEncoder(Encoder):
         count = (options or self.Options()).components
         if count < 1:
             raise InputError(f"components must be at least 1, but it is {count}")
-        self.trunk = trunk()
         self.heads = nn.ModuleList(nn.Linear(features, 2 * latent_dim) for _ in range(count))
         self.logits = nn.Linear(features, count)
-
-    def trunk_features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.trunk(x)
-        return features
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
         return Inference({"q": self.mixture(x)})
@@ -54,18 +49,11 @@ class MixtureEncoder(Encoder):
         components = tuple(DiagonalGaussian(mean, torch.exp(log_std)) for mean, log_std in parts)
         return Mixture(torch.log_softmax(self.logits(features), -1), components)
 
-    @torch.no_grad()
-    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
-        """Take a plain VAE's trunk, and its head for every component, a little apart; or all from the same method."""
-        other = other.plain()
-        if not isinstance(other, GaussianEncoder):
-            super().start_from(other, x, size)
-            return
-        self.trunk.load_state_dict(other.trunk.state_dict())
-        for k, head in enumerate(self.heads):
-            assert isinstance(head, nn.Linear)
-            for own, theirs in zip(head.parameters(), other.head.parameters(), strict=True):
-                own.copy_(theirs + (APART * own if k else 0))
+    def take_head(self, head: nn.Linear) -> None:
+        """For every component, all but the first a little apart."""
+        for k, own in enumerate(self.heads):
+            for mine, theirs in zip(own.parameters(), head.parameters(), strict=True):
+                mine.copy_(theirs + (APART * mine if k else 0))
 
 
 class RecursiveMixtureEncoder(MixtureEncoder):
