@@ -195,12 +195,8 @@ def train(
         from gpvae_core.training.fit import TrainingConfig
 
     images = load_dataset(data, seed=seed) if isinstance(data, str) else data
-    wanted, given = runs.Wanted(latent_dim), load_checkpoint(decoder) if decoder else None
-    config = (
-        runs.config_on(given, images, method, options, wanted)
-        if given
-        else runs.fresh_config(images, method, options, wanted)
-    )
+    given = load_checkpoint(decoder) if decoder else None
+    config = runs.config_for(images, method, options, runs.Wanted(latent_dim), given)
     training = TrainingConfig(
         dataset=images.name, seed=seed, epochs=epochs, learning_rate=learning_rate, initial=initial, decoder=decoder
     )

@@ -15,7 +15,7 @@ from gpvae_core.inference import METHODS
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
 from gpvae_core.training.fit import Progress, TrainingConfig
-from gpvae_core.training.runs import Wanted, config_on, fresh_config, run
+from gpvae_core.training.runs import Wanted, config_for, run
 
 
 @click.command()
@@ -96,7 +96,7 @@ def train(
     options.say(data)
     own = options.taken(METHODS[method], settings)
     wanted = Wanted(latent_dim, likelihood, s_x, activation)
-    config = config_on(given, data, method, own, wanted) if given else fresh_config(data, method, own, wanted)
+    config = config_for(data, method, own, wanted, given)
     training = TrainingConfig(dataset=data.name, **settings)
 
     def on_step(epoch: int, images: int, objective: float) -> None:

@@ -28,7 +28,16 @@ class Wanted:
     activation: str | None = None
 
 
-def fresh_config(data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted) -> ModelConfig:
+def config_for(
+    data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted, given: Checkpoint | None
+) -> ModelConfig:
+    """Of the model to train: a fresh one, or an encoder on the decoder of ``given``."""
+    if given:
+        return _config_on(given, data, method, options, wanted)
+    return _fresh_config(data, method, options, wanted)
+
+
+def _fresh_config(data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted) -> ModelConfig:
     """Of a model whose decoder is trained too. Raises InputError for a likelihood that the pixels do not have."""
     binary = data.name.startswith(BINARY)
     config = ModelConfig(
@@ -48,7 +57,9 @@ def fresh_config(data: Dataset, method: str, options: Mapping[str, Any], wanted:
     return config
 
 
-def config_on(given: Checkpoint, data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted) -> ModelConfig:
+def _config_on(
+    given: Checkpoint, data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted
+) -> ModelConfig:
     """Of an encoder on the decoder of ``given``. Raises InputError where something else is asked of that decoder."""
     clash = next((name for name, value in asdict(wanted).items() if value is not None), None)
     if clash:
