@@ -35,7 +35,8 @@ WIDEST = 6.0  # times the posterior's own window: an encoder farther away is lef
 class View:
     """One image under one checkpoint.
 
-    ``report`` and ``scores`` hold the numbers, the rest what figures need: log p(x, z) on the base grid (n, n), the log
+    ``report`` and ``scores`` hold the numbers, ``others`` the keys of other encoders' overlays, the rest what figures
+    need: log p(x, z) on the base grid (n, n), the log
     density on the zoomed lattice (-inf where there is no mass), the levels of the mass contours, tiles decoded over
     the zoomed window, pictures by name, the way of the Gaussian search from the encoder as (mean, std, ELBO), and the
     nats by which it ends below the best Gaussian.
@@ -47,6 +48,7 @@ class View:
     report: dict[str, Any]
     scores: dict[str, float]
     overlays: list[Overlay]
+    others: tuple[str, ...]
     left_out: list[str]
     box_axis: Array
     box_log_joint: Array
@@ -67,7 +69,7 @@ class View:
     @property
     def stages(self) -> list[Overlay]:
         """The method's own q's in order: the last one is what it stands for, the first what one pass says."""
-        return [q for q in self.overlays if q.key != BEST]
+        return [q for q in self.overlays if q.key not in (BEST, *self.others)]
 
     @property
     def has_gp(self) -> bool:
@@ -78,14 +80,21 @@ class View:
 CENTRE = "exact posterior mean"
 
 
+Encoders = Sequence[tuple[str, Checkpoint]]
+
+
 def compute_view(
-    checkpoint: Checkpoint, engine: PosteriorEngine, pixels: Array, truth: tuple[float, float] | None = None
+    checkpoint: Checkpoint,
+    engine: PosteriorEngine,
+    pixels: Array,
+    truth: tuple[float, float] | None = None,
+    others: Encoders = (),
 ) -> View:
     """The exact posterior of ``pixels`` (28, 28) and every q on it; ``truth``: the z that made the image, if known.
 
-    Raises InputError as the engine does.
+    ``others``: further encoders on the checkpoint's decoder, by name. Raises InputError as the engine does.
     """
-    (view,) = compute_views(checkpoint, engine, [pixels], [truth])
+    (view,) = compute_views(checkpoint, engine, [pixels], [truth], others)
     return view
 
 
@@ -95,13 +104,16 @@ def compute_views(
     engine: PosteriorEngine,
     images: Sequence[Array],
     truths: Sequence[tuple[float, float] | None],
+    others: Encoders = (),
 ) -> list[View]:
     """``compute_view`` of several images at once: they share batches of decodes."""
     x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
     inference = checkpoint.infer(x)
     scores = score_inferred(checkpoint.model, x, inference)
-    judgements = judge(engine, x, inference, checkpoint.model.encoder.labels)
-    frames = [_frame(judged, checkpoint.config.method) for judged in judgements]
+    labels = {**checkpoint.model.encoder.labels, **{name: checkpoint.encoders[name].label for name, _ in others}}
+    said = {name: other.infer(x) for name, other in others}
+    judgements = judge(engine, x, inference, labels, others=said)
+    frames = [_frame(judged) for judged in judgements]
     latents = [frame.latents for frame in frames]
     # one decode for the tiles and pictures of all
     decoded = np.split(decode(checkpoint, np.concatenate(latents)), np.cumsum([len(z) for z in latents])[:-1])
@@ -128,10 +140,11 @@ class Frame:
         return np.concatenate([tiles, *(z[None] for z in self.places.values())])
 
 
-def _frame(judged: Judged, method: str) -> Frame:
-    stages = [overlay(one.key, one.label, one.q, method) for one in judged.of.values()]
-    overlays = [*stages, overlay(BEST, BEST_LABEL, judged.best["diagonal"].q)]
-    places = {q.label: q.mean for q in stages} | {CENTRE: judged.exact.mean}
+def _frame(judged: Judged) -> Frame:
+    stages = [overlay(one.key, one.label, one.q) for one in judged.of.values()]
+    others = [overlay(one.key, one.label, one.q, k) for k, one in enumerate(judged.others.values())]
+    overlays = [*stages, *others, overlay(BEST, BEST_LABEL, judged.best["diagonal"].q)]
+    places = {q.label: q.mean for q in (*stages, *others)} | {CENTRE: judged.exact.mean}
     return Frame(overlays, *_window(judged.exact, overlays), places)
 
 
@@ -153,6 +166,7 @@ def _view(
         report=judged.report(),
         scores=scores,
         overlays=frame.overlays,
+        others=tuple(judged.others),
         left_out=frame.left_out,
         box_axis=exact.grid_axis,
         box_log_joint=exact.grid_log_joint,

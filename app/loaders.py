@@ -13,7 +13,7 @@ import streamlit as st
 
 from app import compute
 from app.batching import Batcher
-from app.compute import Array, View, compute_views
+from app.compute import Array, Encoders, View, compute_views
 from app.figures.export import export
 from app.figures.sheet import Sheet
 from app.jobs import Job, Report
@@ -48,6 +48,7 @@ class Request:
     engine: PosteriorEngine
     pixels: bytes
     truth: tuple[float, float] | None
+    others: Encoders = ()
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)
@@ -55,8 +56,8 @@ def _batcher() -> Batcher[Request, View]:
     """What computes every posterior of the server."""
 
     def compute(requests: Sequence[Request]) -> list[View]:
-        images, truths = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests]
-        return compute_views(requests[0].checkpoint, requests[0].engine, images, truths)
+        images, truths, first = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests], requests[0]
+        return compute_views(first.checkpoint, first.engine, images, truths, first.others)
 
     return Batcher(compute)
 
@@ -120,6 +121,12 @@ def _opened(name: str, folder: Path, weights_stamp: int, config_stamp: int) -> C
     return opened
 
 
+@st.cache_resource(show_spinner="Opening the encoder …", max_entries=24, hash_funcs=IDENTITY)
+def encoder(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """Another encoder on a checkpoint's decoder, one of ``checkpoint.encoders``."""
+    return checkpoint.with_method(name)
+
+
 def opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
     """The engine of a checkpoint, being made: its base grid is decoded once, or read from ``grid_cache``."""
     return _retried(_opening, checkpoint)
@@ -177,20 +184,25 @@ def picture(sheet: Sheet) -> bytes:
 
 
 @st.cache_data(show_spinner="Computing the exact posterior …", max_entries=256, hash_funcs=IDENTITY)
-def view(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+def view(
+    checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
+) -> View:
     """Everything the page draws of a test image, shared by all sessions."""
-    return _compute(checkpoint, pixels, truth)
+    return _compute(checkpoint, pixels, truth, others)
 
 
 @st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session", hash_funcs=IDENTITY)
-def private_view(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+def private_view(
+    checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
+) -> View:
     """The same of anybody's own image: kept in the memory of its own session, and gone with it."""
-    return _compute(checkpoint, pixels, truth)
+    return _compute(checkpoint, pixels, truth, others)
 
 
-def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None) -> View:
+def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None, others: Encoders) -> View:
     engine = opening(checkpoint).result()
-    return _batcher()((str(checkpoint.folder), checkpoint.digest), Request(checkpoint, engine, pixels, truth))
+    key = (str(checkpoint.folder), checkpoint.digest, *(other.digest for _, other in others))
+    return _batcher()(key, Request(checkpoint, engine, pixels, truth, others))
 
 
 def to_bytes(pixels: Array) -> bytes:

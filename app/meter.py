@@ -95,9 +95,13 @@ def _distance(name: str, value: float, error: float) -> Number:
 
 
 def _gap_names(view: View) -> dict[str, str]:
-    *stages, method = view.stages
-    names = {f"amortization_gap_{q.key}": q.label for q in stages} | {"amortization_gap": method.label}
-    return {"approximation_gap": "approximation gap"} | {k: f"amortization gap of the {n}" for k, n in names.items()}
+    keys = {_amortization(view, q): q.label for q in view.overlays if _amortization(view, q) in view.report}
+    return {"approximation_gap": "approximation gap"} | {k: f"amortization gap of the {n}" for k, n in keys.items()}
+
+
+def _amortization(view: View, q: Overlay) -> str:
+    """The report's key of a q's amortization gap; it has none where q is no diagonal Gaussian."""
+    return "amortization_gap" if q.key == view.stages[-1].key else f"amortization_gap_{q.key}"
 
 
 def least_certain(view: View) -> Number:
@@ -173,24 +177,31 @@ def gap_meter(view: View) -> str:
 def _meter_row(view: View, q: Overlay, shown: Mapping[str, str]) -> str:
     """One q's bar; ``shown``: every number of ``numbers`` by name, as text."""
     r, name = view.report, q.label
-    approximation = float(r["approximation_gap"])
-    amortization = 0.0 if q.key == BEST else float(r[f"kl_{q.key}"]) - approximation
-    said = {
-        "amortization": number(0, 0) if q.key == BEST else shown[f"amortization gap of the {name}"],
-        "approximation": shown["approximation gap"],
-    }
+    kl, whole = float(r[f"kl_{q.key}"]), shown[f"KL({q.label} ‖ p)"]
+    parts = _parts(view, q, shown)
     longest = max(float(r[f"kl_{other.key}"]) for other in view.overlays)
     bar = "".join(
-        f'<span class="{part}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{said[part]} nats"></span>'
-        for part, value in (("amortization", amortization), ("approximation", approximation))
+        f'<span class="{part}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{text} nats"></span>'
+        for part, value, text in parts or [("undivided", kl, whole)]
     )
-    words = f"{name}: " + ", ".join(f"{part} gap {text} nats" for part, text in said.items())
+    words = f"{name}: " + (", ".join(f"{part} gap {text} nats" for part, _, text in parts) or f"KL {whole} nats")
+    total = " + ".join(text for *_, text in parts) + " = " * bool(parts)
     return (
         f'<div class="row"><span>{escape(name)}</span>'
         f'<div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
-        f'<span class="total">{" + ".join(said.values())} = <b>{shown[f"KL({name} ‖ p)"]}</b></span>'
+        f'<span class="total">{total}<b>{whole}</b></span>'
         f"<small>ELBO {shown[f'ELBO of the {name}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {name})']}</small></div>"
     )
+
+
+def _parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[str, float, str]]:
+    """The gap of a diagonal Gaussian taken apart: name, nats, text; nothing for another q, which can beat the best."""
+    approximation, key = float(view.report["approximation_gap"]), _amortization(view, q)
+    if q.key != BEST and key not in view.report:
+        return []
+    amortization = 0.0 if q.key == BEST else float(view.report[key])
+    said = number(0, 0) if q.key == BEST else shown[f"amortization gap of the {q.label}"]
+    return [("amortization", amortization, said), ("approximation", approximation, shown["approximation gap"])]
 
 
 def walk_end(view: View) -> str:

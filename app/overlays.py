@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from app.theme import MASSES
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior
 from gpvae_core.exact.expectations import moments, single
-from gpvae_core.inference import METHODS
 
 Array = NDArray[np.floating]
 POINTS = 90  # of an ellipse
@@ -47,6 +46,7 @@ OWN = {
     "base": Style("#D55E00", "#f0863c", "#ff9a52", "--", "saltire"),
     "marginal": Style("#0072B2", "#5db4ec", "#7cc8ff", "-", "cross"),
     "q": Style("#D55E00", "#f0863c", "#ff9a52", "--", "saltire"),
+    "start": Style("#5f5f5f", "#b9b9b9", "#dddddd", "--", "saltire"),
     BEST: Style("#A3397C", "#e08fc0", "#ffb3dd", ":", "diamond"),
 }
 # the other colours of Okabe and Ito, darkened where they are to be read on white
@@ -54,18 +54,17 @@ OTHERS = [("#8a6a00", "#e69f00", "#ffc23d"), ("#1f7a9c", "#56b4e9", "#a3d8f5"), 
 LINES = [("-", "cross"), ("--", "saltire"), (":", "diamond")]
 
 
-def style_of(key: str, method: str = "") -> Style:
-    """The style of a stage: its own, or, for any other one, by its method's place in METHODS."""
+def style_of(key: str, place: int = 0) -> Style:
+    """The style of a stage: its own, or, for any other q, that of its ``place`` among those."""
     if key in OWN:
         return OWN[key]
-    place = list(METHODS).index(method) if method in METHODS else sum(map(ord, key))
     return Style(*OTHERS[place % len(OTHERS)], *LINES[place // len(OTHERS) % len(LINES)])
 
 
-def overlay(key: str, label: str, q: Posterior, method: str = "") -> Overlay:
-    """One q over the plane as it is drawn."""
+def overlay(key: str, label: str, q: Posterior, place: int = 0) -> Overlay:
+    """One q over the plane as it is drawn; ``place``: see ``style_of``."""
     mean, covariance = moments(q)
-    return Overlay(key, label, style_of(key, method), mean, np.sqrt(np.diag(covariance)), outlines(q))
+    return Overlay(key, label, style_of(key, place), mean, np.sqrt(np.diag(covariance)), outlines(q))
 
 
 def outlines(q: Posterior) -> dict[float, list[Array]]:

@@ -22,6 +22,7 @@ WAYS = {
     "simulate": "Simulate",
 }
 LARGEST = 2**31 - 1
+MOST_ENCODERS = 6  # at once: more lines nobody tells apart
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class State:
 
     ``index`` is a test image; ``strokes`` a drawing as ``drawing.encode`` gives it; ``upload`` the model input made
     of an uploaded file, likewise; ``z`` the latent that a simulation starts from (None: drawn from the prior by
-    ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME';
-    ``images`` how many Figure 1 shows.
+    ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'; ``encoders`` whose q's are
+    drawn beside the checkpoint's own; ``images`` how many Figure 1 shows.
     """
 
     checkpoint: str = ""
@@ -47,6 +48,7 @@ class State:
     z: tuple[float, float] | None = None
     corruption: Corruption = field(default_factory=Corruption)
     versus: str = ""
+    encoders: tuple[str, ...] = ()
     projector: bool = False
     images: int = 6
 
@@ -119,6 +121,13 @@ def _versus(text: str) -> str:
     return text
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name for name in text.split(",") if name))
+    if len(names) > MOST_ENCODERS:
+        raise InputError(f"which are more than {MOST_ENCODERS} encoders at once")
+    return names
+
+
 KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "c": ("checkpoint", str),
     "w": ("weights", str),
@@ -132,6 +141,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "seed": ("seed", _whole),
     "z": ("z", _pair),
     "vs": ("versus", _versus),
+    "q": ("encoders", _names),
     "big": ("projector", _choice({"1": True})),
     "n": ("images", _whole),
 }
@@ -204,7 +214,7 @@ def _query(wanted: State) -> dict[str, str]:
 
 
 _DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
-FIGURES_SHOWS = ("checkpoint", "weights", "sort", "projector", "images")
+FIGURES_SHOWS = ("checkpoint", "weights", "sort", "encoders", "projector", "images")
 # what each way of choosing x does not need
 UNUSED = {
     "gallery": ("strokes", "upload", "seed", "z"),
@@ -220,5 +230,5 @@ def _format(value: Any) -> str:
     if isinstance(value, bool):
         return "1"
     if isinstance(value, tuple):
-        return ",".join(f"{part:.6g}" for part in value)
+        return ",".join(part if isinstance(part, str) else f"{part:.6g}" for part in value)
     return str(value)

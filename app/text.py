@@ -50,6 +50,10 @@ FIGURES_LEAD = (
     "The paper's two figures on exact posteriors. Which images they show follows from a stated rule: quantiles of a "
     "score, quantiles of the gain. Nothing is chosen by hand."
 )
+ENCODERS_HELP = (
+    "Up to six further encoders on this decoder, each with its q on the planes and its gap in the meter. The mean KL "
+    "is over the test set: how many nats an image's guess costs on average."
+)
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "
     "configuration, and a Python script that computes the numbers again and checks them."

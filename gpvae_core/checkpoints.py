@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gpvae_core.catalogue import catalogue
 from gpvae_core.diagnostics.gap_heads import GapHead, GapHeads
+from gpvae_core.encoders import Offer, encoder_weights, offers
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import read_bytes, read_json, write_atomically
@@ -69,28 +70,40 @@ class Checkpoint:
         device = next(self.model.parameters()).device
         return self.model.generative.simulate(count, generator=torch.Generator(device).manual_seed(seed))
 
-    def with_method(self, method: str, options: Mapping[str, Any] = MappingProxyType({})) -> "Checkpoint":
-        """The same decoder and encoder with another method on top of them, one that needs no training of its own.
+    @property
+    def encoders(self) -> dict[str, Offer]:
+        """What ``with_method`` takes: encoders stored beside this decoder, and methods that need no training."""
+        return offers(self.folder)
+
+    def with_method(self, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> "Checkpoint":
+        """The same decoder with another encoder: a stored one, or this one with a method that needs no training on it.
 
         Args:
-            method: "gn", "svi", "vlae" or "savae"; see ``gpvae_core.methods``.
-            options: The method's own, by name.
+            name: One of ``encoders``: "gn", "svi", "vlae", "savae", and what is stored beside the decoder.
+            options: The method's own, by name; a stored encoder has those that it was trained with.
 
         Raises:
-            InputError: The method has to be trained, or an option does not fit.
+            InputError: There is no such encoder here, its weights are of another decoder, or an option does not fit.
         """
-        if method not in METHODS or METHODS[method].encoder.trained:
-            ready = ", ".join(name for name, one in METHODS.items() if not one.encoder.trained)
+        offer = self.encoders.get(name)
+        if offer is None:
+            cure = f"; train one with python -m gpvae_core train --method {name} --decoder {self.name}"
             raise InputError(
-                f"method '{method}' is not one that needs no training ({ready}); train an encoder on this decoder with "
-                f"python -m gpvae_core train --method {method} --decoder {self.name}"
+                f"{self.name} has no encoder '{name}'; choose one of {', '.join(self.encoders)}"
+                + (cure if name in METHODS else "")
             )
-        config = replace(self.config, method=method, options=dict(options))
+        if offer.weights is not None and options:
+            raise InputError(f"'{name}' is a trained encoder, its options are fixed; leave out {', '.join(options)}")
+        config = replace(self.config, method=offer.method, options={**offer.options, **options})
         model = build(config, seed=0)
         model.generative.load_state_dict(self.model.generative.state_dict())
-        model.encoder.start_from(self.model.encoder, torch.empty(0), 1)
+        if offer.weights is not None:
+            load_weights(model.encoder, encoder_weights(offer, self.decoder_digest), offer.weights)
+        else:
+            model.encoder.start_from(self.model.encoder, torch.empty(0), 1)
         model.requires_grad_(False).eval().to(self.model.device)
-        digest = sha256(json.dumps([self.digest, method, config.options]).encode()).hexdigest()
+        weights = "" if offer.weights is None else sha256(read_bytes(offer.weights)).hexdigest()
+        digest = sha256(json.dumps([self.digest, offer.method, config.options, weights]).encode()).hexdigest()
         return replace(self, model=model, config=config, digest=digest)
 
     @cached_property

@@ -15,6 +15,7 @@ CONFIG = "config.json"
 HEADS = "heads.safetensors"
 TABLE = "test.parquet"
 REFERENCES = "reference.safetensors"
+ENCODERS = "encoders"  # folder: other encoders on the same decoder
 MANIFEST = PRETRAINED / "manifest.json"
 DATA_DIR, OWN_CHECKPOINTS, SHIPPED = "GPVAE_DATA_DIR", "GPVAE_CHECKPOINTS", "GPVAE_PRETRAINED"  # in the environment
 

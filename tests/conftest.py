@@ -125,14 +125,18 @@ def browser():
 def visit(browser, server):
     """Open an address of the app in a fresh browser; every request must stay on the server, no error may be thrown.
 
-    ``inside``: the address of the app that the page at ``base`` frames.
+    Nothing fades or turns, unless ``reduced_motion`` says "no-preference". ``inside``: the address of the app that the
+    page at ``base`` frames.
     """
     contexts, strayed, errors = [], [], []
 
     def open_page(query="", size="desktop", *, path="", base=server, inside="", **options):
         width, height = SIZES[size]
         context = browser.new_context(
-            viewport={"width": width, "height": height}, has_touch=size == "phone", accept_downloads=True, **options
+            viewport={"width": width, "height": height},
+            has_touch=size == "phone",
+            accept_downloads=True,
+            **{"reduced_motion": "reduce", **options},
         )
         contexts.append(context)
         page = context.new_page()

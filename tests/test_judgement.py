@@ -34,8 +34,8 @@ def test_methods_judged_together_share_one_evidence():
     other.generative.load_state_dict(one.generative.state_dict())
     engine = PosteriorEngine(one.generative, nodes=41)
     said = [model.infer(x) for model in (one, other)]
-    first = judge(engine, x, said[0], others=[said[1]])
-    second = judge(engine, x, said[1], others=[said[0]])
+    first = judge(engine, x, said[0], others={"other": said[1]})
+    second = judge(engine, x, said[1], others={"one": said[0]})
     for a, b in zip(first, second, strict=True):
         assert abs(a.exact.log_evidence - b.exact.log_evidence) < 1e-9
 

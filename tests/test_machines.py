@@ -23,27 +23,44 @@ def unwritable(tmp_path) -> dict[str, str]:
     return {"HOME": os.devnull} | caches
 
 
-def test_the_app_opens_where_no_cache_can_be_written(visit, tmp_path, unwritable):
-    with serving(tmp_path, unwritable) as own:
-        page = visit("?from=number&i=5&data=digits", base=own.url)
+REMEMBER = """
+window.said = [];
+new MutationObserver(() => {
+  for (const bar of document.querySelectorAll("[data-testid=stProgress]")) {
+    const controls = [...document.querySelectorAll("label")].some((label) => label.innerText === "Checkpoint");
+    window.said.push([bar.innerText, controls]);
+  }
+}).observe(document, { childList: true, subtree: true, characterData: true });
+"""
+
+
+def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, tmp_path, unwritable):
+    """Started in another folder, no cache can be written: each step is said beside what is ready, nothing is lost."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with serving(tmp_path, unwritable, cwd=elsewhere) as own:
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+        context.add_init_script(REMEMBER)
+        page = context.new_page()
+        page.goto(f"{own.url}/?from=upload&data=digits")
+        idle(page)
+        assert [cookie["name"] for cookie in context.cookies() if "xsrf" in cookie["name"]] == []  # uploads need none
+        page.goto(f"{own.url}/?from=number&i=5&data=digits")
         settle(page, "the page without caches")
+        said = page.evaluate("window.said")
+        assert any(
+            words.startswith("Decoding the latent plane of digits-2d, once") and beside for words, beside in said
+        )
         first = evidence(page)
         page.reload()
         settle(page, "the page once more")
         assert evidence(page) == first
-        page.goto(f"{own.url}/figures?n=1")
-        until(page, "the figures without caches", lambda: page.locator(".figure img").count() == 2)
-
-
-def test_the_apps_settings_hold_wherever_it_is_started(visit, tmp_path):
-    """No request leaves for usage statistics (``visit`` sees to it), and uploads need no cookie."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with serving(tmp_path, cwd=elsewhere, warm=True) as own:
-        page = visit("?from=upload", base=own.url)
-        idle(page)
-        cookies = page.context.cookies()
-        assert [cookie["name"] for cookie in cookies if "xsrf" in cookie["name"]] == []
+        page.goto(f"{own.url}/figures?n=4")
+        until(page, "both figures", lambda: page.locator(".figure img").count() == 2)
+        said = {words.strip() for words, beside in page.evaluate("window.said") if beside}
+        titles = (("Figure 1", 4), ("Figure 2", 3))  # what is quick is not always painted
+        assert said & {f"{title}: exact posterior of image {k + 1} of {n} …" for title, n in titles for k in range(n)}
+        context.close()
 
 
 def seven() -> bytes:
@@ -76,36 +93,6 @@ def test_uploads_work_inside_another_sites_frame(visit, server, tmp_path):
     finally:
         outer.shutdown()
         outer.server_close()
-
-
-REMEMBER = """
-window.said = [];
-new MutationObserver(() => {
-  for (const bar of document.querySelectorAll("[data-testid=stProgress]")) {
-    const controls = [...document.querySelectorAll("label")].some((label) => label.innerText === "Checkpoint");
-    window.said.push([bar.innerText, controls]);
-  }
-}).observe(document, { childList: true, subtree: true, characterData: true });
-"""
-
-
-def test_a_first_visit_says_what_is_being_done_beside_what_is_ready(browser, tmp_path):
-    with serving(tmp_path) as own:
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        context.add_init_script(REMEMBER)
-        page = context.new_page()
-        page.goto(f"{own.url}/?from=number&i=5&data=digits")
-        settle(page)
-        said = page.evaluate("window.said")
-        assert any(
-            words.startswith("Decoding the latent plane of digits-2d, once") and beside for words, beside in said
-        )
-        page.goto(f"{own.url}/figures?n=4")
-        until(page, "both figures", lambda: page.locator(".figure img").count() == 2)
-        said = {words.strip() for words, beside in page.evaluate("window.said") if beside}
-        titles = (("Figure 1", 4), ("Figure 2", 3))  # what is quick is not always painted
-        assert said & {f"{title}: exact posterior of image {k + 1} of {n} …" for title, n in titles for k in range(n)}
-        context.close()
 
 
 def test_a_job_reports_its_share_and_hands_over_what_it_raises():

@@ -77,7 +77,7 @@ def test_a_search_never_goes_down_and_ends_at_a_summit(generator):
 
 
 def test_of_several_starts_the_heaviest_hill_is_kept(digits, digits_2d):
-    options = [{"starts": k, "looks": 2 * k} for k in (1, 8)]
+    options = [{"starts": k, "draws": n} for k, n in ((1, 0), (4, 1024))]
     one, many = (build(replace(digits_2d.config, method="gn", options=o), seed=0) for o in options)
     x = digits.test.pixels(slice(0, 40))
     held = []
@@ -215,7 +215,8 @@ def test_zuko_leaves_torchs_checks_of_distributions_as_they_were():
         ("hf", {"components": 2}, "this method has no option 'components'; it has flows"),
         ("me", {"components": 0}, "components must be at least 1, but it is 0"),
         ("gn", {"starts": 0}, "starts must be at least 1, but it is 0"),
-        ("gn", {"looks": 2}, "starts are chosen among the looks: there are 2, fewer than 8"),
+        ("gn", {"draws": -1}, "draws must be at least 0, but it is -1"),
+        ("gn", {"draws": 0}, "starts are chosen among the looks and the draws: there are 1, fewer than 4"),
         ("savae", {"rate": -1.0}, "steps and rate must be positive"),
         ("svi", {"steps": 0}, "steps must be at least 1, but it is 0"),
     ],

@@ -94,15 +94,13 @@ def _json(sheet: Sheet, atlas: Extra) -> bytes:
     return (json.dumps(config(sheet), indent=2) + "\n").encode()
 
 
-CHECKED = ("log_evidence", "kl_base", "kl_marginal", "kl_best")
-
-
 def _python(sheet: Sheet, atlas: Extra) -> bytes:
     """A script that computes the figure's numbers again and holds them against the page's, within their errors."""
     made = sheet.config
     views = [panel.view for panel in sheet.panels]
+    checked = ["log_evidence", *(f"kl_{q.key}" for q in views[0].overlays)]
     expected = [
-        {key: (float(view.report[key]), float(view.report[f"{key}_error"])) for key in CHECKED} for view in views
+        {key: (float(view.report[key]), float(view.report[f"{key}_error"])) for key in checked} for view in views
     ]
     imports, images = _from_data(made) if "indices" in made else _from_text([view.pixels for view in views])
     title = re.sub(r"[\\\"]", " ", sheet.title)
@@ -123,9 +121,10 @@ assert checkpoint.digest == "{made["weights"]}", f"other weights: {{checkpoint.d
 expected = [  # value and numerical error of each number, image by image
 {"".join(f"    {row},{chr(10)}" for row in expected)}]
 
+others = {{name: checkpoint.with_method(name).model for name in {views[0].others!r}}}
 engine = checkpoint.engine(tolerance={TOLERANCE}, cache=grid_cache())
 for x, row in zip(images.split(1), expected, strict=True):
-    report = posterior_report(engine, checkpoint.model, x)
+    report = posterior_report(engine, checkpoint.model, x, others)
     for name, (value, error) in row.items():
         allowed = error + report[f"{{name}}_error"]
         print(f"{{name}} {{report[name]:.4f}}, on the page {{value:.4f}}, may differ by {{allowed:.1e}}")

@@ -75,13 +75,17 @@ def figure_1(
         for index, q in zip(at_quantiles(columns[by], quantiles), quantiles, strict=True)
     ]
     key, first = next(iter(checkpoint.model.encoder.labels.items()))
+    others = [q for q in panels[0].view.overlays if q.key in panels[0].view.others]
+    also = f" Also drawn: {', '.join(q.label for q in others)}." if others else ""
     caption = (
         f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}. Contours: "
         f"log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Red, dashed: {first}. "
-        f"Below: the input and its reconstruction from the mean of the {first}."
+        f"Below: the input and its reconstruction from the mean of the {first}.{also}"
     )
     config = _config(checkpoint, dataset, panels) | {"by": by, "quantiles": quantiles}
-    return Sheet("figure1", f"True posteriors by ascending {name}", caption, panels, (key,), config)
+    return Sheet(
+        "figure1", f"True posteriors by ascending {name}", caption, panels, (key, *(q.key for q in others)), config
+    )
 
 
 def figure_2(
@@ -128,7 +132,8 @@ def _panel(index: int, labels: Array | None, view_of: Callable[[int], View], lin
 
 
 def _config(checkpoint: Checkpoint, dataset: str, panels: list[Panel]) -> dict[str, Any]:
-    return {
+    others = list(panels[0].view.others)
+    return ({"encoders": others} if others else {}) | {
         "checkpoint": checkpoint.name,
         "weights": checkpoint.digest,
         "dataset": dataset,

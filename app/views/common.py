@@ -6,12 +6,14 @@ from typing import TypeVar
 import streamlit as st
 
 from app import loaders, session, text, theme
+from app.compute import Encoders
 from app.jobs import Job
-from app.state import State, short
+from app.state import MOST_ENCODERS, State, short
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data.recipes import same_images
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.diagnostics.stored import Columns
+from gpvae_core.encoders import Offer
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.inference import METHODS
@@ -84,6 +86,34 @@ def _change_checkpoint(name: str) -> None:
         session.update(index=-1, dataset="", digit="all")
 
 
+def choose_encoders(checkpoint: Checkpoint) -> Encoders:
+    """Other encoders on the checkpoint's decoder, drawn beside its own; a link's that are not here are named."""
+    offers = checkpoint.encoders
+    for name in session.current().encoders:
+        if name not in offers:
+            session.complain(f"There is no encoder '{short(name)}' on {checkpoint.name}; it is left out.")
+    chosen = [name for name in offers if name in session.current().encoders]
+    session.update(encoders=tuple(chosen))
+    bound = session.controlled("encoders", chosen, lambda names: session.update(encoders=tuple(names)))
+    st.multiselect(
+        "Encoders beside its own",
+        list(offers),
+        format_func=lambda name: _offered(offers[name]),
+        max_selections=MOST_ENCODERS,
+        placeholder="None",
+        help=text.ENCODERS_HELP,
+        **bound,
+    )
+    return tuple((name, loaders.encoder(checkpoint, name)) for name in offers if name in session.current().encoders)
+
+
+def _offered(offer: Offer) -> str:
+    """An encoder's words, and the mean gap that it was measured at."""
+    if "mean" not in offer.measured:
+        return offer.label
+    return f"{offer.label}: mean KL {offer.measured['mean']:.3g} nats"
+
+
 def source_of(checkpoint: Checkpoint) -> loaders.Source:
     """The data set that a checkpoint was trained on, or the digits where it cannot be had."""
     return loaders.source(checkpoint.dataset, checkpoint.seed)
@@ -111,9 +141,9 @@ def awaited(job: Job[Result]) -> Result:
 
 def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
     """Which data and weights the page shows, and why the digits where MNIST is missing."""
-    method = "GPVAE" if checkpoint.config.method.startswith("gpvae") else "plain VAE"
+    method = METHODS[checkpoint.config.method].label
     st.caption(
-        f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}**, a {method} trained on "
+        f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}** ({method}), trained on "
         f"{checkpoint.dataset} (weights {checkpoint.digest[:8]})."
     )
     for note in where.data.notes:

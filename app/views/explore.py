@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app import components, first_paint, loaders, meter, session, text
-from app.compute import Array, View
+from app.compute import Array, Encoders, View
 from app.figures.sheet import single
 from app.payload import plane_data
 from app.state import short, to_query
@@ -42,6 +42,7 @@ def _explore() -> None:
     controls, shown = st.columns([1, 3], gap="medium")
     with controls:
         checkpoint = common.choose_checkpoint()
+        others = common.choose_encoders(checkpoint)
         where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
         subject = choose(way_control(), checkpoint, where, columns)
         if subject is not None:
@@ -51,17 +52,23 @@ def _explore() -> None:
         if subject is not None:
             st.write(f"{subject.sentence}.")
             common.engine_of(checkpoint)
-            _show(checkpoint, subject, columns, other)
+            _show(checkpoint, subject, columns, other, others)
     common.say_what_is_shown(checkpoint, where)
 
 
-def _view_of(checkpoint: Checkpoint, subject: Subject) -> View:
+def _view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) -> View:
     load = loaders.private_view if subject.private else loaders.view
-    return load(checkpoint, loaders.to_bytes(subject.pixels), subject.truth)
+    return load(checkpoint, loaders.to_bytes(subject.pixels), subject.truth, others)
 
 
-def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tuple[Checkpoint, Subject] | None) -> None:
-    view = _view_of(checkpoint, subject)
+def _show(
+    checkpoint: Checkpoint,
+    subject: Subject,
+    columns: Columns,
+    other: tuple[Checkpoint, Subject] | None,
+    others: Encoders,
+) -> None:
+    view = _view_of(checkpoint, subject, others)
     if other is None:
         _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
         _numbers(checkpoint, view, columns, narrow=session.current().projector)
@@ -71,7 +78,7 @@ def _show(checkpoint: Checkpoint, subject: Subject, columns: Columns, other: tup
         return
     against, beside = other
     common.engine_of(against)
-    second = _view_of(against, beside)
+    second = _view_of(against, beside, others if against.digest == checkpoint.digest else ())
     window = _common_window(view, second) if against.digest == checkpoint.digest else None
     if window is None:
         st.caption(text.APART)

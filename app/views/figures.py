@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import loaders, meter, session, text
-from app.compute import View
+from app.compute import Encoders, View
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import FIGURE_2_QUANTILES, Sheet, figure_1, figure_2
 from app.payload import alt_texts
@@ -30,6 +30,7 @@ def _figures() -> None:
     first, second, third = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
     with first:
         checkpoint = common.choose_checkpoint()
+        others = common.choose_encoders(checkpoint)
     where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
     with second:
         names = common.order_names(columns)
@@ -40,7 +41,7 @@ def _figures() -> None:
     common.engine_of(checkpoint)
 
     def shared(panels: int, title: str) -> tuple[Any, ...]:
-        views = _counted(checkpoint, where.data.test, panels, title)
+        views = _counted(checkpoint, where.data.test, panels, title, others)
         return checkpoint, where.data.name, columns, where.data.test.labels, views
 
     with st.container():  # each figure is shown as soon as it is there
@@ -52,7 +53,9 @@ def _figures() -> None:
     common.say_what_is_shown(checkpoint, where)
 
 
-def _counted(checkpoint: Checkpoint, test: ImageSet, panels: int, title: str) -> Callable[[int], View]:
+def _counted(
+    checkpoint: Checkpoint, test: ImageSet, panels: int, title: str, others: Encoders
+) -> Callable[[int], View]:
     """The View of a test image, with a bar that says which of ``panels`` is being computed."""
     done = 0
     bar = st.empty()
@@ -61,7 +64,7 @@ def _counted(checkpoint: Checkpoint, test: ImageSet, panels: int, title: str) ->
         nonlocal done
         bar.progress(done / panels, text=f"{title}: exact posterior of image {done + 1} of {panels} …")
         pixels = test.pixels(slice(index, index + 1))[0, 0].numpy()
-        view = loaders.view(checkpoint, loaders.to_bytes(pixels))
+        view = loaders.view(checkpoint, loaders.to_bytes(pixels), None, others)
         done += 1
         if done == panels:
             bar.empty()

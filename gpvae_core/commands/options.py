@@ -37,21 +37,21 @@ def checkpoint(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def method(command: Callable[..., None]) -> Callable[..., None]:
-    """Another method on the checkpoint's decoder and encoder; see ``opened``."""
+    """Another encoder on the checkpoint's decoder; see ``opened``."""
     ready = [name for name, one in METHODS.items() if not one.encoder.trained]
-    text = "Another method on the checkpoint's decoder and encoder, one that needs no training."
-    return of_methods(click.option("--method", type=click.Choice(ready), help=text)(command), ready)
+    text = f"Another encoder on the checkpoint's decoder: {', '.join(ready)}, or one that is stored beside it."
+    return of_methods(click.option("--method", help=text)(command), ready)
 
 
 def opened(checkpoint: str, method: str | None, settings: dict[str, Any], device: str = "cpu") -> Checkpoint:
     """The checkpoint, with ``method`` on it if one is named; ``settings``: its options, see ``of_methods``."""
     found = load_checkpoint(checkpoint, device=resolve_device(device))
-    if method:
+    if method in METHODS:
         return found.with_method(method, taken(METHODS[method], settings))
     given = next((name for name, value in settings.items() if value is not None), None)
     if given:
         raise InputError(f"--{given} is an option of a method; name it with --method")
-    return found
+    return found.with_method(method) if method else found
 
 
 def split(command: Callable[..., None]) -> Callable[..., None]:

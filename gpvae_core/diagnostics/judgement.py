@@ -1,6 +1,6 @@
 """What is said of one image: its exact posterior, and each q of a method against it. One place for app, CLI, tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpvae_core.distributions import Posterior
+from gpvae_core.distributions import DiagonalGaussian, Posterior
+from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, ExactPosterior, PosteriorEngine
 from gpvae_core.exact.best_gaussian import GaussianFit, best_gaussians
 from gpvae_core.exact.divergences import elbos, gap
@@ -35,11 +36,13 @@ class Judgement:
 class Judged:
     """One image: its exact posterior, the judgement of every stage, the best Gaussians, U(x) where there is one.
 
-    ``best``: by family, "diagonal" or "full". ``half_width``: of the box on screen, in latent units.
+    ``others``: the judgements of other methods on the same decoder. ``best``: by family, "diagonal" or "full".
+    ``half_width``: of the box on screen, in latent units.
     """
 
     exact: ExactPosterior
     of: dict[str, Judgement]
+    others: dict[str, Judgement]
     best: dict[str, GaussianFit]
     uncertainty: float | None
     half_width: float
@@ -47,14 +50,15 @@ class Judged:
     def row(self) -> dict[str, Any]:
         """Every number of the image under its column's name, with the error of each, in nats.
 
-        For the stage ``key``: ``elbo_key`` and ``kl_key``. The gap taken apart as in Cremer, Li & Duvenaud (2018):
-        ``approximation_gap`` is log p(x) less the ELBO of the best diagonal Gaussian, ``approximation_gap_full`` that
-        of the best one of full covariance. ``amortization_gap`` is the best diagonal Gaussian's ELBO less the method's
-        own, ``amortization_gap_key`` less an earlier stage's.
+        For the stage or other method ``key``: ``elbo_key`` and ``kl_key``. The gap taken apart as in Cremer, Li &
+        Duvenaud (2018): ``approximation_gap`` is log p(x) less the ELBO of the best diagonal Gaussian,
+        ``approximation_gap_full`` that of the best one of full covariance. ``amortization_gap`` is the best diagonal
+        Gaussian's ELBO less the method's own, ``amortization_gap_key`` less that of an earlier stage or another method.
+        A q that is no diagonal Gaussian has no amortization gap: it is not what that one is the best of.
         """
         exact = self.exact
         row: dict[str, Any] = _with_error("log_evidence", Estimate(exact.log_evidence, exact.log_evidence_error))
-        for key, one in self.of.items():
+        for key, one in self.judgements.items():
             row |= {**_with_error(f"elbo_{key}", one.elbo), **_with_error(f"kl_{key}", one.kl)}
         row |= {"uncertainty": self.uncertainty, "modes": len(exact.modes), "evaluations": exact.evaluations}
         row |= _with_error("entropy", Estimate(exact.entropy, exact.entropy_error))
@@ -62,13 +66,18 @@ class Judged:
         outside = Estimate(exact.mass_outside(self.half_width), exact.mass_outside_error(self.half_width))
         return row | _with_error("mass_outside_box", outside) | self._gaps()
 
+    @property
+    def judgements(self) -> dict[str, Judgement]:
+        """Every q that is judged, by its key: the method's own stages first."""
+        return {**self.of, **self.others}
+
     def doubts(self) -> list[str]:
         """A sentence for each q that has no ELBO: whose it is and why."""
         return [
             f"the {one.label} puts q(z|x) where the decoder's arithmetic ends (standard deviations of "
             f"{' and '.join(f'{std:.3g}' for std in one.q.mean_and_std()[1].tolist())}), so it has no finite ELBO; "
             "train that encoder again; log p(x) does not hang on it"
-            for one in self.of.values()
+            for one in self.judgements.values()
             if not np.isfinite(one.elbo.value)
         ]
 
@@ -80,22 +89,22 @@ class Judged:
                 row[f"elbo_best_{family}"] = bound.value
                 row |= _with_error(f"approximation_gap{suffix}", gap(self.exact, bound))
         if "diagonal" in self.best:
-            *stages, method = self.of.values()
-            best = self.best["diagonal"].elbo
-            row |= _with_error("amortization_gap", _less(best, method.elbo))
-            for stage in stages:
-                row |= _with_error(f"amortization_gap_{stage.key}", _less(best, stage.elbo))
+            best, last = self.best["diagonal"].elbo, list(self.of)[-1]
+            for key, one in self.judgements.items():
+                if isinstance(one.q, DiagonalGaussian):
+                    name = "amortization_gap" if key == last else f"amortization_gap_{key}"
+                    row |= _with_error(name, _less(best, one.elbo))
         return row
 
     def report(self) -> dict[str, Any]:
         """``row`` with what one image's page shows besides, JSON-ready: reverse KLs, moments, the modes' places, and
         ``without_elbo``, sentences, where a q has none.
 
-        For each stage ``key``, and for ``best``, the best diagonal Gaussian: ``kl_to_key`` = KL(p(z|x) || q), mean
+        For each of ``judgements``, and for ``best``, the best diagonal Gaussian: ``kl_to_key`` = KL(p(z|x) || q), mean
         and standard deviations of q.
         """
         exact, best = self.exact, self.best["diagonal"]
-        qs = {**{key: one.q for key, one in self.of.items()}, "best": best.q}
+        qs = {**{key: one.q for key, one in self.judgements.items()}, "best": best.q}
         report = self.row() | {"elbo_best": best.elbo.value} | _with_error("kl_best", gap(exact, best.elbo))
         for key, q in qs.items():
             mean, covariance = moments(q)
@@ -115,30 +124,38 @@ def judge(
     labels: Mapping[str, str] = MappingProxyType({}),
     *,
     families: Sequence[str] = ("diagonal",),
-    others: Sequence[Inference] = (),
+    others: Mapping[str, Inference] = MappingProxyType({}),
 ) -> list[Judged]:
     """Each image of x (B, C, H, W), whose inference is there already; all of them share decodes.
 
-    ``labels``: words for the stages, by default their keys. ``families``: of which Gaussians the best one is sought.
-    ``others``: what other methods on this decoder say of the images. Modes are sought from all their places, so that
-    methods that are judged with one another as ``others`` share one log p(x).
+    ``labels``: words for the stages and the others, by default their keys. ``families``: of which Gaussians the best
+    one is sought. ``others``: what other methods on this decoder say of the images; the q of each is judged as well.
+    Modes are sought from all their places, so that methods that are judged together share one log p(x).
     """
-    stages, count = inference.stages, len(x)
-    near = torch.cat([places(one) for one in (inference, *others)], 1)
+    own, count = inference.stages, len(x)
+    every = {**own, **{key: one.q for key, one in others.items()}}
+    if len(every) < len(own) + len(others):
+        raise InputError(f"another method cannot be called {' or '.join(own)}: these are stages of this one")
+    near = torch.cat([places(one) for one in (inference, *others.values())], 1)
     posteriors = engine.posteriors(x, near=near)
-    found = elbos([p for _ in stages for p in posteriors], [q[k] for q in stages.values() for k in range(count)])
-    bounds = {key: found[i * count : (i + 1) * count] for i, key in enumerate(stages)}
+    found = elbos([p for _ in every for p in posteriors], [q[k] for q in every.values() for k in range(count)])
+    bounds = {key: found[i * count : (i + 1) * count] for i, key in enumerate(every)}
     starts = [[inference.start[k]] for k in range(count)]
     fits = {name: best_gaussians(posteriors, starts, diagonal=FAMILIES[name]) for name in families}
     scores = inference.uncertainty
+
+    def judged(keys: Iterable[str], k: int) -> dict[str, Judgement]:
+        return {
+            key: Judgement(key, labels.get(key, key), every[key][k], bounds[key][k], gap(posteriors[k], bounds[key][k]))
+            for key in keys
+        }
+
     return [
         Judged(
             exact,
-            {
-                key: Judgement(key, labels.get(key, key), q[k], bounds[key][k], gap(exact, bounds[key][k]))
-                for key, q in stages.items()
-            },
-            {name: own[k] for name, own in fits.items()},
+            judged(own, k),
+            judged(others, k),
+            {name: fit[k] for name, fit in fits.items()},
             None if scores is None else float(scores[k]),
             engine.half_width,
         )
@@ -156,9 +173,15 @@ def places(inference: Inference) -> Tensor:
     return torch.nan_to_num(torch.cat([part.transport(zero)[0] for part in parts]), 0.0, 0.0, 0.0).transpose(0, 1)
 
 
-def posterior_report(engine: PosteriorEngine, model: VariationalAutoencoder, x: Tensor) -> dict[str, Any]:
-    """``Judged.report`` of one image x (1, C, H, W) under every stage of the model's method."""
-    (judged,) = judge(engine, x, model.infer(x), model.encoder.labels)
+def posterior_report(
+    engine: PosteriorEngine,
+    model: VariationalAutoencoder,
+    x: Tensor,
+    others: Mapping[str, VariationalAutoencoder] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """``Judged.report`` of one image x (1, C, H, W) under every stage of the model's method, and under ``others``."""
+    said = {name: other.infer(x) for name, other in others.items()}
+    (judged,) = judge(engine, x, model.infer(x), model.encoder.labels, others=said)
     return judged.report()
 
 

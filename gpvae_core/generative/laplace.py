@@ -1,11 +1,12 @@
 """What one decode says of a posterior: Laplace's Gaussian at a place z, and the gap it implies to a q there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from gpvae_core.distributions import FullGaussian
+from gpvae_core.distributions.base import LOG_2PI, standard_normal_log_prob
 from gpvae_core.generative.model import GenerativeModel
 from gpvae_core.generative.tangents import with_jacobian
 
@@ -15,13 +16,14 @@ class Laplace:
     """log p(x, z) near m, as a parabola: slope a = grad log p(x, m) (B, d), Gauss-Newton precision H (B, d, d).
 
     With J the decoder's Jacobian at m = ``place`` (B, d) and w the likelihood's precision, a = J'score - m and
-    H = J'Diag(w)J + I; so p(z|x) ~ N(m + H^-1 a, H^-1). ``means`` (B, P) are the decoded pixels. In float64 but for
-    the pixels.
+    H = J'Diag(w)J + I; so p(z|x) ~ N(m + H^-1 a, H^-1). ``height`` (B,) is log p(x, m), ``means`` (B, P) are the
+    decoded pixels. Slope and precision are float64.
     """
 
     place: Tensor
     slope: Tensor
     precision: Tensor
+    height: Tensor
     means: Tensor
 
     def step(self) -> Tensor:
@@ -38,6 +40,14 @@ class Laplace:
         """log det H, (B,)."""
         log_det: Tensor = torch.linalg.slogdet(self.precision).logabsdet
         return log_det
+
+    def log_evidence(self) -> Tensor:
+        """Laplace's approximation of log p(x), (B,): the mass of N(m, H^-1) scaled to log p(x, m) at its top."""
+        return self.height + 0.5 * self.place.shape[-1] * LOG_2PI - 0.5 * self.log_det().to(self.height)
+
+    def take(self, rows: Tensor) -> "Laplace":
+        """Those of the images with numbers ``rows``."""
+        return Laplace(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def gap(self, variance: Tensor) -> Tensor:
         """KL(N(m, Diag(variance)) || Laplace's Gaussian), (B,), in nats: never negative, 0 if they agree."""
@@ -59,5 +69,7 @@ def laplace(model: GenerativeModel, x: Tensor, z: Tensor) -> Laplace:
     jacobian = jacobian.double()
     score, weight = model.likelihood.score(x.flatten(1), means), model.likelihood.precision(means)
     slope = torch.einsum("bpi,bp->bi", jacobian, score.to(jacobian)) - place
-    curvature = torch.einsum("bpi,bp,bpj->bij", jacobian, weight.to(jacobian).expand_as(means), jacobian)
-    return Laplace(place, slope.detach(), (curvature + torch.eye(place.shape[1]).to(curvature)).detach(), means)
+    weighted = (jacobian * weight.to(jacobian).expand_as(means)[..., None]).transpose(1, 2)
+    precision = weighted @ jacobian + torch.eye(place.shape[1]).to(jacobian)
+    height = model.likelihood.log_prob(x.flatten(1), means).sum(-1) + standard_normal_log_prob(place)
+    return Laplace(place, slope.detach(), precision.detach(), height.detach(), means)

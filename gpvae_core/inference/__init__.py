@@ -46,6 +46,7 @@ class Method:
         return self.encoder(trunk, features, latent_dim, self.configured(given or {}))
 
 
+UNDAMPED = NewtonEncoder.Options(steps=4, starts=1, draws=0, search=False)
 KINGMA, KIM, KIM_PAVLOVIC = "Kingma & Welling 2014", "Kim 2022", "Kim & Pavlovic 2020"
 METHODS: dict[str, Method] = {
     "vae": Method(GaussianEncoder, "VAE", KINGMA),
@@ -57,7 +58,7 @@ METHODS: dict[str, Method] = {
     "iaf": Method(AutoregressiveEncoder, "inverse autoregressive flow", "Kingma et al. 2016"),
     "savae": Method(SemiAmortizedEncoder, "semi-amortised VAE", "Kim, Wiseman et al. 2018"),
     "svi": Method(SVIEncoder, "each image's own best Gaussian", "Hoffman et al. 2013"),
-    "vlae": Method(NewtonEncoder, "VLAE", "Park, Kim & Kim 2019", NewtonEncoder.Options(4, 1, 1, False)),
+    "vlae": Method(NewtonEncoder, "VLAE", "Park, Kim & Kim 2019", UNDAMPED),
     "gn": Method(NewtonEncoder, "Gauss-Newton with a line search, several starts", "here", NewtonEncoder.Options()),
     "gpvae": Method(GPEncoder, "GPVAE", KIM),
     "gpvae-shared": Method(GPEncoder, "GPVAE on the encoder's own features", KIM, GPEncoder.Options(shared=True)),

@@ -1,8 +1,9 @@
 """Gauss-Newton steps on the image: VLAE's damped ones, and ours with a line search and several starts."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from gpvae_core.distributions import DiagonalGaussian, Posterior
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.generative.draws import PriorDraws
 from gpvae_core.generative.laplace import Laplace, laplace
 from gpvae_core.inference.refining import Refiner
 from gpvae_core.inference.transforms import NUMBERS, random_draws, warped
@@ -28,22 +30,26 @@ class NewtonEncoder(Refiner):
     class Options:
         """``steps`` of a climb, and from where.
 
-        ``looks``: the encoder's means of so many transformed copies of x, x itself among them, cost one decode each.
-        The ``starts`` highest of them climb. After each step the better half goes on, by log p(x, z) and the width
-        there: of several hills the one that holds most.
+        Places to start from: the encoder's mean; its means of transformed copies of x, so that there are ``looks`` in
+        all; the best of so many ``draws`` of the prior, see ``PriorDraws``. The ``starts`` highest of them climb.
+        After each step the better half goes on, by Laplace's log p(x) there: of several hills the one that holds most.
         """
 
-        steps: int = 5
-        starts: int = 8
-        looks: int = 64
+        steps: int = 4
+        starts: int = 4
+        draws: int = 4096
+        looks: int = 1
         search: bool = True
 
         def __post_init__(self) -> None:
-            for name in ("steps", "starts", "looks"):
-                if getattr(self, name) < 1:
-                    raise InputError(f"{name} must be at least 1, but it is {getattr(self, name)}")
-            if self.starts > self.looks:
-                raise InputError(f"starts are chosen among the looks: there are {self.looks}, fewer than {self.starts}")
+            for name, least in {"steps": 1, "starts": 1, "looks": 1, "draws": 0}.items():
+                if getattr(self, name) < least:
+                    raise InputError(f"{name} must be at least {least}, but it is {getattr(self, name)}")
+            if self.starts > self.looks + self.draws:
+                raise InputError(
+                    f"starts are chosen among the looks and the draws: there are {self.looks + self.draws}, fewer than "
+                    f"{self.starts}"
+                )
 
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "Laplace's q(z|x) after Gauss-Newton steps"}
 
@@ -52,49 +58,67 @@ class NewtonEncoder(Refiner):
     ) -> None:
         super().__init__(trunk, features, latent_dim)
         self.options = options
+        self._kept: tuple[Any, PriorDraws] | None = None
 
     def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian, seen: Tensor) -> Posterior:
-        z = self._highest(x, model, torch.stack([start.mean, *self._looks(seen)]), self.options.starts)
-        for t in range(self.options.steps):
-            near = laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
-            z = climbed(model, _repeated(x, len(z)), near, t, search=self.options.search).reshape(z.shape)
-            width = -0.5 * near.log_det().to(z).reshape(z.shape[:2])
-            z = self._highest(x, model, z, -(-len(z) // 2), width)
-        z = self._highest(x, model, z, 1)
-        return laplace(model, x, z[0]).gaussian()
+        options = self.options
+        z = torch.stack([start.mean, *self._looks(seen)])
+        if options.draws:
+            z = torch.cat([z, self._draws(model, x).tops(x, options.starts)])
+        near = _highest(model, x, z, options.starts)
+        for t in range(options.steps):
+            count = len(near.place) // len(x)
+            every = _repeated(x, count)
+            near = laplace(model, every, climbed(model, every, near, t, search=options.search))
+            near = _heaviest(near, len(x), -(-count // 2) if t + 1 < options.steps else 1)
+        return near.gaussian()
 
     def _looks(self, seen: Tensor) -> list[Tensor]:
         """The encoder's means of transformed copies, (B, d) each: the same transformations for every image."""
         draws = random_draws(self.options.looks - 1, generator=torch.Generator().manual_seed(0))
         return [self.first(warped(seen, draw.expand(len(seen), NUMBERS))).mean for draw in draws]
 
-    @staticmethod
-    def _highest(x: Tensor, model: GenerativeModel, z: Tensor, count: int, width: Tensor | float = 0.0) -> Tensor:
-        """Of places z (K, B, d) the ``count`` of largest log p(x, z) + width for each image, (count, B, d)."""
-        if len(z) <= count:
-            return z
-        height = torch.nan_to_num(model.log_joint(x, z) + width, -torch.inf)
-        rows = height.topk(count, 0).indices
-        return z.gather(0, rows[..., None].expand(*rows.shape, z.shape[-1]))
+    def _draws(self, model: GenerativeModel, like: Tensor) -> PriorDraws:
+        """The prior's draws under this decoder, made anew only where it is another one or its weights have changed."""
+        weights = [(p.data_ptr(), p._version) for p in model.parameters()]
+        key = (weakref.ref(model), weights, like.dtype, like.device)
+        kept = self._kept
+        if kept is None or kept[0] != key:
+            self._kept = kept = key, PriorDraws.of(model, self.options.draws, like)
+        return kept[1]
+
+
+def _highest(model: GenerativeModel, x: Tensor, z: Tensor, count: int) -> Laplace:
+    """Laplace's Gaussians at those ``count`` of the places z (K, B, d) where log p(x, z) of each image is highest."""
+    if len(z) > count:
+        rows = torch.nan_to_num(model.log_joint(x, z), -torch.inf).topk(count, 0).indices
+        z = z.gather(0, rows[..., None].expand(*rows.shape, z.shape[-1]))
+    return laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
+
+
+def _heaviest(near: Laplace, images: int, count: int) -> Laplace:
+    """Of several places for each image, one after the other, the ``count`` where Laplace's log p(x) is largest."""
+    evidence = torch.nan_to_num(near.log_evidence(), -torch.inf).reshape(-1, images)
+    rows = evidence.topk(count, 0).indices * images + torch.arange(images, device=evidence.device)
+    return near.take(rows.flatten())
 
 
 def climbed(model: GenerativeModel, x: Tensor, near: Laplace, t: int, *, search: bool) -> Tensor:
     """Where step number ``t`` from 0 on leads from ``near``, (B, d); see ``NewtonEncoder``."""
     step = near.step().to(near.place)
-    return _searched(model, x, near.place, step) if search else near.place + step / (2 * (t + 1))
+    return _searched(model, x, near, step) if search else near.place + step / (2 * (t + 1))
 
 
 def _repeated(x: Tensor, count: int) -> Tensor:
     return x.repeat(count, *[1] * (x.dim() - 1))
 
 
-def _searched(model: GenerativeModel, x: Tensor, z: Tensor, step: Tensor) -> Tensor:
-    """z + step, or as much of it, halved and halved again, as raises log p(x, z); z itself where nothing does."""
-    before = model.log_joint(x, z)
-    z, left = z.clone(), torch.arange(len(z), device=z.device)
+def _searched(model: GenerativeModel, x: Tensor, near: Laplace, step: Tensor) -> Tensor:
+    """The place + step, or as much of it, halved and halved again, as raises log p(x, z); itself where nothing does."""
+    z, left = near.place.clone(), torch.arange(len(x), device=x.device)
     for halving in range(HALVINGS):
         trial = z[left] + step[left] / 2**halving
-        rises = model.log_joint(x[left], trial) > before[left]
+        rises = model.log_joint(x[left], trial) > near.height[left]
         z[left[rises]] = trial[rises]
         left = left[~rises]
         if not len(left):

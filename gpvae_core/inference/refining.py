@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.quasirandom import SobolEngine
 
 from gpvae_core.distributions import DiagonalGaussian, Posterior
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.generative.draws import normal_points
 from gpvae_core.inference.base import Batch, Inference, Objective
 from gpvae_core.inference.bounds import elbo_held, elbo_terms
 from gpvae_core.inference.gaussian import FromGaussian
@@ -57,8 +57,7 @@ def rule(dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
         nodes, weights = (np.stack(np.meshgrid(*[one] * dim, indexing="ij"), -1).reshape(-1, dim) for one in (x, w))
         shares = weights.prod(1) / weights.prod(1).sum()
         return torch.as_tensor(nodes).to(like), torch.as_tensor(shares).to(like)
-    uniform = SobolEngine(dim, scramble=True, seed=0).draw(DRAWS // 2, dtype=torch.float64)
-    half = 2**0.5 * torch.erfinv(2 * uniform.clamp(1e-6, 1 - 1e-6) - 1)
+    half = normal_points(dim, DRAWS // 2)
     draws = torch.cat([half, -half])
     draws = draws / (draws**2).mean(0).sqrt()  # each coordinate's variance is 1 exactly
     return draws.to(like), torch.full((DRAWS,), 1 / DRAWS).to(like)

@@ -1,0 +1,78 @@
+"""The encoders on offer for one decoder: those stored beside its checkpoint, and methods that need no training."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from gpvae_core.errors import InputError
+from gpvae_core.files import read_json, write_atomically
+from gpvae_core.inference import METHODS
+from gpvae_core.paths import ENCODERS
+from gpvae_core.tensors import read_tensors, tensor_bytes
+
+LIST = "encoders.json"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One way to infer under a decoder: a method with its options, and its weights where it was trained.
+
+    ``measured``: what it was measured at on the test set, in nats: "mean", "stderr" and "median" of KL(q || p(z|x)),
+    over so many "images"; empty where it was not.
+    """
+
+    name: str
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    weights: Path | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The method's words and what is particular about this encoder."""
+        particular = [f"{name} {value}" for name, value in self.options.items()] + [self.note] * bool(self.note)
+        return ", ".join([METHODS[self.method].label, *particular])
+
+
+def offers(folder: Path) -> dict[str, Offer]:
+    """Name -> offer: what is stored in a checkpoint's ``folder``, then every other method that needs no training."""
+    path = folder / ENCODERS / LIST
+    stored = read_json(path) if path.exists() else {}
+    found = {}
+    for name, entry in stored.items():
+        weights = folder / ENCODERS / f"{name}.safetensors"
+        found[name] = Offer(**{"name": name, "weights": weights if weights.exists() else None, **entry})
+    ready = {name: Offer(name, name) for name, one in METHODS.items() if not one.encoder.trained}
+    return found | {name: offer for name, offer in ready.items() if name not in found}
+
+
+def store_encoder(folder: Path, name: str, tensors: Mapping[str, Tensor], decoder_digest: str) -> None:
+    """Keep an encoder's weights beside its decoder's checkpoint, in half precision."""
+    half = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
+    write_atomically(folder / ENCODERS / f"{name}.safetensors", tensor_bytes(half, {"decoder": decoder_digest}))
+
+
+def store_list(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep the list that ``offers`` reads: name -> the fields of an ``Offer``."""
+    write_atomically(folder / ENCODERS / LIST, (json.dumps(entries, indent=2) + "\n").encode())
+
+
+def encoder_weights(offer: Offer, decoder_digest: str) -> dict[str, Tensor]:
+    """The weights of a stored encoder, float32. Raises InputError where they were trained on another decoder."""
+    assert offer.weights is not None
+    tensors = read_tensors(offer.weights)
+    with safe_open(offer.weights, "pt") as file:
+        trained_on = (file.metadata() or {}).get("decoder", "unknown")
+    if trained_on != decoder_digest:
+        raise InputError(
+            f"{offer.weights} was trained on another decoder ({trained_on[:8]}) than the one beside it "
+            f"({decoder_digest[:8]}); restore both from one place"
+        )
+    return {key: t.to(torch.get_default_dtype()) if t.is_floating_point() else t for key, t in tensors.items()}
