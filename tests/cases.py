@@ -45,7 +45,7 @@ CASES = [
     Case("savae", {"steps": 2}),
     Case("svi", {"steps": 10}),
     Case("vlae", {"steps": 12}),
-    Case("gn", {"starts": 2, "draws": 16, "looks": 2, "steps": 3}),
+    Case("gn", {"starts": 2, "draws": 16, "steps": 3}),
     Case("gpvae"),
     Case("gpvae-shared"),
     Case("gpvae-unit"),

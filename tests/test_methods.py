@@ -16,9 +16,9 @@ from gpvae_core.generative.laplace import laplace
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.masked import masked_network
 from gpvae_core.inference.newton import climbed
-from gpvae_core.inference.transforms import NUMBERS, warped
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.training.fit import TrainingConfig, fit, start_from
+from gpvae_core.training.transforms import NUMBERS, warped
 from tests.cases import Case
 from tests.decoders import FOLDED, STD, Features, Linear
 
@@ -56,7 +56,7 @@ def test_an_undamped_step_on_a_linear_decoder_is_exact(generator):
     model = GenerativeModel(decoder, GaussianLikelihood(STD).double())
     x = torch.rand(4, 1, 8, 8, generator=generator).double()
     near = laplace(model, x, torch.randn(4, 2, generator=generator).double())
-    q = laplace(model, x, climbed(model, x, near, 0, search=True)).gaussian()
+    q = near.gaussian(climbed(model, x, near, 0, search=True))
     for k in range(4):
         mean, covariance, _ = decoder.closed_form(x[k].numpy(), STD)
         np.testing.assert_allclose(q.mean[k].numpy(), mean, atol=1e-9)
@@ -216,7 +216,7 @@ def test_zuko_leaves_torchs_checks_of_distributions_as_they_were():
         ("me", {"components": 0}, "components must be at least 1, but it is 0"),
         ("gn", {"starts": 0}, "starts must be at least 1, but it is 0"),
         ("gn", {"draws": -1}, "draws must be at least 0, but it is -1"),
-        ("gn", {"draws": 0}, "starts are chosen among the looks and the draws: there are 1, fewer than 4"),
+        ("gn", {"draws": 0}, "there are 1 places to start from, the encoder's and 0 draws; choose at most"),
         ("savae", {"rate": -1.0}, "steps and rate must be positive"),
         ("svi", {"steps": 0}, "steps must be at least 1, but it is 0"),
     ],

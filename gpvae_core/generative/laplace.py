@@ -56,10 +56,10 @@ class Laplace:
         value: Tensor = 0.5 * (shape + self.pull())
         return value
 
-    def gaussian(self) -> FullGaussian:
-        """N(m, H^-1), in the place's own precision."""
+    def gaussian(self, mean: Tensor) -> FullGaussian:
+        """N(mean, H^-1), in the place's own precision."""
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(self.precision))
-        return FullGaussian(self.place, torch.linalg.cholesky(covariance).to(self.place))
+        return FullGaussian(mean, torch.linalg.cholesky(covariance).to(self.place))
 
 
 def laplace(model: GenerativeModel, x: Tensor, z: Tensor) -> Laplace:

@@ -17,16 +17,18 @@ def with_jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     layers = list(decoder.children()) if isinstance(decoder, nn.Sequential) else [decoder]
     if not all(isinstance(layer, LINEAR + POINTWISE) for layer in layers):
         return _backwards(decoder, z)
-    d = z.shape[1]
-    value, tangents = z, torch.eye(d).to(z).repeat_interleave(len(z), 0)  # (d B, ...): all of dz_1 first
+    d, rows = z.shape[1], len(z)
+    value, tangents = z, torch.eye(d).to(z).repeat_interleave(rows, 0)  # (d B, ...): all of dz_1 first
     for layer in layers:
         if isinstance(layer, LINEAR):
-            both = layer(torch.cat([value, tangents, torch.zeros_like(value[:1])]))  # the last: the bias alone
-            value, tangents = both[: len(z)], both[len(z) : -1] - both[-1:]
+            both = layer(torch.cat([value, tangents]))
+            value, tangents = both[:rows], both[rows:]
+            if (constant := getattr(layer, "bias", None)) is not None:  # which moves no tangent
+                tangents = tangents - constant.reshape(-1, *[1] * (tangents.dim() - 2))
         else:
             value, slope = _pointwise(layer, value)
-            tangents = tangents * slope.repeat(d, *[1] * (slope.dim() - 1))
-    return value.flatten(1), tangents.reshape(d, len(z), -1).permute(1, 2, 0)
+            tangents = (tangents.reshape(d, *slope.shape) * slope).flatten(0, 1)
+    return value.flatten(1), tangents.reshape(d, rows, -1).permute(1, 2, 0)
 
 
 @torch.enable_grad()

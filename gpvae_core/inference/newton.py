@@ -14,41 +14,40 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.draws import PriorDraws
 from gpvae_core.generative.laplace import Laplace, laplace
 from gpvae_core.inference.refining import Refiner
-from gpvae_core.inference.transforms import NUMBERS, random_draws, warped
 
 HALVINGS = 6
 
 
 class NewtonEncoder(Refiner):
-    """q(z|x) = N(z*, H^-1), z* reached from the encoder's mean by Gauss-Newton steps on log p(x, z), H taken there.
+    """q(z|x) = N(z*, H^-1), z* reached by Gauss-Newton steps on log p(x, z) from the encoder's mean or a prior draw.
 
-    Every step looks at the decoder's value and Jacobian. Without ``search`` this is VLAE (Park, Kim & Kim 2019): steps
-    of length 1/2, 1/4, 1/6, ... of the full one. With it, each image's step is halved until log p(x, z) rises.
+    Every step looks at the decoder's value and Jacobian. With ``search`` a step is halved until log p(x, z) rises, and
+    H is that of the last look, from where one more step was taken. Without it this is VLAE (Park, Kim & Kim 2019):
+    steps of length 1/2, 1/4, 1/6, ... of the full one, and a last look, for H alone.
     """
 
     @dataclass(frozen=True)
     class Options:
         """``steps`` of a climb, and from where.
 
-        Places to start from: the encoder's mean; its means of transformed copies of x, so that there are ``looks`` in
-        all; the best of so many ``draws`` of the prior, see ``PriorDraws``. The ``starts`` highest of them climb.
-        After each step the better half goes on, by Laplace's log p(x) there: of several hills the one that holds most.
+        Places to start from: the encoder's mean and, except in training, the best of so many ``draws`` of the prior,
+        see ``PriorDraws``. The ``starts`` highest of them climb. After each look the better half goes on, by Laplace's
+        log p(x) there: of several hills the one that holds most.
         """
 
         steps: int = 4
         starts: int = 4
         draws: int = 4096
-        looks: int = 1
         search: bool = True
 
         def __post_init__(self) -> None:
-            for name, least in {"steps": 1, "starts": 1, "looks": 1, "draws": 0}.items():
+            for name, least in {"steps": 1, "starts": 1, "draws": 0}.items():
                 if getattr(self, name) < least:
                     raise InputError(f"{name} must be at least {least}, but it is {getattr(self, name)}")
-            if self.starts > self.looks + self.draws:
+            if self.starts > 1 + self.draws:
                 raise InputError(
-                    f"starts are chosen among the looks and the draws: there are {self.looks + self.draws}, fewer than "
-                    f"{self.starts}"
+                    f"there are {1 + self.draws} places to start from, the encoder's and {self.draws} draws; choose at "
+                    f"most so many starts, not {self.starts}"
                 )
 
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "Laplace's q(z|x) after Gauss-Newton steps"}
@@ -60,23 +59,27 @@ class NewtonEncoder(Refiner):
         self.options = options
         self._kept: tuple[Any, PriorDraws] | None = None
 
-    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian, seen: Tensor) -> Posterior:
-        options = self.options
-        z = torch.stack([start.mean, *self._looks(seen)])
-        if options.draws:
-            z = torch.cat([z, self._draws(model, x).tops(x, options.starts)])
-        near = _highest(model, x, z, options.starts)
-        for t in range(options.steps):
-            count = len(near.place) // len(x)
-            every = _repeated(x, count)
-            near = laplace(model, every, climbed(model, every, near, t, search=options.search))
-            near = _heaviest(near, len(x), -(-count // 2) if t + 1 < options.steps else 1)
-        return near.gaussian()
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+        places, starts = start.mean[None], self.options.starts
+        if self.options.draws:
+            places = _highest(model, x, torch.cat([places, self._draws(model, x).tops(x, starts)]), starts)
+        return self._climbed(x, model, places)
 
-    def _looks(self, seen: Tensor) -> list[Tensor]:
-        """The encoder's means of transformed copies, (B, d) each: the same transformations for every image."""
-        draws = random_draws(self.options.looks - 1, generator=torch.Generator().manual_seed(0))
-        return [self.first(warped(seen, draw.expand(len(seen), NUMBERS))).mean for draw in draws]
+    def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+        """From the encoder's mean alone: all draws would have to be decoded anew for every batch."""
+        return self._climbed(x, model, start.mean[None])
+
+    def _climbed(self, x: Tensor, model: GenerativeModel, z: Tensor) -> Posterior:
+        """Laplace's Gaussian after the climb from the best of the places z (K, B, d)."""
+        steps, search = self.options.steps, self.options.search
+        for t in range(steps):
+            near = laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
+            near = _heaviest(near, len(x), -(-len(z) // 2) if t + 1 < steps else 1)
+            every = _repeated(x, len(near.place) // len(x))
+            z = climbed(model, every, near, t, search=search).reshape(-1, *z.shape[1:])
+        if not search:
+            near = laplace(model, x, z[0])
+        return near.gaussian(z[0])
 
     def _draws(self, model: GenerativeModel, like: Tensor) -> PriorDraws:
         """The prior's draws under this decoder, made anew only where it is another one or its weights have changed."""
@@ -88,12 +91,12 @@ class NewtonEncoder(Refiner):
         return kept[1]
 
 
-def _highest(model: GenerativeModel, x: Tensor, z: Tensor, count: int) -> Laplace:
-    """Laplace's Gaussians at those ``count`` of the places z (K, B, d) where log p(x, z) of each image is highest."""
-    if len(z) > count:
-        rows = torch.nan_to_num(model.log_joint(x, z), -torch.inf).topk(count, 0).indices
-        z = z.gather(0, rows[..., None].expand(*rows.shape, z.shape[-1]))
-    return laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
+def _highest(model: GenerativeModel, x: Tensor, z: Tensor, count: int) -> Tensor:
+    """Those ``count`` of the places z (K, B, d) where log p(x, z) of each image is highest, (count, B, d)."""
+    if len(z) <= count:
+        return z
+    rows = torch.nan_to_num(model.log_joint(x, z), -torch.inf).topk(count, 0).indices
+    return z.gather(0, rows[..., None].expand(*rows.shape, z.shape[-1]))
 
 
 def _heaviest(near: Laplace, images: int, count: int) -> Laplace:

@@ -28,20 +28,24 @@ class Refiner(FromGaussian):
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "refined q(z|x)"}
 
     @abstractmethod
-    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian, seen: Tensor) -> Posterior:
-        """A better q for images x, without a graph; ``seen``: what the encoder is shown of them."""
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+        """A better q for images x, without a graph."""
+
+    def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+        """``refine`` where the decoder changes after every batch."""
+        return self.refine(x, model, start)
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
         start = self.first(x)
         with torch.no_grad():
-            return Inference({"start": start, "q": self.refine(x, model, start.detach(), x)})
+            return Inference({"start": start, "q": self.refine(x, model, start.detach())})
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         start = self.first(batch.seen)
         parts = {"elbo_start": elbo_held(model, batch.x, start, generator=generator).mean()}
         if any(p.requires_grad for p in model.parameters()):  # else the refined q would train nothing
             with torch.no_grad():
-                q = self.refine(batch.x, model, start.detach(), batch.seen)
+                q = self.refine_in_training(batch.x, model, start.detach())
             fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
             parts |= {"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()}
         return Objective(parts)

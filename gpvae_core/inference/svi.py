@@ -40,7 +40,7 @@ class SVIEncoder(Refiner):
             raise InputError(f"steps must be at least 1, but it is {options.steps}")
         self.steps = options.steps
 
-    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian, seen: Tensor) -> Posterior:
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
         nodes, weights = rule(start.dim, start.mean)
         mean, std = start.mean.clone(), start.std.clone()
         left = torch.arange(len(x), device=x.device)  # the images that still climb

@@ -93,9 +93,10 @@ def evaluate_bounds(
     generator = generator_on(model.device, seed)
     rows = QUADRATURE_BATCH if planar else max(1, CHUNK // draws)
     parts: dict[str, list[Tensor]] = {}
+    exact = deepcopy(model).cpu().double()
     for start in range(0, len(images), rows):
         x = images.pixels(slice(start, start + rows)).to(model.device)
-        found = _integrated(model, x) if planar else _drawn(model, x, draws, generator)
+        found = _integrated(model, exact, x) if planar else _drawn(model, x, draws, generator)
         for name, values_and_errors in found.items():
             parts.setdefault(name, []).append(values_and_errors)
         if on_batch:
@@ -110,12 +111,12 @@ def _bound(parts: list[Tensor], method: str, *, drawn: bool) -> Bound:
     return Bound(values, errors, method, drawn)
 
 
-def _integrated(model: VariationalAutoencoder, x: Tensor) -> dict[str, Tensor]:
-    """ELBO and its numerical error, (2, B), by the names of ``named``."""
+def _integrated(model: VariationalAutoencoder, copy: VariationalAutoencoder, x: Tensor) -> dict[str, Tensor]:
+    """ELBO and its numerical error, (2, B), by the names of ``named``; ``copy``: of the model, float64 on the CPU."""
     joint = Decoded(model.generative, x)
-    exact = Decoded(deepcopy(model.generative).cpu().double(), x.cpu())
+    exact = Decoded(copy.generative, x.cpu())
     smooth = [not any(isinstance(part, KINKED) for part in model.generative.decoder.modules())] * len(x)
-    qs = named(model.infer(x))
+    qs = named(copy.infer_as_it_is(x))
     found = elbos_by_decodes(joint, exact, [[q[i] for q in qs.values()] for i in range(len(x))], smooth, TOLERANCE)
     numbers = torch.tensor([[[e.value, e.error] for e in own] for own in found], dtype=torch.float64)
     return {name: numbers[:, k].T for k, name in enumerate(qs)}

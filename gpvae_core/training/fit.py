@@ -15,10 +15,10 @@ from gpvae_core.data import Dataset, ImageSet, as_pixels, check_shape
 from gpvae_core.errors import InputError
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.inference.bounds import elbo
-from gpvae_core.inference.transforms import random_draws, warped
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training.evaluation import evaluate_elbo, generator_on
+from gpvae_core.training.transforms import random_draws, warped
 
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 STATE = "training-state.safetensors"
