@@ -144,7 +144,7 @@ def _frame(judged: Judged) -> Frame:
     stages = [overlay(one.key, one.label, one.q) for one in judged.of.values()]
     others = [overlay(one.key, one.label, one.q, k) for k, one in enumerate(judged.others.values())]
     overlays = [*stages, *others, overlay(BEST, BEST_LABEL, judged.best["diagonal"].q)]
-    places = {q.label: q.mean for q in (*stages, *others)} | {CENTRE: judged.exact.mean}
+    places = {q.label: q.mean for q in stages} | {CENTRE: judged.exact.mean}
     return Frame(overlays, *_window(judged.exact, overlays), places)
 
 

@@ -16,6 +16,10 @@ UNTRUSTED = 0.01  # of a number's scale
 DECIMALS = 3
 FLOAT32 = 1.2e-7
 LONG = 1e7  # from here on powers of ten
+UNDIVIDED = (
+    '; <span class="part"><span class="key undivided"></span>whole</span> where q is not a diagonal Gaussian, '
+    "so that it can beat the best of those"
+)
 SCALES = (
     "An error counts in nats where a number is below 1 nat, and for log p(x). It counts as a share of a larger KL or "
     f"gap. An ELBO is judged by its KL. The limit is {UNTRUSTED} nat, or {UNTRUSTED:.0%}."
@@ -164,11 +168,13 @@ def gap_meter(view: View) -> str:
     """log p(x) and each q's KL as a bar: amortization gap, then approximation gap."""
     shown = {n.name: n.shown for n in numbers(view)}
     rows = "".join(_meter_row(view, q, shown) for q in view.overlays)
+    whole = UNDIVIDED if any(not _parts(view, q, shown) for q in view.overlays) else ""
     return (
         f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
         '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
         '<span class="part"><span class="key amortization"></span>amortization gap</span> + '
-        f'<span class="part"><span class="key approximation"></span>approximation gap</span></span>{rows}</div></div>'
+        f'<span class="part"><span class="key approximation"></span>approximation gap</span>{whole}</span>'
+        f"{rows}</div></div>"
         f'<p class="walk-end">{escape(walk_end(view))}</p>'
         f'<p class="trust">{trust_badge(view)}</p>'
     )

@@ -49,8 +49,8 @@ OWN = {
     "start": Style("#5f5f5f", "#b9b9b9", "#dddddd", "--", "saltire"),
     BEST: Style("#A3397C", "#e08fc0", "#ffb3dd", ":", "diamond"),
 }
-# the other colours of Okabe and Ito, darkened where they are to be read on white
-OTHERS = [("#8a6a00", "#e69f00", "#ffc23d"), ("#1f7a9c", "#56b4e9", "#a3d8f5"), ("#00735a", "#2fc79a", "#5fe3bd")]
+# far from those: yellow and green of Okabe and Ito, darkened where they are to be read on white, and violet
+OTHERS = [("#8a6a00", "#e69f00", "#ffc23d"), ("#00735a", "#2fc79a", "#5fe3bd"), ("#6a3d9a", "#b79be0", "#d3c2f0")]
 LINES = [("-", "cross"), ("--", "saltire"), (":", "diamond")]
 
 

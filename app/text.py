@@ -50,9 +50,9 @@ FIGURES_LEAD = (
     "The paper's two figures on exact posteriors. Which images they show follows from a stated rule: quantiles of a "
     "score, quantiles of the gain. Nothing is chosen by hand."
 )
-ENCODERS_HELP = (
-    "Up to six further encoders on this decoder, each with its q on the planes and its gap in the meter. The mean KL "
-    "is over the test set: how many nats an image's guess costs on average."
+ENCODERS = (
+    "Each that you tick puts its q on the planes and its gap into the meter, six at most. Behind its name stands its "
+    "mean KL(q ‖ p(z|x)) over test images, where it was measured."
 )
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "

@@ -30,7 +30,7 @@ from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig, start_from
 from gpvae_core.training.runs import run
 
-EPOCHS, RATE, NOISE = 12, 1e-3, 0.1
+EPOCHS, RATE, NOISE = 4, 1e-3, 0.1
 IMAGES_AN_EPOCH = 20_000  # fewer images: as many more epochs
 MADE, DRAWS, MASSES = 1000, 400, (0.5, 0.8, 0.95)
 BATCH, REPEATS = 128, 5

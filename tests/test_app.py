@@ -533,3 +533,40 @@ def test_another_data_set_starts_at_its_own_image_without_a_complaint(data_dir):
     assert not page.exception and not page.warning
     assert page.query_params["data"] == "omniglot" and page.query_params["i"] != "17"
     loaders.source.clear()
+
+
+# --- other encoders ---------------------------------------------------------------------------------------------
+
+
+def test_other_encoders_stand_beside_the_checkpoints_own(digits, digits_2d, digits_engine):
+    pixels = digits.test.pixels(slice(4, 5))[0, 0].numpy()
+    others = [(name, digits_2d.with_method(name)) for name in ("svi", "gn")]
+    alone = compute_view(digits_2d, digits_engine, pixels)
+    view = compute_view(digits_2d, digits_engine, pixels, others=others)
+    assert [q.key for q in view.overlays] == ["base", "marginal", "svi", "gn", "best"]
+    assert [q.key for q in view.stages] == ["base", "marginal"]
+    assert len({(q.style.colour, q.style.dash) for q in view.overlays}) == 5
+    x = torch.as_tensor(pixels)[None, None]
+    exact = digits_engine.posterior(x)
+    for name, opened in others:
+        wanted = exact.kl_from(opened.infer(x).q[0])
+        error = wanted.error + view.report[f"kl_{name}_error"] + alone.report["log_evidence_error"]
+        assert view.report[f"kl_{name}"] == pytest.approx(wanted.value, abs=error)
+    assert view.report["kl_gn"] < 0.1 * view.report["kl_marginal"]
+    # the gap of a diagonal Gaussian has two parts, that of another q is whole
+    html = gap_meter(view)
+    parts = view.report["amortization_gap_svi"] + view.report["approximation_gap"]
+    assert parts == pytest.approx(view.report["kl_svi"], abs=1e-3) and "amortization_gap_gn" not in view.report
+    assert 'aria-label="Gauss-Newton search: KL' in html and html.count('class="undivided"') == 1
+    assert "undivided" not in gap_meter(alone)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_link_draws_encoders_and_names_those_that_are_not_there():
+    page = opened(**{"c": "digits-2d", "from": "number", "i": "4", "data": "digits", "q": "gn,me-7"})
+    assert any("There is no encoder 'me-7' on digits-2d" in warning.value for warning in page.warning)
+    assert "KL(Gauss-Newton search ‖ p)" in shown(page) and page.query_params["q"] == "gn"
+    next(box for box in page.checkbox if box.label.startswith("SVI")).check().run()
+    assert "KL(SVI, image by image ‖ p)" in shown(page) and page.query_params["q"] == "svi,gn"
+    next(box for box in page.checkbox if box.label.startswith("Gauss-Newton")).uncheck().run()
+    assert "KL(Gauss-Newton search ‖ p)" not in shown(page) and page.query_params["q"] == "svi"

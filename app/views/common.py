@@ -92,26 +92,33 @@ def choose_encoders(checkpoint: Checkpoint) -> Encoders:
     for name in session.current().encoders:
         if name not in offers:
             session.complain(f"There is no encoder '{short(name)}' on {checkpoint.name}; it is left out.")
-    chosen = [name for name in offers if name in session.current().encoders]
-    session.update(encoders=tuple(chosen))
-    bound = session.controlled("encoders", chosen, lambda names: session.update(encoders=tuple(names)))
-    st.multiselect(
-        "Encoders beside its own",
-        list(offers),
-        format_func=lambda name: _offered(offers[name]),
-        max_selections=MOST_ENCODERS,
-        placeholder="None",
-        help=text.ENCODERS_HELP,
-        **bound,
-    )
-    return tuple((name, loaders.encoder(checkpoint, name)) for name in offers if name in session.current().encoders)
+    chosen = tuple(name for name in offers if name in session.current().encoders)
+    session.update(encoders=chosen)
+    with st.popover(f"Encoders: {len(chosen)} beside its own" if chosen else "Encoders", width="stretch"):
+        st.caption(text.ENCODERS)
+        for name, offer in offers.items():
+            full = len(chosen) == MOST_ENCODERS and name not in chosen
+            st.checkbox(
+                _offered(offer), disabled=full, **session.controlled(f"q-{name}", name in chosen, _toggle(name))
+            )
+    return tuple((name, loaders.encoder(checkpoint, name)) for name in session.current().encoders)
+
+
+def _toggle(name: str) -> Callable[[bool], object]:
+    """What a click on an encoder's box does."""
+
+    def changed(wanted: bool) -> object:
+        others = tuple(one for one in session.current().encoders if one != name)
+        return session.update(encoders=(*others, name) if wanted else others)
+
+    return changed
 
 
 def _offered(offer: Offer) -> str:
     """An encoder's words, and the mean gap that it was measured at."""
     if "mean" not in offer.measured:
         return offer.label
-    return f"{offer.label}: mean KL {offer.measured['mean']:.3g} nats"
+    return f"{offer.label}: {offer.measured['mean']:.3g} nats"
 
 
 def source_of(checkpoint: Checkpoint) -> loaders.Source:
