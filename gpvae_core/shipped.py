@@ -8,7 +8,18 @@ from typing import Any
 from gpvae_core.errors import InputError
 from gpvae_core.extras import extras
 from gpvae_core.files import read_bytes, read_json, write_atomically
-from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, REFERENCES, SHIPPED, TABLE, WEIGHTS, user_cache
+from gpvae_core.paths import (
+    CONFIG,
+    ENCODERS,
+    HEADS,
+    MANIFEST,
+    PRETRAINED,
+    REFERENCES,
+    SHIPPED,
+    TABLE,
+    WEIGHTS,
+    user_cache,
+)
 
 FILES = (WEIGHTS, CONFIG, HEADS, TABLE, REFERENCES)
 
@@ -52,7 +63,8 @@ def fetched(name: str) -> Path:
 
 def digests(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of what a checkpoint's folder holds, its card apart."""
-    return {file: _digest(folder / file) for file in FILES if (folder / file).is_file()}
+    encoders = sorted(path.relative_to(folder).as_posix() for path in (folder / ENCODERS).glob("*"))
+    return {file: _digest(folder / file) for file in (*FILES, *encoders) if (folder / file).is_file()}
 
 
 def _digest(path: Path) -> str:

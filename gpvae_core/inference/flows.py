@@ -48,14 +48,21 @@ class FlowEncoder(FromGaussian):
 
 
 class HouseholderEncoder(FlowEncoder):
-    """Reflections (Tomczak & Welling 2016): v_1 linear in the features, v_t linear in v_{t-1}."""
+    """Reflections (Tomczak & Welling 2016): v_1 linear in the features, v_t linear in v_{t-1}.
+
+    Each v_t begins as v_{t-1}: two equal reflections cancel, so an even number of them begins as the plain VAE.
+    """
 
     def __init__(
         self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: FlowOptions = FlowOptions()
     ) -> None:
         super().__init__(trunk, features, latent_dim, options)
         widths = [features, *[latent_dim] * options.flows]
-        self.vectors = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        linears = [nn.Linear(*pair) for pair in pairwise(widths)]
+        for linear in linears[1:]:
+            nn.init.eye_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        self.vectors = nn.ModuleList(linears)
 
     def layers(self, features: Tensor) -> tuple[Reflection, ...]:
         v, found = features, []
