@@ -40,6 +40,7 @@ IMAGES_AN_EPOCH = 20_000  # fewer images: as many more epochs
 MADE, DRAWS, MASSES = 1000, 400, (0.5, 0.8, 0.95)
 BATCH, REPEATS = 128, 5
 IWAE = 100
+FIRST = 3  # images whose KLs a test computes again
 REFEREED, REFEREED_TOGETHER, WEIGHTED, SMALL_KL, LARGE_KL = 1000, 50, 1000, 0.1, 1.0
 
 
@@ -117,7 +118,7 @@ def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
         row = ROWS.get(name)
         if row is None or not row.ship:
             continue
-        measured = {key: numbers[key] for key in ("mean", "stderr", "median", "images")}
+        measured = {key: numbers[key] for key in ("mean", "stderr", "median", "images", "first")}
         entries[row.ship] = {"method": row.method, "options": row.options, "note": row.note, "measured": measured}
         if row.training is not None:
             weights = encoder(name, base, data).encoder.state_dict()
@@ -135,6 +136,7 @@ def measure(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet, e
     iwae = iwae_bound(model, images.take(np.arange(min(len(images), 1000))), samples=IWAE, seed=0).values.numpy()
     return {
         "kl": kl,
+        "first": kl[:FIRST].tolist(),
         "mean": float(kl.mean()),
         "stderr": float(kl.std() / len(kl) ** 0.5),
         "median": float(np.median(kl)),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from scipy.stats import binomtest
+
 from benchmarks.common import RESULTS
 from benchmarks.exact_gaps import ROWS
 from gpvae_core.files import read_json
@@ -30,6 +32,36 @@ def _row(name: str, n: dict[str, Any]) -> list[str]:
         f"{n['ms']:.0f}",
         f"{n['parameters']:,}",
     ]
+
+
+REFEREE = ["q", "k, median", "effective draws of 1,000", "rank correlation of k with the KL"]
+REFEREE += ["missed: k ≤ 0.7, KL ≥ 1", "false alarms: k > 0.7, KL ≤ 0.1", "largest KL with k ≤ 0.7"]
+
+
+def referee(decoder: str = "mnist-2d") -> list[list[str]]:
+    """What Pareto's k says of each method's q, against the truth."""
+    found = read_json(RESULTS / f"exact-gaps-{decoder}.json")
+    return [REFEREE, *(_refereed(name, found[name]) for name in ROWS if name in found)]
+
+
+def _refereed(name: str, n: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        f"{n['k_median']:.2f}",
+        f"{n['ess_median']:.0f}",
+        f"{n['k_spearman']:+.2f}",
+        _share(n["k_missed"], n["far"]),
+        _share(n["k_false_alarms"], n["near"]),
+        _short(n["worst_trusted"]),
+    ]
+
+
+def _share(hits: int, of: int) -> str:
+    """A count with Wilson's interval of 95 %, in per cent."""
+    if not of:
+        return "none of 0"
+    low, high = binomtest(hits, of).proportion_ci(method="wilson")
+    return f"{hits} of {of} ({100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def _short(value: float) -> str:

@@ -21,7 +21,7 @@ def findings() -> Rows:
     hard = read_json(RESULTS / "difficulty-mnist-2d.json")["conditions"]["test"]["scores"]
     foreign = read_json(RESULTS / "detection.json")["mnist-2d"]["conditions"]["OMNIGLOT"]["uncertainty"]
     encoders = read_json(RESULTS / "exact-gaps-mnist-2d.json")
-    before, after = encoders["vae"], encoders["gn, 8 starts of 64 looks, 5 steps"]
+    before, after = encoders["vae"], encoders["gn, 4 steps, 4 starts"]
     scores = {"Laplace gap": "laplace_gap", "U": "uncertainty"}
     ranks = ", ".join(f"{label} {_rho(hard[name]['kl'])}" for label, name in scores.items())
     return [

@@ -23,7 +23,7 @@ from benchmarks.claims import Table, gaps, mean, summary
 from benchmarks.common import command, evenly, hardware, store_part
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import dataset_of
-from gpvae_core.paths import WEIGHTS
+from gpvae_core.paths import WEIGHTS, data_folder
 from gpvae_core.training.fit import STATE
 
 RUNS = Path("runs/seeds")
@@ -117,7 +117,7 @@ def compare(tables: dict[str, list[Table]]) -> dict[str, object]:
 def main() -> None:
     """Train, measure and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES))
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, SETTLED], default=[*METHODS, SETTLED])
@@ -125,12 +125,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--tolerance", type=float, default=1e-2, help="of log p(x), in nats")
     arguments = parser.parse_args()
+    data_dir = arguments.data_dir or data_folder()
     header = {"command": command("seeds", arguments.data_dir), "hardware": hardware()}
     for regime, schedule in product(arguments.regimes, arguments.schedules):
         tables: dict[str, list[Table]] = {method: [] for method in arguments.methods}
         for seed, (method, rows) in product(arguments.seeds, tables.items()):
-            folder = made(regime, schedule, method, seed, arguments.data_dir)
-            rows.append(measured(folder, arguments.data_dir, arguments.images, arguments.tolerance))
+            folder = made(regime, schedule, method, seed, data_dir)
+            rows.append(measured(folder, data_dir, arguments.images, arguments.tolerance))
         models = {method: [summary(table) for table in rows] for method, rows in tables.items()}
         record = header | {"seeds": arguments.seeds, "models": models, "differences": compare(tables)}
         store_part("seeds.json", f"{regime}, {schedule}, {' '.join(map(str, arguments.seeds))}", record)

@@ -4,6 +4,7 @@ python -m benchmarks.tables
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown
 from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
-from benchmarks.gap_tables import exact_gaps
+from benchmarks.gap_tables import exact_gaps, referee
 from benchmarks.headline import findings, methods
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
@@ -203,6 +204,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "seeds": seeds,
     "claims": claims,
     "exact gaps": exact_gaps,
+    "exact gaps, digits": partial(exact_gaps, "digits-2d"),
+    "referee": referee,
     "difficulty": difficulty,
     "detection": detection,
     "exactness": exactness,

@@ -24,7 +24,7 @@ class Offer:
     """One way to infer under a decoder: a method with its options, and its weights where it was trained.
 
     ``measured``: what it was measured at on the test set, in nats: "mean", "stderr" and "median" of KL(q || p(z|x)),
-    over so many "images"; empty where it was not.
+    over so many "images", and of the "first" ones; empty where it was not.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Offer:
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     weights: Path | None = None
-    measured: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

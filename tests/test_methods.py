@@ -48,6 +48,15 @@ def test_each_starts_from_a_vae_or_from_the_one_within_another(method, source, t
         torch.testing.assert_close(first.components[0].mean, wanted.mean)
 
 
+@pytest.mark.parametrize("flows", [2, 4])
+def test_an_even_number_of_reflections_begins_as_the_plain_vae(flows, generator):
+    encoder = build(ModelConfig(method="hf", hidden=8, channels=(4, 4, 4), options={"flows": flows}), seed=3).encoder
+    x = torch.rand(5, 1, 28, 28, generator=generator)
+    z = torch.randn(7, 5, 2, generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.infer(x, None).q.log_prob(z), encoder.first(x).log_prob(z))
+
+
 # --- Gauss-Newton ---------------------------------------------------------------------------------------------------
 
 
