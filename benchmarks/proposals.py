@@ -9,22 +9,19 @@ Writes benchmarks/results/proposals.json, a model at a time.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import command, hardware, store_part
-from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from benchmarks.paper_tables import SAMPLES, mean, searching, trained
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import Dataset, load_dataset
-from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
-from gpvae_core.paths import WEIGHTS
+from gpvae_core.models import ModelConfig
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
-from gpvae_core.training.fit import STATE, TrainingConfig, start_from
-from gpvae_core.training.runs import run
 
-EPOCHS, SAMPLES, LONG = 10, 100, 10_000
+EPOCHS, LONG = 10, 10_000
 PROPOSALS: dict[str, dict[str, Any] | None] = {
     "encoder": None,
     "1 step": {"steps": 1, "starts": 1, "draws": 0},
@@ -34,39 +31,19 @@ PROPOSALS: dict[str, dict[str, Any] | None] = {
 }
 
 
-def trained(data: Dataset, dim: int, seed: int) -> Checkpoint:
-    """The plain VAE of one seed."""
-    out = Path("runs/proposals") / f"vae-{dim}-{seed}"
-    training = TrainingConfig(data.name, seed, EPOCHS)
-    config = ModelConfig(method="vae", latent_dim=dim)
-    for progress in run(out, data, config, training, resume=(out / STATE).exists() and (out / WEIGHTS).exists()):
-        print(f"{out}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.2f}", flush=True)
-    return load_checkpoint(out)
-
-
 def measure(checkpoint: Checkpoint, data: Dataset, count: int) -> dict[str, Any]:
     """Each proposal's bounds, their standard errors over images, and its advantage over the encoder, image by image."""
     images = data.test.take(np.arange(count))
     found: dict[str, Any] = {}
     for name, options in PROPOSALS.items():
-        model = checkpoint.model if options is None else _searching(checkpoint, data, options)
+        model = checkpoint.model if options is None else searching(checkpoint, options)
         elbo = evaluate_bounds(model, images, seed=0)["elbo"].values.numpy()
         iwae = iwae_bound(model, images, samples=SAMPLES, seed=0).values.numpy()
         if options is None:
             first = iwae
-        found[name] = _mean("elbo", elbo) | _mean("iwae", iwae) | _mean("gain", iwae - first)
+        found[name] = mean("elbo", elbo) | mean("iwae", iwae) | mean("gain", iwae - first)
     long = iwae_bound(model, images, samples=LONG, seed=1).values.numpy()
-    return found | {"long": _mean("iwae", long) | _mean("gain", long - first)}
-
-
-def _searching(checkpoint: Checkpoint, data: Dataset, options: dict[str, Any]) -> VariationalAutoencoder:
-    model = build(replace(checkpoint.config, method="gn", options=options), seed=0)
-    start_from(model, checkpoint.model, data.train)
-    return model.requires_grad_(False).eval()
-
-
-def _mean(name: str, values: np.ndarray) -> dict[str, float]:
-    return {name: float(values.mean()), f"{name}_stderr": float(values.std() / len(values) ** 0.5)}
+    return found | {"long": mean("iwae", long) | mean("gain", long - first)}
 
 
 def main() -> None:
@@ -81,7 +58,8 @@ def main() -> None:
     data = load_dataset("mnist", arguments.data_dir)
     for dim in arguments.dims:
         for seed in arguments.seeds:
-            checkpoint = trained(data, dim, seed)
+            folder = Path("runs/proposals") / f"vae-{dim}-{seed}"
+            checkpoint, _ = trained(folder, data, ModelConfig(method="vae", latent_dim=dim), seed, EPOCHS)
             if arguments.train:
                 continue
             about = {"images": arguments.images, "command": command("proposals", arguments.data_dir)}
