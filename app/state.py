@@ -32,7 +32,8 @@ class State:
     ``index`` is a test image; ``strokes`` a drawing as ``drawing.encode`` gives it; ``upload`` the model input made
     of an uploaded file, likewise; ``z`` the latent that a simulation starts from (None: drawn from the prior by
     ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'; ``encoders`` whose q's are
-    drawn beside the checkpoint's own; ``images`` how many Figure 1 shows.
+    drawn beside the checkpoint's own; ``images`` how many Figure 1 shows; ``against`` what the page Difficulty holds
+    ``sort`` against, on ``linear`` axes or not.
     """
 
     checkpoint: str = ""
@@ -51,6 +52,8 @@ class State:
     encoders: tuple[str, ...] = ()
     projector: bool = False
     images: int = 6
+    against: str = ""
+    linear: bool = False
 
 
 def pack_image(image: NDArray[np.uint8]) -> str:
@@ -144,6 +147,8 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "q": ("encoders", _names),
     "big": ("projector", _choice({"1": True})),
     "n": ("images", _whole),
+    "y": ("against", str),
+    "lin": ("linear", _choice({"1": True})),
 }
 SHOWN = 40  # characters of a bad value that a sentence repeats
 
@@ -168,7 +173,8 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
         except InputError as error:
             dial.pop(key, None)
             problems.append(f"The link says {short(key)}={short(text)}, {error}. It is left out.")
-    values["projector"] = bool(values.get("projector"))
+    for flag in ("projector", "linear"):
+        values[flag] = bool(values.get(flag))
     return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
 
 
@@ -180,12 +186,21 @@ def short(text: str) -> str:
 
 def figures_query(state: State) -> dict[str, str]:
     """The address bar of the Figures page."""
-    return _query(State(**{name: getattr(state, name) for name in FIGURES_SHOWS}))
+    return _of_page(state, "figures")
+
+
+def difficulty_query(state: State) -> dict[str, str]:
+    """The address bar of the page Difficulty."""
+    return _of_page(state, "difficulty")
+
+
+def _of_page(state: State, page: str) -> dict[str, str]:
+    return _query(State(**{name: getattr(state, name) for name in SHOWS[page]}))
 
 
 def to_query(state: State) -> dict[str, str]:
     """The address bar of the Explore page: only what differs from the default and what the way in use needs."""
-    left_out = {name: _DEFAULTS[name] for name in ("images", *UNUSED[state.way])}
+    left_out = {name: _DEFAULTS[name] for name in (*ELSEWHERE, *UNUSED[state.way])}
     return _query(replace(state, **left_out))
 
 
@@ -194,8 +209,8 @@ def followed(state: State, asked: State, page: str) -> State:
 
     What that page's address never says stays: a drawing, say, while a test image is shown.
     """
-    silent = ("images", *UNUSED[asked.way])
-    said = FIGURES_SHOWS if page == "figures" else [f.name for f in fields(State) if f.name not in silent]
+    silent = (*ELSEWHERE, *UNUSED[asked.way])
+    said = SHOWS[page] if page in SHOWS else [f.name for f in fields(State) if f.name not in silent]
     return replace(state, **{name: getattr(asked, name) for name in said})
 
 
@@ -214,7 +229,11 @@ def _query(wanted: State) -> dict[str, str]:
 
 
 _DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
-FIGURES_SHOWS = ("checkpoint", "weights", "sort", "encoders", "projector", "images")
+SHOWS = {  # what the address of each page but Explore says
+    "figures": ("checkpoint", "weights", "sort", "encoders", "projector", "images"),
+    "difficulty": ("checkpoint", "weights", "sort", "projector", "against", "linear"),
+}
+ELSEWHERE = ("images", "against", "linear")  # what Explore's never says
 # what each way of choosing x does not need
 UNUSED = {
     "gallery": ("strokes", "upload", "seed", "z"),

@@ -54,6 +54,17 @@ ENCODERS = (
     "Each that you tick puts its q on the planes and its gap into the meter, six at most. Behind its name stands its "
     "mean KL(q ‖ p(z|x)) over test images, where it was measured."
 )
+DIFFICULTY_TITLE = "Is uncertainty difficulty?"
+DIFFICULTY_LEAD = (
+    "Each dot is a test image. A score says how hard the image should be, before anything exact is known. The exact "
+    "figure says how hard it was."
+)
+CLAIM = "The paper offers U(x) as the measure of how hard an image is."
+NO_EXACT = (
+    "The exact figures of {name} are not stored, so scores can only be held against one another here. "
+    "`python -m gpvae_core gaps` computes them."
+)
+PICK = "Click a dot, or draw a loop around several, to see the images."
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "
     "configuration, and a Python script that computes the numbers again and checks them."

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.common import command, hardware, markdown, store_result
+from benchmarks.common import command, hardware, markdown, store_result, told
 from gpvae_core.exact import ExactPosterior, PosteriorEngine
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -205,4 +205,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -26,7 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from benchmarks.common import command, hardware, store_part
+from benchmarks.common import command, hardware, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
 from tests.browser import find_chromium
@@ -188,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from benchmarks.common import command, evenly, hardware, store_part
+from benchmarks.common import command, evenly, hardware, store_part, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, dataset_of
 from gpvae_core.diagnostics.judgement import judge
@@ -205,4 +205,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -3,6 +3,7 @@
 import json
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import dataset_of
+from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
 
 RESULTS = Path(__file__).parent / "results"
@@ -18,6 +20,15 @@ RESULTS = Path(__file__).parent / "results"
 def hardware() -> str:
     """Threads, architecture and torch version, as every result states them."""
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
+
+
+def told(main: Callable[[], None]) -> None:
+    """Run a benchmark; what its user can mend is a sentence, not a traceback."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def evenly(total: int, count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.common import command, hardware, store_part
+from benchmarks.common import command, hardware, store_part, told
 from benchmarks.difficulty import conditions
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.diagnostics.scores import score_images
@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.common import command, evenly, hardware, store_result
+from benchmarks.common import command, evenly, hardware, store_result, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, dataset_of, load_dataset
 from gpvae_core.data.corruptions import Corruption
@@ -121,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

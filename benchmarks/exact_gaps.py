@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.common import RESULTS, command, hardware, store_part, store_result
+from benchmarks.common import RESULTS, command, hardware, store_part, store_result, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.psis import LIMIT, smoothed
@@ -153,7 +153,7 @@ def measure(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet, e
 
 def reverse(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet) -> dict[str, float]:
     """KL(p(z|x) || q), its median over the stored posteriors."""
-    posteriors = load_references(base)
+    posteriors = load_references(base)[: len(images)]
     values: list[float] = []
     for first in range(0, len(posteriors), 250):
         some = posteriors[first : first + 250]
@@ -256,4 +256,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

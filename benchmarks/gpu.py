@@ -18,7 +18,7 @@ from tempfile import mkdtemp
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, command, evenly, hardware
+from benchmarks.common import RESULTS, command, evenly, hardware, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of, load_dataset
 from gpvae_core.diagnostics.gap_table import gap_table
@@ -211,4 +211,4 @@ def _compiled(
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, command, hardware, store_part
+from benchmarks.common import RESULTS, command, hardware, store_part, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
 from gpvae_core.files import read_json
@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

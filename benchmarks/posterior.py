@@ -25,7 +25,7 @@ from scipy.stats import binom
 from tqdm import tqdm
 
 from app.compute import TOLERANCE
-from benchmarks.common import RESULTS, command, evenly, hardware, store_part, test_images
+from benchmarks.common import RESULTS, command, evenly, hardware, store_part, test_images, told
 from benchmarks.reference import HALF_WIDTH, NODES, grid_rows
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import dataset_of
@@ -398,4 +398,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import command, hardware, store_part
+from benchmarks.common import command, hardware, store_part, told
 from benchmarks.paper_tables import SAMPLES, mean, searching, trained
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import Dataset, load_dataset
@@ -69,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

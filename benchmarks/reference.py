@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, command, evenly, hardware
+from benchmarks.common import RESULTS, command, evenly, hardware, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.diagnostics.stored import stored_columns
@@ -107,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.claims import Table, gaps, mean, summary
-from benchmarks.common import command, evenly, hardware, store_part
+from benchmarks.common import command, evenly, hardware, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.paths import WEIGHTS, data_folder
@@ -138,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

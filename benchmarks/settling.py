@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.claims import mean
-from benchmarks.common import command, evenly, hardware, store_part
+from benchmarks.common import command, evenly, hardware, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

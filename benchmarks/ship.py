@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.card import card
+from benchmarks.common import told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_table import read_gaps
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

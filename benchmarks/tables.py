@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.card import shipped, thirds, zoo
-from benchmarks.common import RESULTS, markdown
+from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
 from benchmarks.gap_tables import exact_gaps, referee
 from benchmarks.headline import findings, methods
@@ -223,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

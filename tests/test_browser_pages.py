@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from gpvae_core.diagnostics.judgement import posterior_report
+from gpvae_core.diagnostics.stored import stored_columns
 from tests.pages import evidence, idle, look, pixels, settle, until
 
 
@@ -83,11 +84,11 @@ def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["", "figures"])
+@pytest.mark.parametrize("path", ["", "figures", "difficulty"])
 def test_axe_finds_nothing_serious(visit, path, scheme):
     page = visit("?from=simulate&seed=2" if not path else "?n=1", path=path, color_scheme=scheme)
     idle(page)
-    page.locator(".figure img, .plane-root .line").first.wait_for(state="attached")
+    page.locator(".figure img, .plane-root .line, .js-plotly-plot .nsewdrag").first.wait_for(state="attached")
     found = look(page, lambda: Axe().run(page).response["violations"])
     grave = [v for v in found if v["impact"] in ("serious", "critical")]
     serious = {v["id"]: [(n["html"][:160], n["failureSummary"]) for n in v["nodes"]] for v in grave}
@@ -116,3 +117,28 @@ def test_the_page_says_what_it_shows_and_why(visit):
     expect(page.get_by_text("Why the digits, not MNIST?")).to_be_visible()
     expect(page.locator(".badge")).to_contain_text("Exact")
     assert page.get_by_test_id("stException").count() == 0
+
+
+def test_a_loop_around_dots_shows_their_images_and_a_click_opens_one(visit, digits_2d):
+    page = visit("?c=digits-2d&y=kl_marginal", path="difficulty")
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    until(page, "the chart", lambda: plot.count() > 0)
+    idle(page)
+    box = plot.bounding_box()
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.02, 0.5), (0.02, 0.02)]  # the upper half: the harder ones
+    places = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+    tiles = page.locator(".gallery button")
+    until(page, "the chosen images", lambda: tiles.count() > 0)
+    values = stored_columns(digits_2d, "digits", 359)["kl_marginal"]
+    index = int(re.search(r"test image (\d+)", tiles.first.get_attribute("title") or tiles.first.inner_text())[1])
+    assert values[index] == values.max()
+    tiles.first.click()
+    settle(page, "the image that was opened")
+    assert f"i={index}" in page.url and "/difficulty" not in page.url
+    page.go_back()
+    until(page, "the chart again", lambda: "/difficulty" in page.url and plot.count() > 0)

@@ -193,7 +193,7 @@ def test_five_lines_need_no_extra(installed, digits_2d):
     number, dataset, model = alone(installed, code).splitlines()
     x = digits_2d.simulate(1, seed=0).images
     kl = gp.posterior(digits_2d, x).kl_from(digits_2d.infer(x).q[0])
-    assert number == f"KL(q || p(z|x)) = {kl.value:.3f} nats, error at most {kl.error:.0e}"
+    assert number == f"KL(q || p(z|x)) = {kl.value:.3f} nats, error about {kl.error:.0e}"
     assert re.search(r"is not installed, and this needs it; pip install 'gpvae-core\[data\]'", dataset)
     assert "mnist-2d does not come with this installation; set GPVAE_PRETRAINED" in model
 

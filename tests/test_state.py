@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app import drawing
-from app.state import State, figures_query, from_query, pack_image, to_query, unpack_image
+from app.state import State, difficulty_query, figures_query, from_query, pack_image, to_query, unpack_image
 from gpvae_core.data.corruptions import Corruption
 from gpvae_core.errors import InputError
 
@@ -36,6 +36,11 @@ def test_a_link_brings_the_same_state(state):
 def test_a_link_says_only_what_its_way_needs():
     state = State(way="draw", strokes=drawing.encode(STROKES), index=5, sort="log_width", seed=3, z=(1.0, 1.0))
     assert set(to_query(state)) == {"from", "ink"}
+    assert difficulty_query(replace(state, against="kl_q", linear=True)) == {
+        "sort": "log_width",
+        "y": "kl_q",
+        "lin": "1",
+    }
     assert figures_query(replace(state, images=9, checkpoint="a")) == {"c": "a", "sort": "log_width", "n": "9"}
 
 

@@ -159,13 +159,17 @@ def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, label: s
     """Images evenly spread over the order, the one in view among them."""
     even = np.linspace(0, len(order) - 1, THUMBNAILS).round().astype(int)
     ranks = np.unique([*even, rank])
+    data = gallery_data(test, order[ranks], values, label, chosen=int(order[rank]))
+    components.gallery(data, GALLERY, lambda: _take_choice(order))
+
+
+def gallery_data(test: ImageSet, rows: Array, values: Array, label: str, *, chosen: int = -1) -> dict[str, Any]:
+    """What the gallery component shows: test images ``rows``, each with its value; ``chosen`` is framed."""
     items = [
         {"index": int(i), "caption": f"{values[i]:.3g}", "title": f"test image {i}: {label} {values[i]:.4g}"}
-        for i in order[ranks]
+        for i in rows
     ]
-    tiles = packed(grey(test.pixels(order[ranks])[:, 0].numpy()))
-    data = {"tiles": tiles, "items": items, "chosen": int(order[rank])}
-    components.gallery(data, GALLERY, lambda: _take_choice(order))
+    return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
 
 
 def _take_choice(order: Array) -> None:

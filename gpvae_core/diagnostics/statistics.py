@@ -33,6 +33,13 @@ def spearman_interval(a: Values, b: Values, *, generator: np.random.Generator) -
     return _central([spearman(a[i], b[i]) for i in draws])
 
 
+def rank_interval(rho: float, count: int) -> tuple[float, float]:
+    """95 % of Spearman's rho over ``count`` pairs by Fisher's z, with Bonett & Wright's (2000) variance of ranks."""
+    half = 1.96 * np.sqrt((1 + rho**2 / 2) / max(count - 3, 1))
+    low, high = np.tanh(np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12)) + np.array([-half, half]))
+    return float(low), float(high)
+
+
 def auroc_interval(outside: Values, inside: Values, *, generator: np.random.Generator) -> list[float]:
     """The central 95 % of the AUROC over RESAMPLES bootstrap draws from both sets."""
 

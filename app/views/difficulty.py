@@ -1,0 +1,102 @@
+"""The third page: is uncertainty difficulty? Any score against any exact figure, over all test images."""
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import charts, components, loaders, session, text
+from app.compute import Array
+from app.state import difficulty_query, short
+from app.views import common, explore
+from app.views.sources import gallery_data
+from gpvae_core.diagnostics.statistics import partial_spearman, rank_interval, spearman
+from gpvae_core.diagnostics.stored import Columns
+
+PICKED, OPEN = "picked", "open-explore"
+MOST_PICKED = 12
+GIVEN = "log_width"
+
+
+def page() -> None:
+    """Draw the page."""
+    if st.session_state.pop(OPEN, False):
+        st.switch_page(st.Page(explore.page, title="Explore", url_path="explore", default=True))
+    common.framed(text.DIFFICULTY_TITLE, text.DIFFICULTY_LEAD, _difficulty, difficulty_query)
+
+
+def _difficulty() -> None:
+    first, second, third, fourth = st.columns([3, 3, 3, 2], gap="medium", vertical_alignment="bottom")
+    with first:
+        checkpoint = common.choose_checkpoint()
+    where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
+    names = common.order_names(columns)
+    with second:
+        across = common.choose_order(names)
+    with third:
+        up = _choose_target(names)
+    with fourth:
+        st.toggle("Linear axes", **session.bound("linear"))
+    if not any(name in common.EXACT for name in names):
+        st.info(text.NO_EXACT.format(name=checkpoint.name), icon=":material/info:")
+    st.markdown(finding(columns, names, across, up))
+    figure = charts.scatter(
+        columns[across],
+        columns[up],
+        (names[across], names[up]),
+        where.data.test.labels,
+        logs=not session.current().linear,
+        projector=session.current().projector,
+    )
+    event: Any = st.plotly_chart(figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun")
+    chosen = [int(point["customdata"]) for point in event.selection.points]
+    _picked(where, chosen, columns[up], names[up])
+    common.say_what_is_shown(checkpoint, where)
+
+
+def _choose_target(names: dict[str, str]) -> str:
+    """The figure on the upright axis; a link's that is not there is named."""
+    state = session.current()
+    if state.against not in names:
+        if state.against:
+            session.complain(f"There is no figure '{short(state.against)}' here; choose one of {', '.join(names)}.")
+        exact = [name for name in names if name in common.EXACT]
+        session.update(against=(exact or list(names))[0])
+    return str(st.selectbox("Against", list(names), format_func=names.get, **session.bound("against")))
+
+
+def finding(columns: Columns, names: dict[str, str], across: str, up: str) -> str:
+    """What the cloud says, in words: the rank correlation, its interval, and what is left of it at given width."""
+    finite = np.isfinite(columns[across]) & np.isfinite(columns[up])
+    x, y = columns[across][finite], columns[up][finite]
+    rho = spearman(x, y)
+    low, high = rank_interval(rho, len(x))
+    said = (
+        f"**{names[across]}** ranks these {len(x):,} images by **{names[up]}** with a rank correlation of "
+        f"**{rho:+.2f}** [{low:+.2f}, {high:+.2f}]. 1 is the same order, 0 is none."
+    )
+    within = partial_spearman(x, y, columns[GIVEN][finite]) if GIVEN in columns and GIVEN not in (across, up) else None
+    if within is not None:
+        said += f" Among images whose q is equally wide it is **{within:+.2f}**."
+    if across == "uncertainty":
+        said += f" {text.CLAIM}"
+    return said
+
+
+def _picked(where: loaders.Source, chosen: list[int], values: Array, label: str) -> None:
+    """The images of the dots that were clicked or lassoed, the highest first; a click opens one in Explore."""
+    if not chosen:
+        st.caption(text.PICK)
+        return
+    rows = sorted(chosen, key=lambda i: -values[i])[:MOST_PICKED]
+    more = f", the {MOST_PICKED} highest" if len(chosen) > MOST_PICKED else ""
+    st.caption(f"{len(chosen):,} chosen{more}. Click one to see its posterior.")
+    shown = gallery_data(where.data.test, np.array(rows), values, label)
+    components.gallery(shown, PICKED, lambda: _open(where.data.name, rows))
+
+
+def _open(dataset: str, rows: list[int]) -> None:
+    chosen = st.session_state[PICKED].chosen
+    if chosen is not None and int(chosen) in rows:
+        session.update(way="number", index=int(chosen), dataset=dataset)
+        st.session_state[OPEN] = True
