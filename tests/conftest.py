@@ -28,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Half as many more than cores: a worker whose server or browser computes has nothing to do itself."""
+    return 3 * (os.cpu_count() or 2) // 2
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory) -> None:
     """The user's cache folder of this run, one for all workers: a base grid is decoded once, not by each of them."""
