@@ -1,6 +1,6 @@
 """What IWAE-100 says of a decoder beyond two dimensions, with the encoder's q as the proposal and with Gauss-Newton's.
 
-    python -m benchmarks.proposals [--data-dir DIR] [--dims 10] [--seeds 0 1 2] [--images 400] [--train]
+    python -m benchmarks.proposals [--data-dir DIR] [--dims 10] [--seeds 0 1 2] [--images 200] [--train]
 
 Plain VAEs, MNIST, EPOCHS epochs, s_x trained; runs/proposals/vae-D-SEED holds each, and a run that was killed goes on.
 Every number is a lower bound of the mean of log p(x) over the first test images, in nats: the ELBO, IWAE-100, and for
@@ -21,7 +21,7 @@ from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.models import ModelConfig
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 
-EPOCHS, LONG = 10, 10_000
+EPOCHS, LONG = 10, 2000
 PROPOSALS: dict[str, dict[str, Any] | None] = {
     "encoder": None,
     "1 step": {"steps": 1, "starts": 1, "draws": 0},
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--dims", type=int, nargs="+", default=[10])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--train", action="store_true", help="Only train.")
     arguments = parser.parse_args()
     data = load_dataset("mnist", arguments.data_dir)

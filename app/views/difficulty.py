@@ -49,7 +49,8 @@ def _difficulty() -> None:
         projector=session.current().projector,
     )
     event: Any = st.plotly_chart(figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun")
-    chosen = [int(point["customdata"]) for point in event.selection.points]
+    said = [point.get("customdata") for point in event.selection.points]
+    chosen = [i for i in said if isinstance(i, int) and 0 <= i < len(where.data.test)]  # whatever the browser sends
     _picked(where, chosen, columns[up], names[up])
     common.say_what_is_shown(checkpoint, where)
 
