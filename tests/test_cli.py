@@ -89,6 +89,16 @@ def test_a_method_that_needs_no_training_goes_on_any_checkpoint(digits_2d, tmp_p
     assert digits_2d.with_method("gn").decoder_digest == digits_2d.decoder_digest
 
 
+def test_a_kept_encoder_is_taken_by_its_name(digits_2d):
+    own = json.loads(run("posterior", "--checkpoint", "digits-2d", "--index", 0))
+    other = json.loads(run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--method", "iaf-4"))
+    assert other["method"] == "iaf"
+    assert abs(other["log_evidence"] - own["log_evidence"]) < other["log_evidence_error"] + own["log_evidence_error"]
+    assert other["kl_q"] == pytest.approx(digits_2d.encoders["iaf-4"].measured["first"][0], abs=2e-2)
+    with pytest.raises(InputError, match="no encoder 'iaf-9'; choose one of .*iaf-4"):
+        run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--method", "iaf-9")
+
+
 def test_train_then_resume_and_evaluate(tmp_path, digits, monkeypatch):
     few = replace(digits, train=digits.train.take(np.arange(200)), validation=digits.validation.take(np.arange(20)))
     monkeypatch.setattr("gpvae_core.commands.train.load_dataset", lambda *_, **__: few)
