@@ -95,7 +95,7 @@ def test_a_kept_encoder_is_taken_by_its_name(digits_2d):
     assert other["method"] == "iaf"
     assert abs(other["log_evidence"] - own["log_evidence"]) < other["log_evidence_error"] + own["log_evidence_error"]
     assert other["kl_q"] == pytest.approx(digits_2d.encoders["iaf-4"].measured["first"][0], abs=2e-2)
-    with pytest.raises(InputError, match="no encoder 'iaf-9'; choose one of .*iaf-4"):
+    with pytest.raises(InputError, match=r"no encoder 'iaf-9'; choose one of .*iaf-4"):
         run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--method", "iaf-9")
 
 
