@@ -177,7 +177,7 @@ def referee(model: VariationalAutoencoder, images: ImageSet, kl: np.ndarray) -> 
         x = images.pixels(slice(first, first + REFEREED_TOGETHER))
         q = model.infer_as_it_is(x).q
         z, log_q = q.rsample_with_log_prob(WEIGHTED, generator=torch.Generator().manual_seed(first))
-        found = smoothed(torch.cat([model.generative.log_joint(x, part) for part in z.split(100)]) - log_q)
+        found = smoothed(torch.cat([model.generative.log_joint(x, part) for part in z.split(10)]) - log_q)
         ks.append(found.k)
         effective.append(found.ess)
     k = torch.cat(ks).numpy()
