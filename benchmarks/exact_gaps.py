@@ -119,7 +119,7 @@ def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
         row = ROWS.get(name)
         if row is None or not row.ship:
             continue
-        measured = {key: numbers[key] for key in ("mean", "stderr", "median", "images", "first")}
+        measured = {key: numbers[key] for key in ("mean", "stderr", "median", "images", "first") if key in numbers}
         entries[row.ship] = {"method": row.method, "options": row.options, "note": row.note, "measured": measured}
         if row.training is not None:
             weights = encoder(name, base, data).encoder.state_dict()

@@ -6,4 +6,4 @@ checkpoint = gp.load("digits-2d")
 x = checkpoint.simulate(1, seed=0).images
 posterior = gp.posterior(checkpoint, x)
 gap = posterior.kl_from(checkpoint.infer(x).q[0])
-print(f"KL(q || p(z|x)) = {gap.value:.3f} nats, error at most {gap.error:.0e}")
+print(f"KL(q || p(z|x)) = {gap.value:.3f} nats, error about {gap.error:.0e}")

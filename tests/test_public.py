@@ -3,6 +3,7 @@
 import doctest
 import http.server
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -214,7 +215,7 @@ def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installe
         "import os, gpvae_core as gp\n"
         "for place in (os.environ['SHELF'], os.environ['SERVER']):\n"
         "    os.environ['GPVAE_PRETRAINED'] = place\n"
-        "    print(gp.load('mnist-2d').digest)\n"
+        "    print(gp.load('mnist-2d').digest, gp.load('mnist-2d', method='iaf-4').digest)\n"
         "open(gp.load('mnist-2d').folder / 'config.json', 'a').write(' ')\n"
         "print(gp.load('mnist-2d').digest)\n"  # fetched again
         "os.environ['GPVAE_PRETRAINED'] = os.environ['OTHER']\n"
@@ -222,14 +223,14 @@ def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installe
         "except gp.InputError as error: print(error)\n"
     )
     other = tmp_path / "other"
-    (other / "mnist-2d").mkdir(parents=True)
-    for file in (ROOT / "pretrained/mnist-2d").iterdir():
-        (other / "mnist-2d" / file.name).write_bytes(file.read_bytes() + b" " * (file.name == "config.json"))
+    shutil.copytree(ROOT / "pretrained/mnist-2d", other / "mnist-2d")
+    with (other / "mnist-2d/config.json").open("ab") as file:
+        file.write(b" ")
     places = {"SHELF": str(shelf), "SERVER": f"http://127.0.0.1:{server.server_port}", "OTHER": str(other)}
     with server:
         cache = str(tmp_path / "cache")
         lines = alone(installed, code, "requests", "platformdirs", XDG_CACHE_HOME=cache, **places).splitlines()
         server.shutdown()
-    digest = gp.load("mnist-2d").digest
-    assert lines[:3] == [digest] * 3
+    digest, another = gp.load("mnist-2d").digest, gp.load("mnist-2d", method="iaf-4").digest
+    assert lines[:3] == [f"{digest} {another}"] * 2 + [digest]
     assert "config.json is not the one that mnist-2d was shipped with" in lines[3]
