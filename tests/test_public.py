@@ -215,7 +215,7 @@ def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installe
         "import os, gpvae_core as gp\n"
         "for place in (os.environ['SHELF'], os.environ['SERVER']):\n"
         "    os.environ['GPVAE_PRETRAINED'] = place\n"
-        "    print(gp.load('mnist-2d').digest, gp.load('mnist-2d', method='iaf-4').digest)\n"
+        "    print(gp.load('mnist-2d').digest, gp.load('mnist-2d', method='me-4').digest)\n"
         "open(gp.load('mnist-2d').folder / 'config.json', 'a').write(' ')\n"
         "print(gp.load('mnist-2d').digest)\n"  # fetched again
         "os.environ['GPVAE_PRETRAINED'] = os.environ['OTHER']\n"
@@ -231,6 +231,6 @@ def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installe
         cache = str(tmp_path / "cache")
         lines = alone(installed, code, "requests", "platformdirs", XDG_CACHE_HOME=cache, **places).splitlines()
         server.shutdown()
-    digest, another = gp.load("mnist-2d").digest, gp.load("mnist-2d", method="iaf-4").digest
+    digest, another = gp.load("mnist-2d").digest, gp.load("mnist-2d", method="me-4").digest
     assert lines[:3] == [f"{digest} {another}"] * 2 + [digest]
     assert "config.json is not the one that mnist-2d was shipped with" in lines[3]
