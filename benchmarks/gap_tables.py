@@ -56,6 +56,17 @@ def _refereed(name: str, n: dict[str, Any]) -> list[str]:
     ]
 
 
+def proposals() -> list[list[str]]:
+    """IWAE-100 beyond two dimensions, one row a model: with the encoder as proposal, and what each other one adds."""
+    steps = ["1 step", "2 steps", "4 steps"]
+    head = ["d, seed", "encoder", *(f"{name}: more" for name in steps), "log p(x), long run: more"]
+    rows = [head]
+    for name, found in read_json(RESULTS / "proposals.json").items():
+        gains = [f"{found[k]['gain']:.1f} ± {1.96 * found[k]['gain_stderr']:.1f}" for k in (*steps, "long")]
+        rows.append([name, f"{found['encoder']['iwae']:.1f}", *gains])
+    return rows
+
+
 def _share(hits: int, of: int) -> str:
     """A count with Wilson's interval of 95 %, in per cent."""
     if not of:

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
-from benchmarks.gap_tables import exact_gaps, referee
+from benchmarks.gap_tables import exact_gaps, proposals, referee
 from benchmarks.headline import findings, methods
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
@@ -206,6 +206,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "exact gaps": exact_gaps,
     "exact gaps, digits": partial(exact_gaps, "digits-2d"),
     "referee": referee,
+    "proposals": proposals,
     "difficulty": difficulty,
     "detection": detection,
     "exactness": exactness,
