@@ -110,7 +110,8 @@ def compute_views(
     x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
     inference = checkpoint.infer(x)
     scores = score_inferred(checkpoint.model, x, inference)
-    labels = {**checkpoint.model.encoder.labels, **{name: checkpoint.encoders[name].label for name, _ in others}}
+    offers = checkpoint.encoders if others else {}  # read from disk
+    labels = {**checkpoint.model.encoder.labels, **{name: offers[name].label for name, _ in others}}
     said = {name: other.infer(x) for name, other in others}
     judgements = judge(engine, x, inference, labels, others=said)
     frames = [_frame(judged) for judged in judgements]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import command, hardware, store_part, told
-from benchmarks.paper_tables import SAMPLES, mean, searching, trained
+from benchmarks.paper_tables import SAMPLES, mean, trained
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.models import ModelConfig
@@ -36,7 +36,7 @@ def measure(checkpoint: Checkpoint, data: Dataset, count: int) -> dict[str, Any]
     images = data.test.take(np.arange(count))
     found: dict[str, Any] = {}
     for name, options in PROPOSALS.items():
-        model = checkpoint.model if options is None else searching(checkpoint, options)
+        model = checkpoint.model if options is None else checkpoint.with_method("gn", options).model
         elbo = evaluate_bounds(model, images, seed=0)["elbo"].values.numpy()
         iwae = iwae_bound(model, images, samples=SAMPLES, seed=0).values.numpy()
         if options is None:
