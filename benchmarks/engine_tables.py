@@ -106,7 +106,7 @@ def gpu_speed() -> Rows:
         elif record["part"] == "training" and record["epoch"] == 2:
             rows.append([f"training, `{record['method']}`", speed])
         elif record["part"] == "steps" and speed:
-            rows.append([f"training step, `{record['method']}`, {record['batch']} at once, {record['mode']}", speed])
+            rows.append([f"training step, `{record['method']}`, {record['mode']}", speed])
     return rows
 
 

@@ -1,6 +1,7 @@
 """The exact-gap table: every method's q on one frozen decoder, against the exact posteriors of the whole test set.
 
     python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--train | --times | --ship]
+                                            [--device cuda]
 
 An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder, at an equal
 number of decoder passes; runs/encoders/DECODER/NAME holds it, and a run that was killed goes on. The others need no
@@ -36,7 +37,7 @@ from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig, start_from
 from gpvae_core.training.runs import run
 
-EPOCHS, RATE, NOISE = 4, 1e-3, 0.1
+EPOCHS, RATE, NOISE = 40, 1e-3, 0.1
 IMAGES_AN_EPOCH = 20_000  # fewer images: as many more epochs
 MADE, DRAWS, MASSES = 1000, 400, (0.5, 0.8, 0.95)
 BATCH, REPEATS = 128, 5
@@ -61,6 +62,7 @@ class Row:
 
 ROWS = {
     "vae": Row("vae"),
+    "gpvae": Row("gpvae", {"unit": True}),
     "vae, trained on": Row("vae", training={}),
     "vae, augmented": Row("vae", training={"augment": 1.0}, ship="vae-augmented", note="augmented images"),
     "vae, decoder's own images": Row("vae", training={"dreams": 1.0}),
@@ -71,6 +73,7 @@ ROWS = {
     "rme-4": Row("rme", {"components": 4}, {}, "rme-4"),
     "hf-4": Row("hf", {"flows": 4}, {}, "hf-4"),
     "iaf-4": Row("iaf", {"flows": 4}, {}, "iaf-4"),
+    "iaf-8": Row("iaf", {"flows": 8}, {}),
     "savae-2": Row("savae", {"steps": 2}),
     "savae-8": Row("savae", {"steps": 8}, ship="savae-8"),
     "savae-8, plain steps of 1e-3": Row("savae", {"steps": 8, "rate": 1e-3, "curved": False}),
@@ -85,8 +88,8 @@ ROWS = {
 }
 
 
-def encoder(name: str, base: Checkpoint, data: Dataset) -> VariationalAutoencoder:
-    """The method's encoder on the decoder of ``base``, trained where it has to be."""
+def encoder(name: str, base: Checkpoint, data: Dataset, device: str = "cpu") -> VariationalAutoencoder:
+    """The method's encoder on the decoder of ``base``, trained where it has to be, on ``device``."""
     row = ROWS[name]
     config = replace(base.config, method=row.method, options=row.options)
     if row.training is None:
@@ -94,18 +97,20 @@ def encoder(name: str, base: Checkpoint, data: Dataset) -> VariationalAutoencode
         start_from(model, base.model, data.train)
         return model.requires_grad_(False).eval()
     out = Path("runs/encoders") / base.name / name.replace(",", "").replace(" ", "-").replace("'", "")
+    epochs = EPOCHS * max(1, round(IMAGES_AN_EPOCH / len(data.train)))
     training = TrainingConfig(
         data.name,
-        0,
-        EPOCHS * max(1, round(IMAGES_AN_EPOCH / len(data.train))),
+        epochs=epochs,
+        patience=epochs,  # the best epoch is kept; the schedule ends in a rate of 0
         learning_rate=RATE,
         encoder_noise=NOISE,
         initial=base.name,
         decoder=base.name,
         **row.training,
     )
-    for progress in run(out, data, config, training, resume=(out / STATE).exists() and (out / WEIGHTS).exists()):
-        print(f"{name}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.3f}", flush=True)
+    if (out / STATE).exists() or not (out / WEIGHTS).exists():  # a run whose state was removed is finished
+        for progress in run(out, data, config, training, device=device, resume=(out / STATE).exists()):
+            print(f"{name}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.3f}", flush=True)
     model = load_checkpoint(out).model
     rounded = {key: t.half().float() for key, t in model.encoder.state_dict().items()}  # as it is shipped
     model.encoder.load_state_dict(rounded)
@@ -224,6 +229,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME")
     parser.add_argument("--images", type=int)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="Where encoders are trained.")
     parser.add_argument("--train", action="store_true", help="Only train what has to be trained.")
     parser.add_argument("--ship", action="store_true", help="Only put what was measured into pretrained/.")
     parser.add_argument("--times", action="store_true", help="Only measure the times of all stored rows, side by side.")
@@ -232,7 +238,7 @@ def main() -> None:
     data = dataset_of(base, None, arguments.data_dir)
     if arguments.train:
         for name in arguments.only:
-            encoder(name, base, data)
+            encoder(name, base, data, arguments.device)
         return
     if arguments.ship:
         ship(base, data, read_json(RESULTS / f"exact-gaps-{base.name}.json"))

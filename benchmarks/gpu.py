@@ -9,7 +9,7 @@ Each finding is written as soon as it is there, so that an interruption loses no
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,14 +23,14 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of, load_dataset
 from gpvae_core.diagnostics.gap_table import gap_table
 from gpvae_core.files import write_atomically
-from gpvae_core.inference.base import Batch
-from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
+from gpvae_core.models import ModelConfig, build
 from gpvae_core.shipped import manifest
-from gpvae_core.training.fit import TrainingConfig, fit
+from gpvae_core.training.fit import TrainingConfig, adam, fit
+from gpvae_core.training.steps import CapturedStep, Step, Weights
 
 Record = dict[str, object]
 NUMBERS = ("log_evidence", "kl_base", "kl_marginal", "negentropy", "entropy")
-WARM, TIMED = 20, 40  # steps
+WARM, TIMED, BATCH = 20, 100, 128  # steps, and images in each
 
 
 def main() -> None:
@@ -143,71 +143,30 @@ def training(device: torch.device, quick: bool, data_dir: Path | None) -> Iterat
 
 
 def steps(device: torch.device, quick: bool, data_dir: Path | None) -> Iterator[Record]:
-    """One step of Adam on the objective: as it is, and captured."""
-    cuda = device.type == "cuda"
-    for method in ("vae", "gpvae"):
-        for size in (128, 1024) if cuda else (128,):
-            for mode in ("eager", "graph", "reduce-overhead") if cuda else ("eager",):
-                try:
-                    speed = _step_speed(method, size, mode, device, 2 if quick else TIMED)
-                    yield {"method": method, "batch": size, "mode": mode, "images_per_second": speed}
-                except RuntimeError as error:
-                    yield {"method": method, "batch": size, "mode": mode, "failed": str(error)[:300]}
+    """A step of training as it is, and captured: the same objectives, how much faster."""
+    images = torch.from_numpy(_training_set(quick, data_dir).train.images).to(device)
+    kinds = {"eager": Step, "captured": CapturedStep} if device.type == "cuda" else {"eager": Step}
+    for method in ("vae", "vae-3", "fullcov", "iaf", "rme", "gpvae"):
+        runs = {mode: _stepped(kind, method, images, 2 if quick else TIMED) for mode, kind in kinds.items()}
+        first = runs["eager"][0]
+        for mode, (values, speed) in runs.items():
+            apart = max(abs(a - b) / abs(a) for a, b in zip(first, values, strict=True))
+            yield {"method": method, "mode": mode, "images_per_second": speed, "first_steps_apart": apart}
 
 
-def _step_speed(method: str, size: int, mode: str, device: torch.device, timed: int) -> float:
-    model = build(ModelConfig(method=method), seed=0).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), fused=True, capturable=device.type == "cuda")
-    seen = torch.rand(size, 1, 28, 28, generator=torch.Generator(device).manual_seed(0), device=device)
-
-    def backward() -> None:
-        (-model.encoder.objective(Batch(seen, seen, 54_000), model.generative).value).backward()
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=False)
-        backward()
-        optimizer.step()
-
-    run = _captured(step) if mode == "graph" else step
-    if mode == "reduce-overhead":
-        run = _compiled(model, optimizer, seen)
-    for _ in range(min(WARM, timed)):
-        run()
-    start = _now(device)
-    for _ in range(timed):
-        run()
-    return size * timed / (_now(device) - start)
-
-
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
-    """The whole step as one CUDA graph; its noise comes from the global stream, whose graph-safe state torch keeps."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
-
-
-def _compiled(
-    model: VariationalAutoencoder, optimizer: torch.optim.Optimizer, seen: torch.Tensor
-) -> Callable[[], None]:
-    def loss() -> torch.Tensor:
-        return -model.encoder.objective(Batch(seen, seen, 54_000), model.generative).value
-
-    torch.compiler.reset()  # or the shapes of the last one make these dynamic
-    compiled = torch.compile(loss, mode="reduce-overhead")
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        compiled().backward()
-        optimizer.step()
-
-    return step
+def _stepped(kind: type[Step], method: str, images: torch.Tensor, timed: int) -> tuple[list[float], float]:
+    """The objectives of the first steps, and images a second after them."""
+    model = build(ModelConfig(method=method), seed=0).to(images.device)
+    generator = torch.Generator(images.device).manual_seed(1)
+    optimizer = adam(model, TrainingConfig("mnist"), captured=kind is CapturedStep)
+    step = kind(model, Weights(), optimizer, images, generator, dynamic=False)
+    batches = torch.randperm(len(images), generator=generator, device=images.device).split(BATCH)
+    count = min(WARM, timed)
+    values = [step(batches[k % len(batches)])["objective"] for k in range(count)]
+    start = _now(images.device)
+    for k in range(timed):
+        step(batches[k % (len(batches) - 1)])
+    return values, BATCH * timed / (_now(images.device) - start)
 
 
 if __name__ == "__main__":

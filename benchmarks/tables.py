@@ -14,6 +14,7 @@ from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
 from benchmarks.gap_tables import exact_gaps, proposals, referee
 from benchmarks.headline import findings, methods
+from benchmarks.table_one import capacity, table_one
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.files import read_json
@@ -207,6 +208,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "exact gaps, digits": partial(exact_gaps, "digits-2d"),
     "referee": referee,
     "proposals": proposals,
+    "table 1": table_one,
+    "capacity": capacity,
     "difficulty": difficulty,
     "detection": detection,
     "exactness": exactness,

@@ -226,6 +226,7 @@ def test_zuko_leaves_torchs_checks_of_distributions_as_they_were():
         ("gn", {"starts": 0}, "starts must be at least 1, but it is 0"),
         ("gn", {"draws": -1}, "draws must be at least 0, but it is -1"),
         ("gn", {"draws": 0}, "there are 1 places to start from, the encoder's and 0 draws; choose at most"),
+        ("savae", {"draws": 3}, "give an even number, not 3"),
         ("savae", {"rate": -1.0}, "steps and rate must be positive"),
         ("svi", {"steps": 0}, "steps must be at least 1, but it is 0"),
     ],

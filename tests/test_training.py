@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -14,10 +15,12 @@ from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
+from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
-from gpvae_core.training.fit import TrainingConfig, fit, one_cycle, start_from
+from gpvae_core.training.fit import TrainingConfig, adam, fit, one_cycle, start_from
+from gpvae_core.training.steps import CLIP_NORM, Step, Weights
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
 
@@ -209,3 +212,30 @@ def test_encoders_on_one_decoder_share_one_grid(tmp_path):
     for name in ("one", "two"):
         load_checkpoint(tmp_path / name).engine(cache=tmp_path / "grids")
     assert len(list((tmp_path / "grids").iterdir())) == 2  # the box and its surroundings, once
+
+
+def test_a_step_says_its_objective_its_gradients_norm_and_moves_by_adams_rule():
+    model = build(SMALL, seed=0)
+    images = torch.rand(32, 28, 28, generator=torch.Generator().manual_seed(0))
+    twin = deepcopy(model)
+    batch = images[:16].unsqueeze(1)
+    generator = torch.Generator().manual_seed(1)
+    torch.randn(batch.shape, generator=generator)  # the noise on what the encoder sees, drawn also where it is 0
+    objective = twin.encoder.objective(Batch(batch, batch, 32), twin.generative, generator=generator)
+    (-objective.value).backward()
+    norm = sum(float((p.grad**2).sum()) for p in twin.parameters()) ** 0.5
+
+    generator.manual_seed(1)
+    optimizer = adam(model, config(learning_rate=1e-3), captured=False)
+    step = Step(model, Weights(), optimizer, images, generator, dynamic=False)
+    found = step(torch.arange(16))
+    assert found["objective"] == pytest.approx(float(objective.value.detach()), rel=1e-5)
+    assert found["gradient norm"] == pytest.approx(norm, rel=1e-4)
+    assert {name: found[name] for name in step.names} == pytest.approx(
+        {name: float(part.detach()) for name, part in objective.parts.items()}, rel=1e-4
+    )
+    shrunk = min(1.0, CLIP_NORM / norm)
+    for own, other in zip(model.parameters(), twin.parameters(), strict=True):
+        gradient = other.grad * shrunk
+        moved = other.detach() - 1e-3 * gradient / (gradient.abs() + 1e-8)  # Adam's first step
+        assert torch.allclose(own.detach(), moved, atol=2e-5)

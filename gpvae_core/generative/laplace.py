@@ -70,6 +70,6 @@ def laplace(model: GenerativeModel, x: Tensor, z: Tensor) -> Laplace:
     score, weight = model.likelihood.score(x.flatten(1), means), model.likelihood.precision(means)
     slope = torch.einsum("bpi,bp->bi", jacobian, score.to(jacobian)) - place
     weighted = (jacobian * weight.to(jacobian).expand_as(means)[..., None]).transpose(1, 2)
-    precision = weighted @ jacobian + torch.eye(place.shape[1]).to(jacobian)
+    precision = weighted @ jacobian + torch.eye(place.shape[1], dtype=jacobian.dtype, device=jacobian.device)
     height = model.likelihood.log_prob(x.flatten(1), means).sum(-1) + standard_normal_log_prob(place)
     return Laplace(place, slope.detach(), precision.detach(), height.detach(), means)

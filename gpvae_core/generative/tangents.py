@@ -18,7 +18,10 @@ def with_jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     if not all(isinstance(layer, LINEAR + POINTWISE) for layer in layers):
         return _backwards(decoder, z)
     d, rows = z.shape[1], len(z)
-    value, tangents = z, torch.eye(d).to(z).repeat_interleave(rows, 0)  # (d B, ...): all of dz_1 first
+    value, tangents = (
+        z,
+        torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(rows, 0),
+    )  # (d B, ...): all of dz_1 first
     for layer in layers:
         if isinstance(layer, LINEAR):
             both = layer(torch.cat([value, tangents]))

@@ -87,6 +87,7 @@ class Encoder(nn.Module, ABC):
 
     Options: ClassVar[type] = NoOptions
     trained: ClassVar[bool] = True  # False: a plain VAE's encoder will do, see ``Checkpoint.with_method``
+    capturable: ClassVar[bool] = True  # False: its objective waits for the device, so that no CUDA graph can hold it
     labels: ClassVar[Mapping[str, str]]
 
     def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:

@@ -36,7 +36,7 @@ class FullGaussianEncoder(OnTrunk):
         scale = torch.exp(log_diagonal)
         d = mean.shape[-1]
         below = mean.new_zeros(*mean.shape[:-1], d, d)
-        row, column = torch.tril_indices(d, d, -1)
+        row, column = torch.tril_indices(d, d, -1, device=mean.device)
         if self.correlations is not None:
             below[..., row, column] = self.correlations(features)
         # row i of L is s_i (unit lower triangular): a correlation means the same at every width

@@ -63,14 +63,14 @@ class NewtonEncoder(Refiner):
         places, starts = start.mean[None], self.options.starts
         if self.options.draws:
             places = _highest(model, x, torch.cat([places, self._draws(model, x).tops(x, starts)]), starts)
-        return self._climbed(x, model, places)
+        return self.climb(x, model, places)
 
     def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
         """From the encoder's mean alone: all draws would have to be decoded anew for every batch."""
-        return self._climbed(x, model, start.mean[None])
+        return self.climb(x, model, start.mean[None])
 
-    def _climbed(self, x: Tensor, model: GenerativeModel, z: Tensor) -> Posterior:
-        """Laplace's Gaussian after the climb from the best of the places z (K, B, d)."""
+    def climb(self, x: Tensor, model: GenerativeModel, z: Tensor) -> Posterior:
+        """Laplace's Gaussian after the climb from each of the places z (K, B, d) of images x (B, C, H, W)."""
         steps, search = self.options.steps, self.options.search
         for t in range(steps):
             near = laplace(model, _repeated(x, len(z)), z.flatten(0, 1))

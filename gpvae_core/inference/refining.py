@@ -1,6 +1,7 @@
 """What methods share that start where a network says and improve q on the image itself."""
 
 from abc import abstractmethod
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ class Refiner(FromGaussian):
     """
 
     trained: ClassVar[bool] = False
+    capturable: ClassVar[bool] = False  # which images still climb is looked up after each step
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "refined q(z|x)"}
 
     @abstractmethod
@@ -51,17 +53,23 @@ class Refiner(FromGaussian):
         return Objective(parts)
 
 
-def rule(dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def rule(dim: int, like: Tensor, draws: int = DRAWS) -> tuple[Tensor, Tensor]:
     """Nodes u (S, d) and weights (S,) for expectations under N(0, I): the same for every image and call.
 
-    Gauss-Hermite to two dimensions, beyond them scrambled Sobol points and their negatives.
+    Gauss-Hermite to two dimensions, beyond them ``draws`` scrambled Sobol points and their negatives, half each.
     """
+    return _rule(dim, draws, like.dtype, like.device)
+
+
+@lru_cache(16)
+def _rule(dim: int, count: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    like = torch.empty(0, dtype=dtype, device=device)
     if dim <= 2:
         x, w = np.polynomial.hermite_e.hermegauss(HERMITE_ORDER)
         nodes, weights = (np.stack(np.meshgrid(*[one] * dim, indexing="ij"), -1).reshape(-1, dim) for one in (x, w))
         shares = weights.prod(1) / weights.prod(1).sum()
         return torch.as_tensor(nodes).to(like), torch.as_tensor(shares).to(like)
-    half = normal_points(dim, DRAWS // 2)
+    half = normal_points(dim, count // 2)
     draws = torch.cat([half, -half])
     draws = draws / (draws**2).mean(0).sqrt()  # each coordinate's variance is 1 exactly
-    return draws.to(like), torch.full((DRAWS,), 1 / DRAWS).to(like)
+    return draws.to(like), torch.full((len(draws),), 1 / len(draws)).to(like)

@@ -27,11 +27,15 @@ class SemiAmortizedEncoder(FromGaussian):
 
     @dataclass(frozen=True)
     class Options:
-        """How many ``steps``, at which ``rate``, and whether they suit the curvature."""
+        """How many ``steps``, at which ``rate``, and whether they suit the curvature.
+
+        ``draws``: decodes a step beyond two latent dimensions, an even number; to two, a rule of 5 or 25 points.
+        """
 
         steps: int = 2
         rate: float = 0.5
         curved: bool = True
+        draws: int = 8
 
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "q(z|x) after steps on the image"}
 
@@ -43,6 +47,8 @@ class SemiAmortizedEncoder(FromGaussian):
         super().__init__(trunk, features, latent_dim)
         if options.steps < 1 or not options.rate > 0:
             raise InputError(f"steps and rate must be positive, but they are {options.steps} and {options.rate:g}")
+        if options.draws < 2 or options.draws % 2:
+            raise InputError(f"draws come in pairs, z and its mirror image: give an even number, not {options.draws}")
         self.options = options
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
@@ -52,7 +58,7 @@ class SemiAmortizedEncoder(FromGaussian):
     def walk(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[DiagonalGaussian]:
         """q before and after every step."""
         training = torch.is_grad_enabled()
-        nodes, weights = rule(start.dim, start.mean)
+        nodes, weights = rule(start.dim, start.mean, self.options.draws)
         mean, log_std = start.mean, torch.log(start.std)
         path = [start]
         for _ in range(self.options.steps):

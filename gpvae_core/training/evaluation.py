@@ -138,7 +138,7 @@ def _drawn(model: VariationalAutoencoder, x: Tensor, draws: int, generator: torc
 
 def _log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
     """log p(x | z) (S, B) for z (S, B, d), summed in float64: float32's sum errs alike for images that are alike."""
-    return model.likelihood.log_prob(x, model.decode(z)).flatten(2).cpu().double().sum(-1)
+    return model.likelihood.log_prob(x, model.decode(z)).flatten(2).sum(-1, dtype=torch.float64).cpu()
 
 
 def evaluate_iwae(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,15 @@ import torch
 from torch import Tensor
 
 from gpvae_core.checkpoints import load_weights, save_checkpoint
-from gpvae_core.data import Dataset, ImageSet, as_pixels, check_shape
+from gpvae_core.data import Dataset, ImageSet, check_shape
 from gpvae_core.errors import InputError
-from gpvae_core.inference.base import Batch, Objective
-from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.tensors import read_tensors, write_tensors
-from gpvae_core.training.evaluation import evaluate_elbo, generator_on
-from gpvae_core.training.transforms import random_draws, warped
+from gpvae_core.training.evaluation import evaluate_elbo
+from gpvae_core.training.steps import CapturedStep, Step, Weights
 
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 STATE = "training-state.safetensors"
-CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy step has about 100
 
 
 @dataclass(frozen=True)
@@ -124,17 +121,19 @@ def fit(
 
     Every epoch's permutation, pixel draws and latent noise come from (seed, epoch) alone, so that a run that was
     killed and resumed ends with the same weights as one that was not. ``on_step(epoch, images, objective)`` is
-    called after each step. Raises InputError on a non-finite objective, naming the step and the part.
+    called after each step. On a GPU every step is one CUDA graph, if the method is ``capturable``. Raises InputError on
+    a non-finite objective, naming the step and the part.
     """
     check_shape(model_config.image_shape, dataset.train)
-    optimizer = torch.optim.Adam(_groups(model, config), fused=model.device.type in ("cpu", "cuda"))
+    captured = model.device.type == "cuda" and model.encoder.capturable
+    optimizer = adam(model, config, captured)
     state = _resume(folder, model, optimizer) if resume and (folder / STATE).exists() else _State()
-    images = torch.from_numpy(dataset.train.images).to(model.device)
+    step = _step(model, config, optimizer, dataset, captured)
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
         state.epoch += 1
-        parts = _epoch(model, config, optimizer, images, dataset.dynamic, state.epoch, on_step)
-        speed = len(images) / (time.perf_counter() - started)
+        parts = _epoch(step, config, state.epoch, on_step)
+        speed = len(dataset.train) / (time.perf_counter() - started)
         validation = {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
         if validation["elbo"] > state.best_elbo:
             state.best_elbo, state.best_epoch = validation["elbo"], state.epoch
@@ -153,6 +152,13 @@ def fit(
             seconds=state.seconds,
             finished=state.epoch == config.epochs,
         )
+
+
+def adam(model: VariationalAutoencoder, config: TrainingConfig, captured: bool) -> torch.optim.Adam:
+    """The optimiser of ``fit``; for captured steps it keeps its state and its learning rates on the device."""
+    rate = torch.tensor(config.learning_rate, device=model.device) if captured else config.learning_rate
+    groups = [group | {"lr": rate.clone() if isinstance(rate, Tensor) else rate} for group in _groups(model, config)]
+    return torch.optim.Adam(groups, fused=model.device.type in ("cpu", "cuda"), capturable=captured)
 
 
 def _groups(model: VariationalAutoencoder, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -176,65 +182,53 @@ def one_cycle(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (fraction - 0.25) / 0.75))
 
 
-def _epoch(
+def _step(
     model: VariationalAutoencoder,
     config: TrainingConfig,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    dynamic: bool,
-    epoch: int,
-    on_step: Callable[[int, int, float], None] | None,
-) -> dict[str, float]:
+    dataset: Dataset,
+    captured: bool,
+) -> Step:
+    """A step of this training, its images on the device."""
+    weights = Weights(**{f.name: getattr(config, f.name) for f in fields(Weights)})
+    images = torch.from_numpy(dataset.train.images).to(model.device)
+    kind = CapturedStep if captured else Step
+    return kind(model, weights, optimizer, images, torch.Generator(model.device), dynamic=dataset.dynamic)
+
+
+def _epoch(step: Step, config: TrainingConfig, epoch: int, on_step: OnStep | None) -> dict[str, float]:
     """One pass over the training images; the mean of each part of the objective."""
-    generator = generator_on(model.device, config.seed * 1_000_003 + epoch)
-    batches = torch.randperm(len(images), generator=generator, device=images.device).split(config.batch_size)
+    images = step.images
+    step.generator.manual_seed(config.seed * 1_000_003 + epoch)
+    batches = torch.randperm(len(images), generator=step.generator, device=images.device).split(config.batch_size)
     totals: dict[str, float] = {}
-    for step, rows in enumerate(batches):
-        factor = one_cycle((epoch - 1 + step / len(batches)) / config.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor * group["scale"]
-        x = as_pixels(images[rows])
-        if dynamic:
-            x = torch.bernoulli(x, generator=generator)
-        objective = _objective(model, config, x, len(images), generator)
-        value = objective.value
-        if not torch.isfinite(value):
-            raise _not_finite(objective.parts, (epoch - 1) * len(batches) + step, epoch)
-        optimizer.zero_grad(set_to_none=True)
-        (-value).backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        if not torch.isfinite(norm):
-            raise _not_finite({"gradient norm": norm}, (epoch - 1) * len(batches) + step, epoch)
-        optimizer.step()
-        for name, part in objective.parts.items():
-            totals[name] = totals.get(name, 0.0) + float(part.detach()) * len(rows)
+    for k, rows in enumerate(batches):
+        _set_rates(step.optimizer, config.learning_rate * one_cycle((epoch - 1 + k / len(batches)) / config.epochs))
+        found = step(rows)
+        if not all(map(math.isfinite, found.values())):
+            raise _not_finite(found, (epoch - 1) * len(batches) + k, epoch)
+        for name in step.names:
+            totals[name] = totals.get(name, 0.0) + found[name] * len(rows)
         if on_step:
-            on_step(epoch, len(rows), float(value.detach()))
+            on_step(epoch, len(rows), found["objective"])
     return {name: total / len(images) for name, total in totals.items()}
 
 
-def _objective(
-    model: VariationalAutoencoder, config: TrainingConfig, x: Tensor, size: int, generator: torch.Generator
-) -> Objective:
-    """The method's own on a batch x of ``size`` images, with what the settings add to it."""
-    if config.augment:
-        x = warped(x, config.augment * random_draws(len(x), generator=generator))
-    seen = x + config.encoder_noise * torch.randn(x.shape, generator=generator, device=x.device)
-    parts = dict(model.encoder.objective(Batch(x, seen, size), model.generative, generator=generator).parts)
-    if config.base_weight:
-        start = model.encoder.infer(seen, model.generative).start
-        parts["base_elbo"] = config.base_weight * elbo(model.generative, x, start, generator=generator).mean()
-    if config.dreams:
-        dream = model.generative.simulate(len(x), generator=generator)
-        q = model.encoder.infer(dream.images, model.generative).q
-        parts["dreams"] = config.dreams * q.log_prob(dream.latents).mean()
-    return Objective(parts)
+def _set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Of every group, by its scale; a captured step reads its own from a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["scale"])
+        else:
+            group["lr"] = rate * group["scale"]
 
 
-def _not_finite(parts: dict[str, Tensor], step: int, epoch: int) -> InputError:
-    broken = ", ".join(f"{name} = {float(part.detach())}" for name, part in parts.items() if not torch.isfinite(part))
+def _not_finite(found: dict[str, float], step: int, epoch: int) -> InputError:
+    broken = {name: value for name, value in found.items() if not math.isfinite(value)}
+    parts = {name: value for name, value in broken.items() if name not in ("objective", "gradient norm")} or broken
     return InputError(
-        f"training stopped at step {step} (epoch {epoch}): {broken or 'the sum of the parts'} is not finite; "
+        f"training stopped at step {step} (epoch {epoch}): "
+        f"{', '.join(f'{name} = {value}' for name, value in parts.items())} is not finite; "
         "lower --learning-rate and go on with --resume from the last whole epoch"
     )
 

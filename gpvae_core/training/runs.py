@@ -89,7 +89,7 @@ def run(
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(device)
     if training.initial:
-        start_from(model, load_checkpoint(training.initial).model, data.train)
+        start_from(model, load_checkpoint(training.initial, device=torch.device(device)).model, data.train)
     if training.decoder:
         model.generative.load_state_dict(load_checkpoint(training.decoder).model.generative.state_dict())
     return fit(model, config, training, data, out, resume=resume, on_step=on_step)

@@ -1,0 +1,73 @@
+"""The paper's Table 1 as far as it is made, from benchmarks/results/paper-tables.json."""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from benchmarks.common import RESULTS
+from benchmarks.paper_tables import CELLS, PAPER
+from gpvae_core.files import read_json
+
+Rows = list[list[str]]
+EPOCHS = 10
+TRIO = {"vae": "plain VAE", "vae-3": "VAE with three trunks", "gpvae": "GPVAE"}
+
+
+def cells(name: str, dim: int) -> dict[int, dict[str, Any]]:
+    """What is stored of a method at one dimension, by seed."""
+    head, tail = f"{name}, d = {dim}, {EPOCHS} epochs, seed ", read_json(RESULTS / "paper-tables.json")
+    return {int(key.removeprefix(head)): cell for key, cell in tail.items() if key.startswith(head)}
+
+
+def table_one(dim: int = 10) -> Rows:
+    """Every method's first seed; the paper's column beside it."""
+    rows = [["method", "ELBO", "IWAE-100", "IWAE-100 by search", "the paper's IWAE-100", "parameters"]]
+    for name in CELLS:
+        cell = cells(name, dim).get(0)
+        if cell:
+            numbers = [f"{cell[key]:.1f}" for key in ("elbo", "iwae", "iwae_by_search")]
+            paper = PAPER[dim].get(name)
+            rows.append([name, *numbers, "" if paper is None else f"{paper:.1f}", f"{cell['parameters']:,}"])
+    return rows
+
+
+def capacity() -> Rows:
+    """Is the paper's gain its capacity? Means over seeds, and differences from the plain VAE paired by seed."""
+    head = ["d, seeds", "method", "parameters", "ELBO", "IWAE-100", "less the plain VAE's"]
+    rows = [[*head, "IWAE-100 by search", "less the plain VAE's"]]
+    for dim in (10, 20, 50):
+        for name, label in TRIO.items():
+            found = cells(name, dim)
+            where = f"{dim}, {len(found)}"
+            row = [where, label, f"{found[0]['parameters']:,}", f"{_mean(found, 'elbo'):.1f}"]
+            for key in ("iwae", "iwae_by_search"):
+                row += [f"{_mean(found, key):.1f}", "" if name == "vae" else spoken(*less_vae(name, dim, key))]
+            rows.append(row)
+    return rows
+
+
+def _mean(found: dict[int, dict[str, Any]], key: str) -> float:
+    return float(np.mean([cell[key] for cell in found.values()]))
+
+
+def less_vae(name: str, dim: int, key: str) -> tuple[float, float]:
+    """Mean over seeds of a method's number less the plain VAE's of that seed, and half of Student's 95 % interval."""
+    own, plain = cells(name, dim), cells("vae", dim)
+    return student([own[seed][key] - plain[seed][key] for seed in own])
+
+
+def hidden(dim: int) -> tuple[float, float]:
+    """What the search adds to the plain VAE's IWAE-100, over seeds."""
+    return student([cell["iwae_by_search"] - cell["iwae"] for cell in cells("vae", dim).values()])
+
+
+def student(values: list[float]) -> tuple[float, float]:
+    """Mean and half of Student's 95 % interval of several values."""
+    n = len(values)
+    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
+
+
+def spoken(mean: float, half: float) -> str:
+    """Signed, with its interval."""
+    return f"{mean:+.1f} ± {half:.1f}"
