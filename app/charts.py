@@ -1,8 +1,11 @@
 """Plotly figures: what is turned, zoomed and lassoed. Plotly is imported when the first one is drawn."""
 
+import base64
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from app.compute import Array
 
@@ -58,3 +61,129 @@ def _classes(labels: Array | None, shown: Array) -> list[tuple[str, Array, str]]
     if labels is None or not 1 < len(kinds) <= MOST_CLASSES:
         return [("all", shown, CLASSES[0])]
     return [(str(kind), shown[labels[shown] == kind], CLASSES[k]) for k, kind in enumerate(kinds)]
+
+
+def latent_map(
+    means: Array,
+    labels: Array | None,
+    gaps: Array | None,
+    tiles: Array,
+    half: float,
+    *,
+    by_gap: bool = False,
+    projector: bool = False,
+) -> "Figure":
+    """Where the encoder puts each test image, over what the plane decodes to.
+
+    ``means`` (n, 2); ``tiles`` (k, k, 28, 28) decoded over [-half, half]^2, first axis first; ``gaps`` (n,) in nats:
+    ``by_gap`` they colour the ground, a median a cell, where ``tiles`` are shown else.
+    """
+    from plotly.graph_objects import Figure, Heatmap, Scattergl
+
+    figure = Figure()
+    if by_gap and gaps is not None:
+        edges, medians = median_cells(means, gaps, half)
+        middle = (edges[:-1] + edges[1:]) / 2
+        colours = {"colorscale": "Viridis", "colorbar": {"title": "log10 of the<br>median KL"}}
+        figure.add_trace(Heatmap(x=middle, y=middle, z=np.log10(medians).T.astype(np.float32), **colours))
+    shown = np.flatnonzero(np.isfinite(means).all(1) & (np.abs(means) <= half).all(1))
+    for name, rows, colour in _classes(labels, shown):
+        figure.add_trace(
+            Scattergl(
+                x=means[rows, 0].astype(np.float32),
+                y=means[rows, 1].astype(np.float32),
+                customdata=rows,
+                mode="markers",
+                name=name,
+                marker={"color": colour, "size": 6 if projector else 4, "opacity": 0.75},
+                hovertemplate="test image %{customdata}<br>z = (%{x:.2f}, %{y:.2f})",
+            )
+        )
+    if not by_gap:
+        size = {"x": -half, "y": half, "sizex": 2 * half, "sizey": 2 * half}
+        figure.add_layout_image(
+            source=mosaic(tiles), xref="x", yref="y", **size, sizing="stretch", layer="below", opacity=0.35
+        )
+    axis = {"range": [-half, half], "constrain": "domain"}
+    return figure.update_layout(
+        xaxis=axis | {"title": "z₁"},
+        yaxis=axis | {"title": "z₂", "scaleanchor": "x"},
+        height=900 if projector else 680,
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        font={"size": 20 if projector else 14},
+        legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
+        dragmode="lasso",
+        showlegend=len(figure.data) > 1,
+    )
+
+
+def median_cells(means: Array, gaps: Array, half: float, count: int = 24) -> tuple[Array, Array]:
+    """Edges of ``count`` cells a side of [-half, half]^2, and the median gap in each, NaN where no mean lies."""
+    edges = np.linspace(-half, half, count + 1)
+    place = np.floor((means + half) / (2 * half) * count).astype(int)
+    medians = np.full((count, count), np.nan)
+    inside = ((place >= 0) & (place < count)).all(1) & np.isfinite(gaps)
+    for i, j in np.unique(place[inside], axis=0):
+        medians[i, j] = np.median(gaps[inside & (place == (i, j)).all(1)])
+    return edges, medians
+
+
+def mosaic(tiles: Array) -> str:
+    """Tiles (k, k, 28, 28) of bytes as one picture, dark ink on nothing: the first axis to the right, the second up."""
+    k, side = len(tiles), tiles.shape[-1]
+    ink = tiles[:, ::-1].transpose(1, 2, 0, 3).reshape(k * side, k * side)
+    buffer = io.BytesIO()
+    Image.merge("LA", [Image.new("L", ink.shape, 110), Image.fromarray(ink)]).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+DEPTH = 12.0  # nats below the peak at which the surface's floor lies
+
+
+def surface(first: Array, second: Array, log_density: Array, *, projector: bool = False) -> "Figure":
+    """log p(z|x) over the zoomed window, in nats below its peak, to be turned; its floor at DEPTH."""
+    from plotly.graph_objects import Figure, Surface
+
+    heights = np.maximum(log_density - log_density.max(), -DEPTH)[::2, ::2].T.astype(np.float32)
+    lines = {"show": True, "start": -DEPTH, "end": 0, "size": 1, "color": "#fff", "usecolormap": False}
+    figure = Figure(
+        Surface(
+            x=first[::2].astype(np.float32),
+            y=second[::2].astype(np.float32),
+            z=heights,
+            colorscale="Viridis",
+            contours={"z": lines},
+            colorbar={"title": "nats below<br>the peak"},
+            hovertemplate="z = (%{x:.3f}, %{y:.3f})<br>%{z:.2f} nats<extra></extra>",
+        )
+    )
+    return figure.update_layout(
+        scene={"xaxis": {"title": "z₁"}, "yaxis": {"title": "z₂"}, "zaxis": {"title": "log p(z|x)"}},
+        height=PROJECTOR_HEIGHT if projector else HEIGHT,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        font={"size": 18 if projector else 13},
+    )
+
+
+BINS = 10
+
+
+def histogram(found: dict[str, Array], *, projector: bool = False) -> "Figure":
+    """Masses in [0, 1] in BINS bins, a colour each, and the level at which all bins would be equally full."""
+    from plotly.graph_objects import Bar, Figure
+
+    edges = np.linspace(0, 1, BINS + 1)
+    figure = Figure()
+    for colour, (name, values) in zip(("#777777", *CLASSES[1::-1]), found.items(), strict=False):
+        counts = np.histogram(values, edges)[0]
+        figure.add_trace(Bar(x=100 * (edges[:-1] + edges[1:]) / 2, y=counts, name=name, marker={"color": colour}))
+    level = len(next(iter(found.values()))) / BINS
+    figure.add_hline(y=level, line={"dash": "dash"}, annotation_text="honest regions")
+    return figure.update_layout(
+        xaxis={"title": "mass of the region on whose edge the true z lies, %"},
+        yaxis={"title": "images"},
+        height=PROJECTOR_HEIGHT if projector else 380,
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        font={"size": 20 if projector else 14},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
+    )

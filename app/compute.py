@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,7 @@ def compute_views(
     others: Encoders = (),
 ) -> list[View]:
     """``compute_view`` of several images at once: they share batches of decodes."""
-    x = ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
+    x = as_images(images)
     inference = checkpoint.infer(x)
     scores = score_inferred(checkpoint.model, x, inference)
     offers = checkpoint.encoders if others else {}  # read from disk
@@ -122,6 +122,11 @@ def compute_views(
         _view(judged, frame, {name: float(values[k]) for name, values in scores.items()}, images[k], truths[k], means)
         for k, (judged, frame, means) in enumerate(zip(judgements, frames, decoded, strict=True))
     ]
+
+
+def as_images(images: Sequence[Array]) -> torch.Tensor:
+    """Images (28, 28) as a model takes them, (n, 1, 28, 28)."""
+    return ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,27 @@ def decode(checkpoint: Checkpoint, z: Array) -> Array:
 def grey(pixels: Array) -> NDArray[np.uint8]:
     """Pixels, cut to [0, 1], as bytes."""
     return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+
+
+MAP_TILES = 15
+MEANS_AT_ONCE = 500
+
+
+def means_of(checkpoint: Checkpoint, images: ImageSet, report: Callable[[float], None]) -> Array:
+    """The mean of what one pass of the encoder says of each image, (n, 2)."""
+    parts = []
+    for start in range(0, len(images), MEANS_AT_ONCE):
+        x = images.pixels(slice(start, start + MEANS_AT_ONCE))
+        parts.append(checkpoint.model.infer_as_it_is(x).start.mean_and_std()[0].double().numpy())
+        report((start + len(x)) / len(images))
+    return np.concatenate(parts)
+
+
+def tiles_over(checkpoint: Checkpoint, half: float) -> NDArray[np.uint8]:
+    """The middles of MAP_TILES cells a side of [-half, half]^2, decoded: (k, k, 28, 28), first axis first."""
+    middles = half * (2 * (np.arange(MAP_TILES) + 0.5) / MAP_TILES - 1)
+    tiles = grey(decode(checkpoint, grid_points(middles, middles)))
+    return tiles.reshape(MAP_TILES, MAP_TILES, *tiles.shape[1:])
 
 
 def box_atlas(checkpoint: Checkpoint, half: float) -> dict[str, Any]:

@@ -3,20 +3,23 @@
 import streamlit as st
 
 from app import components, first_paint, session
-from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, TITLE
+from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE
 
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
 first = st.empty()
 painted = first_paint.wanted() and first_paint.show(first)
 
-from app.views import difficulty, explore, figures  # noqa: E402  torch comes with them: the first picture must not wait for it
+from app.views import difficulty, explore, figures, latent_map, lesson  # noqa: E402  torch comes with them: the first picture must not wait for it
 
 pages = [
     st.Page(explore.page, title="Explore", url_path="explore", default=True),
+    st.Page(lesson.page, title="Lesson", url_path="lesson"),
     st.Page(figures.page, title=FIGURES_TITLE, url_path="figures"),
     st.Page(difficulty.page, title=DIFFICULTY_TITLE, url_path="difficulty"),
+    st.Page(latent_map.page, title=MAP_TITLE, url_path="map"),
 ]
+st.session_state["explore-page"] = pages[0]
 page = st.navigation(pages, position="top")
 session.enter(page.url_path or "explore")
 if painted:

@@ -47,6 +47,7 @@ OWN = {
     "marginal": Style("#0072B2", "#5db4ec", "#7cc8ff", "-", "cross"),
     "q": Style("#D55E00", "#f0863c", "#ff9a52", "--", "saltire"),
     "start": Style("#5f5f5f", "#b9b9b9", "#dddddd", "--", "saltire"),
+    "mine": Style("#00703C", "#3fd07f", "#7dffab", "-", "cross"),
     BEST: Style("#A3397C", "#e08fc0", "#ffb3dd", ":", "diamond"),
 }
 # far from those: yellow and green of Okabe and Ito, darkened where they are to be read on white, and violet

@@ -1,6 +1,7 @@
 """A View as the plane component wants it: small numbers, packed, JSON-ready."""
 
 import base64
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from app.compute import CENTRE, Array, View, grey
 from app.meter import elbo_text, number, walk_end
 from app.overlays import Overlay
+from app.own import KEY as MINE
+from app.own import Mine
 from app.theme import MASSES
+from gpvae_core.data.images import SIDE
 
 BOX_NODES = 91
 HEAT_NODES = 81
@@ -25,6 +29,10 @@ HINT = (
 WALK = "Walk from the encoder to the best"
 WALK_UPHILL = "Walk uphill from the encoder"
 WALK_START = "One Gaussian sets out from the encoder's guess. Each step raises its ELBO."
+FIELDS = ("zoom", "box")
+AT_REST = "move over the plane"
+INVITATION = "Place a Gaussian yourself: its KL follows while you drag, and is computed exactly when you let go."
+VEILED = "The latent plane with what it decodes to. The posterior is hidden until you reveal it."
 HINT_PICK = "Tap the plane, or press Enter, to make an image from that point. " + HINT
 
 
@@ -37,13 +45,19 @@ def plane_data(
     projector: bool = False,
     link: str = "",
     window: tuple[Array, Array] | None = None,
+    own: dict[str, Any] | None = None,
+    listens: bool = False,
 ) -> dict[str, Any]:
     """Everything the component draws of ``view``, about 90 kB.
 
     ``digest`` names the atlas of the whole box; ``pick`` lets a tap choose z; planes of one ``link`` move together;
-    ``window`` (low, high) replaces the zoomed plane's own.
+    ``window`` (low, high) replaces the zoomed plane's own; ``own`` is ``own_data``;
+    ``listens``: whether the page wants to know when the walk has arrived.
     """
     return {
+        "own": own,
+        "listens": listens,
+        "veil": False,
         "digest": digest,
         "pick": pick,
         "projector": projector,
@@ -55,7 +69,7 @@ def plane_data(
         "home": None if window is None else [end.tolist() for end in window],
         "edges": (float(view.zoom_log_density.max()) - view.levels).tolist(),
         "lines": [*_box_lines(view), *_mass_lines(view), *_log_lines(view)],
-        "overlays": [overlay_data(q) for q in view.overlays],
+        "overlays": [overlay_data(q) for q in view.overlays if own is None or q.key != MINE],
         "truth": None if view.truth is None else view.truth.tolist(),
         "atlas": {"nodes": len(view.tiles), "tiles": packed(view.tiles)},
         "pictures": [{"name": "x", "pixels": packed(grey(view.pixels))}]
@@ -67,6 +81,62 @@ def plane_data(
         "walk": {"label": WALK if view.arrives else WALK_UPHILL, "start": WALK_START, "end": walk_end(view)},
         "alt": alt_texts(view, title),
     }
+
+
+def veiled(data: dict[str, Any]) -> dict[str, Any]:
+    """The same plane before the answer is told: the image, the decoded plane, and the user's own Gaussian."""
+    x = data["pictures"][0]
+    nothing = {"low": [0.0, 0.0], "high": [1.0, 1.0], "nodes": 1, "heat": packed(np.array([UNKNOWN], np.uint8))}
+    return data | {
+        "veil": True,
+        "mean": [0.0, 0.0],
+        "zoom": nothing,
+        "box": data["box"] | {"nodes": 1, "top": 1.0, "heat": nothing["heat"]},
+        "atlas": {"nodes": 1, "tiles": packed(np.zeros(SIDE * SIDE, np.uint8))},
+        "lines": [],
+        "overlays": [],
+        "truth": None,
+        "path": [],
+        "pictures": [x],
+        "centre": {"name": AT_REST, "pixels": packed(np.zeros(SIDE * SIDE, np.uint8))},
+        "alt": dict.fromkeys(data["alt"], VEILED),
+    }
+
+
+def own_data(view: View, mine: Mine | None, field: dict[str, Any] | None, *, veil: bool = False) -> dict[str, Any]:
+    """What the browser needs of the user's Gaussian, and of its rivals; ``field``: ``own.field``."""
+    r = view.report
+    key = view.stages[0].key
+    rivals = {f"the {view.stages[0].label}": r[f"kl_{key}"], "the best Gaussian": r["kl_best"]}
+    words = ", ".join(f"{name} {value:.3g}" for name, value in rivals.items())
+    kl = r.get(f"kl_{MINE}")
+    known = kl is not None and not veil
+    return {
+        "q": None if mine is None else list(mine),
+        "image": sha256(view.pixels.tobytes()).hexdigest()[:16],
+        "field": None
+        if field is None or veil
+        else {"top": field["top"]} | {k: _packed_field(field[k]) for k in FIELDS},
+        "evidence": None if veil else r["log_evidence"],
+        "kl": kl if known else None,
+        "text": own_text(view, words) if known else None,
+        "rivals": "" if veil else f"For comparison: {words}.",
+        "invitation": INVITATION,
+        "veil": veil,
+        "locked": veil,
+    }
+
+
+def _packed_field(part: dict[str, Any]) -> dict[str, Any]:
+    return part | {"depths": packed(part["depths"])}
+
+
+def own_text(view: View, rivals: str) -> str:
+    """The user's KL, exact now, and what it beats."""
+    r, encoder = view.report, view.stages[0]
+    kl, error = r[f"kl_{MINE}"], r[f"kl_{MINE}_error"]
+    beaten = f"You beat the {encoder.label}." if kl < r[f"kl_{encoder.key}"] else f"The {encoder.label} is closer."
+    return f"Your KL: {number(kl, error)} nats, exact. {beaten} For comparison: {rivals}."
 
 
 def overlay_data(q: Overlay) -> dict[str, Any]:

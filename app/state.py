@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import drawing
+from app.words import FIRST, languages
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.data.images import SIDE
 from gpvae_core.errors import InputError
@@ -22,6 +23,7 @@ WAYS = {
     "simulate": "Simulate",
 }
 LARGEST = 2**31 - 1
+NARROWEST, WIDEST = 1e-4, 4  # standard deviations of the user's own Gaussian
 MOST_ENCODERS = 6  # at once: more lines nobody tells apart
 
 
@@ -33,7 +35,9 @@ class State:
     of an uploaded file, likewise; ``z`` the latent that a simulation starts from (None: drawn from the prior by
     ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'; ``encoders`` whose q's are
     drawn beside the checkpoint's own; ``images`` how many Figure 1 shows; ``against`` what the page Difficulty holds
-    ``sort`` against, on ``linear`` axes or not.
+    ``sort`` against, on ``linear`` axes or not. ``mine`` is the user's own Gaussian (``gaussian``); while ``guess``,
+    everything else is hidden. ``step`` is that of the lesson, from 1; ``bare`` leaves the controls out.
+    ``language`` is that of the lesson and the glossary; ``by_gap`` colours the latent map.
     """
 
     checkpoint: str = ""
@@ -54,6 +58,12 @@ class State:
     images: int = 6
     against: str = ""
     linear: bool = False
+    mine: tuple[float, ...] | None = None
+    guess: bool = False
+    step: int = 0
+    bare: bool = False
+    language: str = FIRST
+    by_gap: bool = False
 
 
 def pack_image(image: NDArray[np.uint8]) -> str:
@@ -104,6 +114,16 @@ def _pair(text: str) -> tuple[float, float]:
     return parts[0], parts[1]
 
 
+def gaussian(text: str) -> tuple[float, ...]:
+    """Mean and standard deviations of a Gaussian on the plane, m1,m2,s1,s2. Raises InputError for anything else."""
+    parts = [_number(part) for part in text.split(",")]
+    if len(parts) != 4 or max(map(abs, parts[:2])) > 8 or not all(NARROWEST <= part <= WIDEST for part in parts[2:]):
+        raise InputError(
+            f"which is no Gaussian m1,m2,s1,s2 with a mean within 8 of the origin and widths of {NARROWEST} to {WIDEST}"
+        )
+    return tuple(parts)
+
+
 def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         try:
@@ -149,6 +169,12 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "n": ("images", _whole),
     "y": ("against", str),
     "lin": ("linear", _choice({"1": True})),
+    "me": ("mine", gaussian),
+    "guess": ("guess", _choice({"1": True})),
+    "step": ("step", _whole),
+    "bare": ("bare", _choice({"1": True})),
+    "gap": ("by_gap", _choice({"1": True})),
+    "lang": ("language", _choice(languages())),
 }
 SHOWN = 40  # characters of a bad value that a sentence repeats
 
@@ -173,7 +199,7 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
         except InputError as error:
             dial.pop(key, None)
             problems.append(f"The link says {short(key)}={short(text)}, {error}. It is left out.")
-    for flag in ("projector", "linear"):
+    for flag in ("projector", "linear", "guess", "bare", "by_gap"):
         values[flag] = bool(values.get(flag))
     return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
 
@@ -192,6 +218,16 @@ def figures_query(state: State) -> dict[str, str]:
 def difficulty_query(state: State) -> dict[str, str]:
     """The address bar of the page Difficulty."""
     return _of_page(state, "difficulty")
+
+
+def lesson_query(state: State) -> dict[str, str]:
+    """The address bar of the page Lesson."""
+    return _of_page(state, "lesson")
+
+
+def map_query(state: State) -> dict[str, str]:
+    """The address bar of the page Latent map."""
+    return _of_page(state, "map")
 
 
 def _of_page(state: State, page: str) -> dict[str, str]:
@@ -232,8 +268,10 @@ _DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
 SHOWS = {  # what the address of each page but Explore says
     "figures": ("checkpoint", "weights", "sort", "encoders", "projector", "images"),
     "difficulty": ("checkpoint", "weights", "sort", "projector", "against", "linear"),
+    "lesson": ("projector", "language"),
+    "map": ("checkpoint", "weights", "projector", "by_gap"),
 }
-ELSEWHERE = ("images", "against", "linear")  # what Explore's never says
+ELSEWHERE = ("images", "against", "linear", "by_gap")  # what Explore's never says
 # what each way of choosing x does not need
 UNUSED = {
     "gallery": ("strokes", "upload", "seed", "z"),

@@ -65,6 +65,26 @@ NO_EXACT = (
     "`python -m gpvae_core gaps` computes them."
 )
 PICK = "Click a dot, or draw a loop around several, to see the images."
+MAP_TITLE = "Latent map"
+MAP_LEAD = "Each dot is a test image where the encoder puts it, over what the plane decodes to there."
+MAP = "Click a dot, or draw a loop around several, to see the images; click an image to open its posterior."
+TURN = "Turn log p(z|x) in 3-D"
+COVER = "Do the regions keep their promise?"
+COVER_BUTTON = "Make 100 images and count"
+COVER_LEAD = (
+    "The decoder makes 100 images from known z. The mass of the region on whose edge the true z lies is then equally "
+    "often small and large, if the regions are honest."
+)
+SHARE = "This link opens the page as you see it now. Point a phone's camera at the square to open it there."
+QR_TITLE = "QR code of the link"
+TOO_LONG = "The link is too long for a QR code: it carries a picture. Send it as text."
+BARE = "Without controls"
+BARE_HELP = "Hides the controls, for a projector or a class: the link then shows the picture alone."
+GUESS = (
+    "The posterior is hidden. Where would z lie for this image? Move the green Gaussian there, set its two widths, "
+    "then reveal."
+)
+GUESS_HELP = "Hides the posterior and the encoder until you have placed a Gaussian of your own."
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "
     "configuration, and a Python script that computes the numbers again and checks them."

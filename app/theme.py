@@ -12,6 +12,9 @@ def css(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def page_style(projector: bool) -> str:
-    """The page's CSS; in projector mode everything that Streamlit sets in rem grows with it."""
-    return f"<style>{css('page.css')}{PROJECTOR if projector else ''}</style>"
+BARE = ".stColumn:has(.st-key-controls) {display: none}"
+
+
+def page_style(projector: bool, *, bare: bool = False) -> str:
+    """The page's CSS; in projector mode everything that Streamlit sets in rem grows with it. ``bare``: no controls."""
+    return f"<style>{css('page.css')}{PROJECTOR if projector else ''}{BARE if bare else ''}</style>"

@@ -96,7 +96,7 @@ def encoder(name: str, base: Checkpoint, data: Dataset, device: str = "cpu") -> 
         model = build(config, seed=0)
         start_from(model, base.model, data.train)
         return model.requires_grad_(False).eval()
-    out = Path("runs/encoders") / base.name / name.replace(",", "").replace(" ", "-").replace("'", "")
+    out = folder_of(name, base)
     epochs = EPOCHS * max(1, round(IMAGES_AN_EPOCH / len(data.train)))
     training = TrainingConfig(
         data.name,
@@ -115,6 +115,16 @@ def encoder(name: str, base: Checkpoint, data: Dataset, device: str = "cpu") -> 
     rounded = {key: t.half().float() for key, t in model.encoder.state_dict().items()}  # as it is shipped
     model.encoder.load_state_dict(rounded)
     return model
+
+
+def folder_of(name: str, base: Checkpoint) -> Path:
+    """Where a row's encoder is trained."""
+    return Path("runs/encoders") / base.name / name.replace(",", "").replace(" ", "-").replace("'", "")
+
+
+def epochs_of(name: str, base: Checkpoint) -> int:
+    """How long a row's encoder was trained on the kept decoder; 0: not at all."""
+    return 0 if ROWS[name].training is None else int(load_checkpoint(folder_of(name, base)).training["epochs"])
 
 
 def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
@@ -258,7 +268,12 @@ def main() -> None:
         found = dict(plain) if name == "vae" else measure(encoder(name, base, data), base, images, evidence)
         better = float((found.pop("kl") < plain["kl"]).mean())
         found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
-        about = {"images": count, "command": command("exact_gaps", arguments.data_dir), "hardware": hardware()}
+        about = {
+            "epochs": epochs_of(name, base),
+            "images": count,
+            "command": command("exact_gaps", arguments.data_dir),
+            "hardware": hardware(),
+        }
         store_part(f"exact-gaps-{base.name}.json", name, found | about)
         print(f"{name}: KL {found['mean']:.3f}, median {found['median']:.4f}, {found['ms']:.0f} ms", flush=True)
 

@@ -9,7 +9,7 @@ from benchmarks.exact_gaps import ROWS
 from gpvae_core.files import read_json
 
 HEAD = ["q", "mean KL", "median", "90 %", "better than the VAE's", "KL(p, q), median"]
-HEAD += ["region of 50 / 80 / 95 % holds", "IWAE-100 less log p(x)", "ms", "parameters"]
+HEAD += ["region of 50 / 80 / 95 % holds", "IWAE-100 less log p(x)", "ms", "parameters", "epochs"]
 
 
 def exact_gaps(decoder: str = "mnist-2d") -> list[list[str]]:
@@ -31,6 +31,7 @@ def _row(name: str, n: dict[str, Any]) -> list[str]:
         _short(n["iwae_less_evidence"]),
         f"{n['ms']:.0f}",
         f"{n['parameters']:,}",
+        str(n.get("epochs") or ""),
     ]
 
 

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from gpvae_core.catalogue import catalogue
 from gpvae_core.diagnostics.gap_heads import GapHead, GapHeads
+from gpvae_core.distributions import Posterior
 from gpvae_core.encoders import Offer, encoder_weights, offers
 from gpvae_core.errors import InputError
-from gpvae_core.exact import PosteriorEngine
+from gpvae_core.exact import Estimate, PosteriorEngine
+from gpvae_core.exact.divergences import elbos_by_decodes
+from gpvae_core.exact.joint import Decoded
 from gpvae_core.files import read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
 from gpvae_core.inference import METHODS, Inference
@@ -64,6 +67,12 @@ class Checkpoint:
     def infer(self, images: Tensor) -> Inference:
         """``VariationalAutoencoder.infer``, the float64 copy kept: the weights of a checkpoint do not change."""
         return self._exact_model.infer_as_it_is(images)
+
+    def elbo(self, image: Tensor, q: Posterior, tolerance: float = 1e-3) -> Estimate:
+        """E_q[log p(x, z) - log q(z)] of one image (1, C, H, W) for any q without a batch, by quadrature, in nats."""
+        model = self.model.generative
+        exact = Decoded(self._exact_model.generative, image)
+        return elbos_by_decodes(Decoded(model, image), exact, [[q]], [not model.has_kinks], tolerance)[0][0]
 
     def simulate(self, count: int, *, seed: int) -> Simulation:
         """Images (count, C, H, W) drawn from the model, with the latents (count, d) they were drawn at."""

@@ -360,7 +360,7 @@ def test_tables_show_every_number_and_where_it_stands(view):
 
 def opened(**query) -> AppTest:
     test = AppTest.from_file("../app/main.py", default_timeout=120)
-    for key, value in query.items():
+    for key, value in {"c": "digits-2d", **query}.items():
         test.query_params[key] = value
     test.run()
     assert not test.exception

@@ -134,7 +134,7 @@ def test_a_sliders_way_is_one_entry_and_each_choice_one(visit):
 
 
 def test_a_drawing_comes_back_and_is_not_lost_on_other_ways(visit):
-    page = visit("?from=draw")
+    page = visit("?c=digits-2d&from=draw")
     idle(page)
     page.get_by_role("application", name="Draw a digit").focus()
     for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 14 + [" "]:

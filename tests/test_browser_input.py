@@ -34,7 +34,7 @@ def draw_stroke(page, size: str, places) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(visit, size):
-    page = visit("?from=draw", size)
+    page = visit("?c=digits-2d&from=draw", size)
     page.get_by_text("Draw a digit on the sheet").wait_for()
     draw_stroke(page, size, [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)])
     settle(page)
@@ -56,7 +56,7 @@ def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(vi
 
 
 def test_a_digit_can_be_drawn_with_the_keyboard(visit):
-    page = visit("?from=draw")
+    page = visit("?c=digits-2d&from=draw")
     sheet = page.get_by_role("application", name="Draw a digit")
     sheet.focus()
     for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 14 + [" "]:
@@ -122,7 +122,7 @@ def mass_stated(page) -> float:
 
 def test_a_simulated_images_true_z_lies_where_the_page_says(visit):
     """For each seed the star is inside a drawn contour exactly where the stated mass says so."""
-    page = visit("?from=simulate&seed=1")
+    page = visit("?c=digits-2d&from=simulate&seed=1")
     settle(page)
     inside = []
     for _ in range(10):
@@ -138,7 +138,7 @@ def test_a_simulated_images_true_z_lies_where_the_page_says(visit):
 
 
 def test_a_click_on_the_plane_makes_an_image_from_there(visit):
-    page = visit("?from=simulate&seed=1")
+    page = visit("?c=digits-2d&from=simulate&seed=1")
     settle(page)
     before = evidence(page)
     stage = page.locator(".panel-box .stage")
@@ -150,7 +150,7 @@ def test_a_click_on_the_plane_makes_an_image_from_there(visit):
 
 
 def test_the_dial_changes_the_image_and_the_link(visit):
-    page = visit("?from=number&i=5&data=digits")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits")
     settle(page)
     before = evidence(page)
     page.get_by_text("Out-of-distribution dial").click()

@@ -46,7 +46,7 @@ def shipped_report(digits, digits_2d, digits_engine):
 
 
 def test_an_export_opens_by_itself_and_holds_the_same_numbers(visit, browser, tmp_path, shipped_report):
-    page = visit("?from=number&i=5&data=digits")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits")
     settle(page)
     shown = evidence(page)
     download(page, "Page that works by itself", "html").save_as(tmp_path / "p.html")
@@ -86,7 +86,7 @@ def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["", "figures", "difficulty"])
 def test_axe_finds_nothing_serious(visit, path, scheme):
-    page = visit("?from=simulate&seed=2" if not path else "?n=1", path=path, color_scheme=scheme)
+    page = visit("?c=digits-2d&from=simulate&seed=2" if not path else "?n=1", path=path, color_scheme=scheme)
     idle(page)
     page.locator(".figure img, .plane-root .line, .js-plotly-plot .nsewdrag").first.wait_for(state="attached")
     found = look(page, lambda: Axe().run(page).response["violations"])
@@ -103,7 +103,7 @@ TYPE_AND_LINE = """root => {
 
 def test_projector_mode_has_large_type_and_thick_lines(visit):
     sizes = []
-    for query in ("?from=number&i=5&data=digits", "?from=number&i=5&data=digits&big=1"):
+    for query in ("?c=digits-2d&from=number&i=5&data=digits", "?c=digits-2d&from=number&i=5&data=digits&big=1"):
         page = visit(query)
         settle(page)
         sizes.append(look(page, lambda shown=page: shown.locator(".plane-root").evaluate(TYPE_AND_LINE)))

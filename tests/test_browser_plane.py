@@ -13,7 +13,7 @@ from tests.server import serving
 
 def test_hover_decodes_with_the_server_gone_and_restores_on_leave(visit, tmp_path, digits_2d):
     with serving(tmp_path, warm=True) as own:
-        page = visit("?from=number&i=5&data=digits", base=own.url)
+        page = visit("?c=digits-2d&from=number&i=5&data=digits", base=own.url)
         settle(page)
         page.wait_for_function("window.gpvaeAtlases && Object.keys(window.gpvaeAtlases).length === 1")
         own.process.kill()
@@ -36,7 +36,7 @@ def test_hover_decodes_with_the_server_gone_and_restores_on_leave(visit, tmp_pat
 
 
 def test_arrow_keys_and_fingers_move_the_point(visit):
-    page = visit("?from=number&i=5&data=digits", "phone")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits", "phone")
     settle(page)
     stage = page.locator(".panel-zoom .stage")
     stage.scroll_into_view_if_needed()
@@ -57,7 +57,7 @@ def test_arrow_keys_and_fingers_move_the_point(visit):
 
 
 def test_toggles_zoom_and_walk_need_no_server(visit):
-    page = visit("?from=number&i=5&data=digits", reduced_motion="reduce")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits", reduced_motion="reduce")
     settle(page)
     zoom = page.locator(".panel-zoom")
     for layer in ("exact", "logs", "base", "marginal", "best"):
@@ -85,7 +85,7 @@ def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, 
     judged = judge(digits_engine, images, digits_2d.model.infer(images))
     fits = [one.best["diagonal"] for one in judged]
     index, fit = next((k, f) for k, f in enumerate(fits) if f.short > 1 and len(f.path) > 2)
-    page = visit(f"?from=number&i={index}&data=digits", reduced_motion="reduce")
+    page = visit(f"?c=digits-2d&from=number&i={index}&data=digits", reduced_motion="reduce")
     settle(page)
     assert page.get_by_role("button", name="to the best").count() == 0
     expect(page.get_by_role("button", name="Walk uphill from the encoder")).to_be_visible()
@@ -109,7 +109,7 @@ DASHES = """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
 
 
 def test_methods_differ_in_line_style_not_in_colour_alone(visit):
-    page = visit("?from=number&i=5&data=digits")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits")
     settle(page)
     styles = look(page, lambda: page.locator(".panel-zoom svg").evaluate(DASHES))
     dashes = [dash for dash, _ in styles]
@@ -122,7 +122,7 @@ def test_methods_differ_in_line_style_not_in_colour_alone(visit):
 
 
 def test_side_by_side_planes_move_together(visit):
-    page = visit("?from=number&i=5&data=digits&vs=image:7")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&vs=image:7")
     settle(page)
     boxes = page.locator(".panel-box")
     expect(boxes).to_have_count(2)

@@ -1,12 +1,15 @@
 """Is uncertainty difficulty? The sentence over the chart, and the chart."""
 
+import base64
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import spearmanr
 
-from app.charts import scatter
+from app.charts import DEPTH, histogram, latent_map, median_cells, mosaic, scatter, surface
 from app.views.difficulty import finding
 from gpvae_core.diagnostics.statistics import spearman_interval
 from gpvae_core.diagnostics.stored import stored_columns
@@ -34,3 +37,42 @@ def test_a_chart_has_every_finite_image_once_and_logs_where_they_can_be():
     assert len(scatter(x, y, ("a", "b"), np.arange(4)).data) == 3
     many = np.arange(40.0)
     assert len(scatter(many, many, ("a", "b"), many).data) == 1
+
+
+def test_the_map_has_each_image_inside_the_box_once_and_the_median_gap_of_each_cell():
+    means = np.array([[0.1, 0.1], [0.2, 0.2], [0.15, 0.12], [-3.0, 3.0], [9.0, 0.0]])
+    gaps = np.array([1.0, 5.0, 3.0, 7.0, 9.0])
+    edges, medians = median_cells(means, gaps, 4.0, count=4)
+    assert edges.tolist() == [-4, -2, 0, 2, 4]
+    assert (medians[2, 2], medians[0, 3]) == (3.0, 7.0) and np.isnan(medians).sum() == 14
+    tiles = np.zeros((2, 2, 28, 28), np.uint8)
+    for by_gap in (False, True):
+        figure = latent_map(means, np.array([0, 1, 1, 0, 1]), gaps, tiles, 4.0, by_gap=by_gap)
+        dots = [int(i) for trace in figure.data if trace.type == "scattergl" for i in trace.customdata]
+        assert sorted(dots) == [0, 1, 2, 3]
+        assert [trace.type for trace in figure.data].count("heatmap") == by_gap
+        assert len(figure.layout.images) == (not by_gap)
+
+
+def test_the_mosaic_has_the_first_axis_to_the_right_and_the_second_up():
+    tiles = np.zeros((2, 2, 28, 28), np.uint8)
+    tiles[1, 0] = 255  # large z1, small z2: below, on the right
+    picture = Image.open(io.BytesIO(base64.b64decode(mosaic(tiles).split(",")[1])))
+    ink = np.asarray(picture)[..., 1]
+    assert ink[28:, 28:].min() == 255 and ink[:28].max() == 0 and ink[28:, :28].max() == 0
+
+
+def test_the_surface_is_the_log_density_below_its_peak():
+    first, second = np.linspace(-1, 1, 21), np.linspace(0, 1, 21)
+    heights = -10 * first[:, None] ** 2 - 3 * second[None] + 5
+    heights[0, 0] = -np.inf
+    (drawn,) = surface(first, second, heights).data
+    assert drawn.z.max() == 0 and drawn.z[0, 0] == -DEPTH
+    assert drawn.z[20 // 2, 4] == pytest.approx(heights[8, 20] - 5.0, abs=1e-5)  # rows are z2
+
+
+def test_the_histogram_counts_every_image_once():
+    values = np.linspace(0.005, 0.995, 100)
+    figure = histogram({"exact posterior": values, "encoder": np.ones(100)})
+    assert figure.data[0].y.tolist() == [10] * 10 and figure.data[1].y.tolist() == [0] * 9 + [100]
+    assert figure.layout.shapes[0].y0 == 10

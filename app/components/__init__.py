@@ -9,9 +9,12 @@ import streamlit as st
 FOLDER = Path(__file__).parent
 
 
+PARTS = {"plane.js": ("plane.js", "walk.js", "own.js")}  # one module to whoever loads it
+
+
 def source(name: str) -> str:
-    """The text of one of the components' files."""
-    return (FOLDER / name).read_text(encoding="utf-8")
+    """The text of one of the components' files, or of the several that make one module."""
+    return "\n".join((FOLDER / part).read_text(encoding="utf-8") for part in PARTS.get(name, (name,)))
 
 
 @cache
@@ -20,9 +23,13 @@ def _registered(name: str) -> Any:
     return st.components.v2.component(f"gpvae_{name}", **parts)
 
 
-def plane(data: dict[str, Any], key: str, on_picked: Any) -> None:
-    """The latent plane of ``payload.plane_data``; a tapped z comes as ``st.session_state[key].picked``."""
-    _registered("plane")(data=data, key=key, on_picked_change=on_picked)
+def plane(data: dict[str, Any], key: str, on_picked: Any, on_mine: Any = lambda: None) -> None:
+    """The latent plane of ``payload.plane_data``.
+
+    A tapped z comes as ``st.session_state[key].picked``, the user's own Gaussian as ``.mine``: four numbers, or "start"
+    or "clear".
+    """
+    _registered("plane")(data=data, key=key, on_picked_change=on_picked, on_mine_change=on_mine)
 
 
 def sheet(strokes: list[Any], version: int, key: str, on_drawn: Any) -> None:

@@ -14,7 +14,9 @@ const VIRIDIS = [
 const PLACES = [0, 0.7].flatMap((out) =>
   [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8].map((k) => [(k * Math.PI) / 8, out]));
 const PREFERRED = { 0.5: 0, 0.8: -Math.PI / 2, 0.95: Math.PI / 2 }; // each mass another side of its region
+const NAMED_AT = Math.PI / 2;
 const FARTHEST = "z = (-00.0000, -00.0000): 00.0 nats below the peak of p(z|x), outside the 95 % region";
+const GROUND = 0.3; // how dark the decoded ground is, of the ink's own
 const SVG = "http://www.w3.org/2000/svg";
 
 export default function mount({ data, parentElement, setTriggerValue }) {
@@ -26,6 +28,7 @@ export default function mount({ data, parentElement, setTriggerValue }) {
     root.plane = new Plane(root);
   }
   root.plane.pick = (z) => setTriggerValue("picked", z);
+  root.plane.tell = (mine) => setTriggerValue("mine", mine);
   root.plane.show(data);
 }
 
@@ -52,6 +55,7 @@ function isDark(node) {
   return 0.3 * r + 0.6 * g + 0.1 * b < 128;
 }
 
+const TILE = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
 const RULER = document.createElement("canvas").getContext("2d");
 
 // Width of a text in px.
@@ -268,6 +272,7 @@ class Panel {
     Object.assign(this.canvas.style, { left: `${left}px`, top: `${top}px`, width: `${side}px`, height: `${side}px` });
     const context = this.canvas.getContext("2d");
     context.scale(ratio, ratio);
+    this.drawGround(context);
     for (const heat of this.plane.heats(this.name)) {
       const [x0, y0] = [this.x(heat.low[0]) - left, this.y(heat.high[1]) - top];
       const step = (this.x(heat.high[0]) - this.x(heat.low[0])) / (heat.image.width - 1);
@@ -279,11 +284,33 @@ class Panel {
     const clipPath = vector("clipPath", { id: clip });
     clipPath.append(vector("rect", { x: left, y: top, width: side, height: side }));
     this.marks = vector("g", { "clip-path": `url(#${clip})` });
+    this.own = vector("g", { "clip-path": `url(#${clip})` });
     this.cursor = vector("g", { "clip-path": `url(#${clip})`, class: "cursor" });
-    this.svg.replaceChildren(clipPath, this.axes(), this.marks, this.cursor);
+    this.svg.replaceChildren(clipPath, this.axes(), this.marks, this.own, this.cursor);
     for (const mark of this.plane.marks(this)) this.marks.append(mark);
+    this.drawOwn();
     this.drawCursor();
     if (this.name === "box") this.plane.drawScale();
+  }
+
+  // What the plane decodes to, faint, in as many tiles as the eye can read.
+  drawGround(context) {
+    if (!this.plane.shown("ground")) return;
+    const { side, unit } = this.frame;
+    const count = clamp(Math.floor(side / (2.3 * unit)), 4, 15);
+    const tile = side / count;
+    const ink = this.plane.root.classList.contains("dark") ? 255 : 0;
+    for (let i = 0; i < count; i++) {
+      for (let j = 0; j < count; j++) {
+        const at = (k, axis) => this.view.centre[axis] + (2 * (k + 0.5) / count - 1) * this.view.half;
+        const pixels = this.plane.decoded([at(i, 0), at(j, 1)]);
+        if (!pixels) continue;
+        const image = TILE.getContext("2d").createImageData(SIDE, SIDE);
+        for (let k = 0; k < SIDE * SIDE; k++) image.data.set([ink, ink, ink, GROUND * pixels[k]], 4 * k);
+        TILE.getContext("2d").putImageData(image, 0, 0);
+        context.drawImage(TILE, i * tile, side - (j + 1) * tile, tile, tile);
+      }
+    }
   }
 
   axes() {
@@ -313,8 +340,12 @@ class Panel {
   }
 
   path(points, attributes) {
-    const d = points.map((z, k) => `${k ? "L" : "M"}${this.x(z[0]).toFixed(1)} ${this.y(z[1]).toFixed(1)}`).join("");
-    return vector("path", { d, fill: "none", ...attributes });
+    return this.paths([points], attributes);
+  }
+
+  paths(lines, attributes) {
+    const drawn = (points) => points.map((z, k) => `${k ? "L" : "M"}${this.x(z[0]).toFixed(1)} ${this.y(z[1]).toFixed(1)}`).join("");
+    return vector("path", { d: lines.map(drawn).join(""), fill: "none", ...attributes });
   }
 
   // A label at the edge of a region: on the side it prefers (an angle), else around it, else farther out; inside the
@@ -360,6 +391,13 @@ class Panel {
       }).join("") + "Z",
     }[shape];
     return vector("path", { d, class: `marker ${layer}`, "data-layer": layer });
+  }
+
+  // The user's own Gaussian alone: it moves with every frame of a drag.
+  drawOwn() {
+    if (!this.own || !this.frame) return;
+    this.own.replaceChildren(...this.plane.own.marks(this));
+    this.plane.own.place(this);
   }
 
   drawCursor() {
@@ -466,7 +504,7 @@ class Plane {
   constructor(root) {
     this.root = root;
     this.id = created++;
-    this.hidden = new Set();
+    this.hidden = new Set(["heat"]);
     this.cursor = null;
     this.pictures = element("div", { class: "pictures" });
     this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole prior box") };
@@ -476,10 +514,11 @@ class Plane {
     this.readout = element("output", { class: "readout" });
     this.room = element("div", { class: "room words", "data-other": FARTHEST }, this.readout);
     this.walk = new Walk(this);
+    this.own = new Own(this);
     root.append(element("div", { class: "plane-grid" }, this.pictures, this.panels.zoom.root, this.panels.box.root,
-      element("div", { class: "below" }, this.toggles, this.walk.root, this.room)));
+      element("div", { class: "below" }, this.own.root, this.toggles, this.walk.root, this.room)));
     window.addEventListener("gpvae-view", (event) => this.follow(event.detail));
-    window.addEventListener("gpvae-atlas", () => this.data && this.takeBoxAtlas());
+    window.addEventListener("gpvae-atlas", () => { if (this.data) { this.takeBoxAtlas(); this.draw(); } });
     document.fonts?.ready.then(() => this.data && this.draw()); // widths of texts were another font's before
   }
 
@@ -490,6 +529,7 @@ class Plane {
   show(data) {
     this.data = data;
     this.root.classList.toggle("projector", data.projector);
+    this.root.classList.toggle("veiled", Boolean(data.veil));
     const unpacked = (packed) => ({ ...packed, lines: unpackLines(packed) });
     this.lines = data.lines.map(unpacked);
     this.overlays = data.overlays.map((q) => ({ ...q, lines: q.lines.map(unpacked) }));
@@ -500,6 +540,7 @@ class Plane {
     this.showPictures();
     this.showToggles();
     this.walk.show(data.path, data.walk);
+    this.own.show(data.own);
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
@@ -510,6 +551,7 @@ class Plane {
   }
 
   draw() {
+    this.root.classList.toggle("heated", this.shown("heat"));
     for (const panel of Object.values(this.panels)) panel.draw();
   }
 
@@ -552,11 +594,20 @@ class Plane {
   }
 
   heats(name) {
-    return this.hidden.has("exact") && name === "zoom" ? [] : this.heatsOf[name];
+    return this.shown(name === "zoom" ? "exact" : "heat") ? this.heatsOf[name] : [];
+  }
+
+  // Pixels at z, from whichever atlas holds it; null where neither does.
+  decoded(z) {
+    const atlas = [this.data.veil ? null : this.zoomAtlas, this.boxAtlas].find((one) => one?.holds(z));
+    return atlas ? atlas.decode(z) : null;
   }
 
   present(layer) {
+    if (layer === "ground") return true;
+    if (this.data.veil) return false;
     if (layer === "truth") return Boolean(this.data.truth);
+    if (layer === "heat") return true;
     return layer === "exact" || layer === "logs" || this.overlays.some((q) => q.key === layer);
   }
 
@@ -570,8 +621,8 @@ class Plane {
     const regions = [];
     for (const { layer, panel: where, label, mass, lines } of this.lines) {
       if (where !== panel.name || !this.shown(layer)) continue;
-      for (const line of lines) {
-        marks.push(panel.path(line, { class: `line ${layer}`, "data-layer": layer, "data-mass": mass ?? "", "data-label": label }));
+      for (const line of layer === "exact" ? [lines] : lines.map((one) => [one])) { // a region's holes stay holes
+        if (line.length) marks.push(panel.paths(line, { class: `line ${layer}`, "data-layer": layer, "data-mass": mass ?? "", "data-label": label }));
       }
       if (zoom && layer === "exact" && lines.length) regions.push([lines.flat(), label, PREFERRED[mass]]);
     }
@@ -610,6 +661,23 @@ class Plane {
       nodes.push(found.node);
       taken.push(found.box);
     }
+    if (panel.name === "zoom") nodes.push(...this.names(panel, taken));
+    return nodes;
+  }
+
+  // The name of each q at its outer ring, where there is room for it.
+  names(panel, taken) {
+    const nodes = [];
+    for (const q of this.overlays) {
+      const outer = q.lines.at(-1)?.lines.flat() ?? [];
+      if (!this.shown(q.key) || !outer.length) continue;
+      const found = panel.label(outer, q.label, NAMED_AT, taken, []);
+      if (!found) continue;
+      found.node.setAttribute("class", "mass overlay name");
+      found.node.setAttribute("style", look(q));
+      nodes.push(found.node);
+      taken.push(found.box);
+    }
     return nodes;
   }
 
@@ -631,7 +699,8 @@ class Plane {
 
   showToggles() {
     const own = this.overlays.map((q) => [q.key, q.label, q]);
-    const layers = [["exact", "exact p(z|x)"], ["logs", "log-density contours"], ...own, ["truth", "true z"]];
+    const layers = [["exact", "exact p(z|x)"], ["logs", "log-density contours"], ...own, ["truth", "true z"],
+      ["ground", "decoded images"], ["heat", "colours of the box"]];
     const rows = layers.filter(([layer]) => this.present(layer)).map(([layer, name, q]) => {
       const box = element("input", { type: "checkbox" });
       box.checked = !this.hidden.has(layer);
@@ -641,6 +710,7 @@ class Plane {
       });
       const sample = vector("svg", { viewBox: "0 0 34 12", class: "sample", "aria-hidden": "true" });
       if (layer === "truth") sample.append(vector("path", { d: "M17 0l2 4 5 .5-4 3 1.5 4.5-4.5-2.5-4.5 2.500 1.500-4.500-4-3 5-.5z", class: "marker truth" }));
+      else if (layer === "ground" || layer === "heat") sample.append(vector("rect", { x: 10, y: 0, width: 12, height: 12, class: `sample-${layer}` }));
       else sample.append(vector("path", { d: "M1 6H33", class: q ? "line overlay" : `line ${layer}`, style: q ? look(q) : "", fill: "none" }));
       return element("label", { "data-toggle": layer }, box, sample, name);
     });
@@ -652,10 +722,9 @@ class Plane {
   point(z) {
     this.cursor = z;
     for (const panel of Object.values(this.panels)) panel.drawCursor();
-    const atlas = z === null ? null : this.zoomAtlas.holds(z) ? this.zoomAtlas : this.boxAtlas;
-    if (z !== null && atlas) paint(this.atCursor, atlas.decode(z));
-    else paint(this.atCursor, this.centrePixels);
-    this.cursorName.textContent = z === null ? this.data.centre.name : atlas ? "decoded at the cursor" : "not decoded here";
+    const pixels = z === null ? null : this.decoded(z) ?? this.boxAtlas?.decode(z);
+    paint(this.atCursor, pixels ?? this.centrePixels);
+    this.cursorName.textContent = z === null ? this.data.centre.name : pixels ? "decoded at the cursor" : "not decoded here";
     this.say();
   }
 
@@ -666,6 +735,10 @@ class Plane {
       return;
     }
     const place = `z = (${z.map((value) => value.toFixed(4)).join(", ")})`;
+    if (this.data.veil) {
+      this.readout.textContent = place;
+      return;
+    }
     const below = this.natsBelow(z);
     if (below === null) {
       this.readout.textContent = `${place}: far outside the mass of p(z|x)`;
@@ -694,87 +767,5 @@ class Plane {
 
   follow({ group, name, view, from }) {
     if (from !== this && this.data?.link === group) this.panels[name].look({ ...view }, false);
-  }
-}
-
-// --- variational optimisation, step by step ---------------------------------------------------------------------------
-
-class Walk {
-  constructor(plane) {
-    this.plane = plane;
-    this.playText = element("span");
-    this.play = element("button", { type: "button", class: "room" }, this.playText);
-    this.step = element("button", { type: "button" }, "Step");
-    this.text = element("output", { class: "walk-text" });
-    this.room = element("div", { class: "room words" }, this.text);
-    this.root = element("div", { class: "walk" }, this.play, this.step, this.room);
-    this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
-    this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
-  }
-
-  show(path, words) {
-    this.pause();
-    this.path = path;
-    this.words = words;
-    this.play.dataset.room = this.label;
-    this.room.dataset.other = words.start;
-    this.room.dataset.room = `step ${path.length - 1} of ${path.length - 1}. ${words.end}`;
-    this.place = -1; // not on the plane yet
-    this.root.hidden = path.length < 2;
-    this.say();
-  }
-
-  get label() {
-    return `▶ ${this.words?.label ?? ""}`;
-  }
-
-  start() {
-    if (this.place >= this.path.length - 1) this.place = -1;
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return this.go(Math.floor(this.place) + 1);
-    let last = performance.now();
-    const frame = (now) => {
-      this.go(this.place < 0 ? 0 : this.place + (now - last) / 700);
-      last = now;
-      this.timer = this.place < this.path.length - 1 ? requestAnimationFrame(frame) : null;
-      this.say();
-    };
-    this.timer = requestAnimationFrame(frame);
-  }
-
-  pause() {
-    cancelAnimationFrame(this.timer);
-    this.timer = null;
-    this.say();
-  }
-
-  go(place) {
-    this.place = place > this.path.length - 1 ? (Number.isInteger(place) ? 0 : this.path.length - 1) : place;
-    this.say();
-    this.plane.draw();
-  }
-
-  say() {
-    this.playText.textContent = this.timer ? "❚❚ Pause" : this.label;
-    if (!this.path || this.place < 0) {
-      this.text.textContent = this.words?.start ?? "";
-      return;
-    }
-    const step = this.path[Math.floor(this.place)];
-    const last = this.path.length - 1;
-    const place = `step ${Math.floor(this.place)} of ${last}`;
-    this.text.textContent = this.place < last ? `${place}: ELBO ${step.text} nats` : `${place}. ${this.words.end}`;
-  }
-
-  marks(panel) {
-    if (!this.path || this.place < 0) return [];
-    const k = Math.min(Math.floor(this.place), this.path.length - 1);
-    const [a, b, share] = [this.path[k], this.path[Math.min(k + 1, this.path.length - 1)], this.place - k];
-    const mix = (from, to) => from.map((value, axis) => value + share * (to[axis] - value));
-    const q = { mean: mix(a.mean, b.mean), std: mix(a.std, b.std) };
-    const marks = [panel.marker(q.mean, "walk", "diamond")];
-    if (panel.name === "zoom") {
-      for (const mass of MASSES) marks.push(panel.path(ellipse(q, mass), { class: "line walk", "data-layer": "walk", "data-mass": mass }));
-    }
-    return marks;
   }
 }

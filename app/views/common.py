@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlencode
 
+import segno
 import streamlit as st
 
 from app import loaders, session, text, theme
@@ -22,16 +24,19 @@ STAGES = {key: label for method in METHODS.values() for key, label in method.enc
 EXACT = {f"kl_{key}": f"exact KL of the {label}" for key, label in STAGES.items()} | {
     "negentropy": "negentropy of p(z|x)"
 }
+LONGEST_CODE = 1200  # characters of a link that a phone's camera still reads from a screen
 LOOK_EVERY = 0.1  # seconds between two looks at a job's progress
 Result = TypeVar("Result")
 
 
 def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[State], dict[str, str]]) -> None:
     """Draw a page around ``body``; whatever the user can mend is a sentence on it. The address bar follows."""
-    st.html(theme.page_style(session.current().projector))
-    left, right = st.columns([6, 1], vertical_alignment="center")
+    st.html(theme.page_style(session.current().projector, bare=session.current().bare))
+    left, right = st.columns([5, 2], vertical_alignment="center")
     left.title(title, anchor=False, help=lead)
-    right.toggle("Projector", help=text.PROJECTOR_HELP, **session.bound("projector"))
+    with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        st.toggle("Projector", help=text.PROJECTOR_HELP, width="content", **session.bound("projector"))
+        share = st.popover("Share", icon=":material/share:")
     problems = st.container()
     try:
         body()
@@ -40,12 +45,29 @@ def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[
     with problems:  # last: they are found on the way
         session.show_problems()
     session.write_address(to_query)
+    with share:
+        _share(to_query(session.current()))
+
+
+def _share(query: dict[str, str]) -> None:
+    """The link to this very state, as text and as a picture for a phone's camera."""
+    base = str(st.context.url).split("?")[0]
+    link = f"{base}?{urlencode(query)}" if query else base
+    st.caption(text.SHARE)
+    st.code(link, language=None, wrap_lines=True)
+    if len(link) <= LONGEST_CODE:
+        st.html(segno.make(link, error="l").svg_inline(scale=4, border=2, light="#fff", title=text.QR_TITLE))
+    else:
+        st.caption(text.TOO_LONG)
+    st.toggle(text.BARE, help=text.BARE_HELP, **session.bound("bare"))
 
 
 def default_checkpoint() -> str:
-    """MNIST's where MNIST can be had, else the digits'."""
+    """Of MNIST where that can be had, else of the digits; s_x = 1, whose posteriors fill the plane without a zoom."""
     offline = loaders.source("mnist", 0).fallback is not None
-    return "digits-2d" if offline or "mnist-2d" not in loaders.names() else "mnist-2d"
+    return next(
+        name for name in ("digits-2d-wide" if offline else "mnist-2d-wide", *loaders.names()) if name in loaders.names()
+    )
 
 
 def choose_checkpoint() -> Checkpoint:

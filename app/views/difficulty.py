@@ -5,23 +5,18 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import charts, components, loaders, session, text
-from app.compute import Array
+from app import charts, session, text
 from app.state import difficulty_query, short
-from app.views import common, explore
-from app.views.sources import gallery_data
+from app.views import common, picking
 from gpvae_core.diagnostics.statistics import partial_spearman, rank_interval, spearman
 from gpvae_core.diagnostics.stored import Columns
 
-PICKED, OPEN = "picked", "open-explore"
-MOST_PICKED = 12
 GIVEN = "log_width"
 
 
 def page() -> None:
     """Draw the page."""
-    if st.session_state.pop(OPEN, False):
-        st.switch_page(st.Page(explore.page, title="Explore", url_path="explore", default=True))
+    picking.leave()
     common.framed(text.DIFFICULTY_TITLE, text.DIFFICULTY_LEAD, _difficulty, difficulty_query)
 
 
@@ -49,9 +44,7 @@ def _difficulty() -> None:
         projector=session.current().projector,
     )
     event: Any = st.plotly_chart(figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun")
-    said = [point.get("customdata") for point in event.selection.points]
-    chosen = [i for i in said if isinstance(i, int) and 0 <= i < len(where.data.test)]  # whatever the browser sends
-    _picked(where, chosen, columns[up], names[up])
+    picking.show(where, picking.chosen(event, len(where.data.test)), columns[up], names[up])
     common.say_what_is_shown(checkpoint, where)
 
 
@@ -82,22 +75,3 @@ def finding(columns: Columns, names: dict[str, str], across: str, up: str) -> st
     if across == "uncertainty":
         said += f" {text.CLAIM}"
     return said
-
-
-def _picked(where: loaders.Source, chosen: list[int], values: Array, label: str) -> None:
-    """The images of the dots that were clicked or lassoed, the highest first; a click opens one in Explore."""
-    if not chosen:
-        st.caption(text.PICK)
-        return
-    rows = sorted(chosen, key=lambda i: -values[i])[:MOST_PICKED]
-    more = f", the {MOST_PICKED} highest" if len(chosen) > MOST_PICKED else ""
-    st.caption(f"{len(chosen):,} chosen{more}. Click one to see its posterior.")
-    shown = gallery_data(where.data.test, np.array(rows), values, label)
-    components.gallery(shown, PICKED, lambda: _open(where.data.name, rows))
-
-
-def _open(dataset: str, rows: list[int]) -> None:
-    chosen = st.session_state[PICKED].chosen
-    if chosen is not None and int(chosen) in rows:
-        session.update(way="number", index=int(chosen), dataset=dataset)
-        st.session_state[OPEN] = True

@@ -6,12 +6,14 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from app import components, first_paint, loaders, meter, session, text
+from app import charts, components, coverage, first_paint, loaders, meter, session, text
 from app.compute import Array, Encoders, View
 from app.figures.sheet import single
-from app.payload import plane_data
-from app.state import short, to_query
-from app.views import common
+from app.headline import headline
+from app.own import Mine, with_own
+from app.payload import own_data, plane_data, veiled
+from app.state import NARROWEST, WIDEST, gaussian, short, to_query
+from app.views import common, guess, lesson
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint
@@ -20,6 +22,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.paths import PRETRAINED
 
 LINK = "side-by-side"
+MINE_OF = "mine-of"
 
 
 def warm_up() -> None:
@@ -39,8 +42,10 @@ def page() -> None:
 
 
 def _explore() -> None:
+    led = st.container()
     controls, shown = st.columns([1, 3], gap="medium")
-    with controls:
+    view = None
+    with controls, st.container(key="controls"):
         checkpoint = common.choose_checkpoint()
         others = common.choose_encoders(checkpoint)
         where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
@@ -50,9 +55,11 @@ def _explore() -> None:
             other = _compare_with(checkpoint, subject, where)
     with shown:
         if subject is not None:
-            st.write(f"{subject.sentence}.")
             common.engine_of(checkpoint)
-            _show(checkpoint, subject, columns, other, others)
+            view = _show(checkpoint, subject, columns, other, others)
+    if session.current().step:
+        with led:
+            lesson.panel(view, columns)
     common.say_what_is_shown(checkpoint, where)
 
 
@@ -67,15 +74,29 @@ def _show(
     columns: Columns,
     other: tuple[Checkpoint, Subject] | None,
     others: Encoders,
-) -> None:
+) -> View:
+    """Draw all of one image, or of two; what is said of the first."""
     view = _view_of(checkpoint, subject, others)
     if other is None:
-        _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None)
+        mine = _mine(checkpoint, subject)
+        if mine is not None:
+            view = with_own(view, mine, loaders.own_elbo(checkpoint, loaders.to_bytes(subject.pixels), mine))
+        guessing = session.current().guess
+        if not guessing:
+            st.html(headline(view, subject.label, loaders.read_digit(checkpoint, view.pictures[view.stages[0].label])))
+        guess.bar(subject, view, None if subject.private else len(common.source_of(checkpoint).data.test))
+        _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, mine=mine)
+        if guessing:
+            return view
         _numbers(checkpoint, view, columns, narrow=session.current().projector)
+        _turned(view)
+        if subject.truth is not None:
+            _coverage(checkpoint)
         if not subject.private and checkpoint.folder.parent == PRETRAINED:
             _keep_for_next_start(checkpoint, subject, view)
         downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
-        return
+        return view
+    st.write(f"{subject.sentence}.")
     against, beside = other
     common.engine_of(against)
     second = _view_of(against, beside, others if against.digest == checkpoint.digest else ())
@@ -88,6 +109,38 @@ def _show(
             st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
             _plane(opened, what, seen, f"plane-{place}", link=LINK, window=window)
             _numbers(opened, seen, common.columns_of(opened), narrow=True)
+    return view
+
+
+def _mine(checkpoint: Checkpoint, subject: Subject) -> Mine | None:
+    """The user's Gaussian, if it was placed on this image under this decoder; a guess always has one."""
+    image = (checkpoint.decoder_digest, loaders.to_bytes(subject.pixels))
+    if session.current().guess and session.current().mine is None:
+        session.update(mine=guess.PRIOR)
+    if session.current().mine is not None and st.session_state.setdefault(MINE_OF, image) != image:
+        session.update(mine=guess.PRIOR if session.current().guess else None)
+    if session.current().mine is None:
+        st.session_state.pop(MINE_OF, None)
+    else:
+        st.session_state[MINE_OF] = image
+    return session.current().mine  # type: ignore[return-value]
+
+
+def _take_mine(key: str, view: View) -> None:
+    """What the plane says of the user's Gaussian; what is no Gaussian is named."""
+    message = st.session_state[key].mine
+    if message == "start":
+        q = view.stages[0]
+        message = [*np.clip(q.mean, -8, 8), *np.clip(q.std, NARROWEST, WIDEST)]
+    if message == "walked":
+        lesson.walked()
+    elif message == "clear":
+        session.update(mine=None)
+    elif message is not None:
+        try:
+            session.update(mine=gaussian(",".join(f"{float(value):.6g}" for value in message)))
+        except (InputError, TypeError, ValueError) as error:
+            session.complain(f"The plane sent '{short(str(message))}' {error}.")
 
 
 def _keep_for_next_start(checkpoint: Checkpoint, subject: Subject, view: View) -> None:
@@ -127,20 +180,28 @@ def _plane(
     pick: bool = False,
     link: str = "",
     window: tuple[Array, Array] | None = None,
+    mine: Mine | None = None,
 ) -> None:
+    guessing, projector = session.current().guess and not link, session.current().projector
+    field = None if mine is None or guessing else loaders.own_field(checkpoint, view)
+    own = None if link else own_data(view, mine, field, veil=guessing)
     data = plane_data(
         view,
         checkpoint.digest,
         subject.name,
         pick=pick,
-        projector=session.current().projector,
+        projector=projector,
         link=link,
         window=window,
+        own=own,
+        listens=bool(session.current().step),
     )
-    components.plane(data, key, lambda: _take_point(key))
+    components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: _take_mine(key, view))
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
+    if guessing:
+        return
     for name in view.left_out:
-        st.warning(f"The {name} lies far outside the zoomed window; the whole box shows its centre.")
+        st.caption(f"The {name} lies far outside the zoomed window; the whole box shows its centre.")
     if view.truth is not None:
         st.write(
             f"The true z lies on the edge of the region that holds **{view.truth_mass:.1%}** of the posterior's mass. "
@@ -169,6 +230,27 @@ def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bo
         if checkpoint.config.likelihood == "gaussian":
             st.caption(text.DENSITY.format(std=float(checkpoint.model.generative.likelihood.std)))
         st.caption(text.NUMBERS)
+
+
+def _turned(view: View) -> None:
+    """The posterior as a surface, for whoever wants to turn it."""
+    if st.toggle(text.TURN, key=session.key_of("turn")):
+        projector = session.current().projector
+        figure = charts.surface(view.zoom_first, view.zoom_second, view.zoom_log_density, projector=projector)
+        st.plotly_chart(figure, key="surface")
+
+
+def _coverage(checkpoint: Checkpoint) -> None:
+    """Over a hundred simulated images: whether the true z lies in each region as often as it should."""
+    with st.expander(text.COVER, icon=":material/bar_chart:"):
+        st.write(text.COVER_LEAD)
+        key = ("covered", checkpoint.digest, session.current().seed)
+        if st.button(text.COVER_BUTTON, key="cover"):
+            st.session_state["covered"] = key
+        if st.session_state.get("covered") == key:
+            found = common.awaited(loaders.covering(checkpoint, session.current().seed))
+            st.markdown(coverage.sentence(found))
+            st.plotly_chart(charts.histogram(found, projector=session.current().projector), key="coverage")
 
 
 # --- side by side -----------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from gpvae_core.distributions import standard_normal_log_prob
 from gpvae_core.generative.likelihoods import Likelihood
 
+KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid)
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -31,6 +33,11 @@ class GenerativeModel(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.latent_dim = latent_dim
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether the decoder is not smooth in z: then no quadrature may trust that it is."""
+        return any(isinstance(part, KINKED) for part in self.decoder.modules())
 
     def decode(self, z: Tensor) -> Tensor:
         """Pixel means g(z) for z (..., d), shape (..., C, H, W)."""

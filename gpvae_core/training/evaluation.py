@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, log
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.distributions import Posterior, standard_normal_log_prob
@@ -23,7 +23,6 @@ QUADRATURE_BATCH = 100
 TOLERANCE = 0.01  # of an image's ELBO, in nats: the mean over images is better, and comes with its error
 DRAWS, DRAWS_IN_ALL = 64, 20_000  # at least, of each image and of all together: rare bad decodes must be among them
 CHUNK = 5_000  # decodes at once
-KINKED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid)
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _integrated(model: VariationalAutoencoder, copy: VariationalAutoencoder, x: 
     """ELBO and its numerical error, (2, B), by the names of ``named``; ``copy``: of the model, float64 on the CPU."""
     joint = Decoded(model.generative, x)
     exact = Decoded(copy.generative, x.cpu())
-    smooth = [not any(isinstance(part, KINKED) for part in model.generative.decoder.modules())] * len(x)
+    smooth = [not model.generative.has_kinks] * len(x)
     qs = named(copy.infer_as_it_is(x))
     found = elbos_by_decodes(joint, exact, [[q[i] for q in qs.values()] for i in range(len(x))], smooth, TOLERANCE)
     numbers = torch.tensor([[[e.value, e.error] for e in own] for own in found], dtype=torch.float64)

@@ -1,0 +1,41 @@
+"""Do regions keep their promise? Over images that the decoder made, the mass at the true z: uniform if they do."""
+
+import numpy as np
+import torch
+
+from app.compute import Array
+from app.jobs import Report
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.diagnostics.judgement import places
+from gpvae_core.exact import PosteriorEngine
+
+IMAGES, TOGETHER, DRAWS = 100, 4, 1000
+EXACT = "exact posterior"
+
+
+@torch.no_grad()
+def masses(checkpoint: Checkpoint, engine: PosteriorEngine, seed: int, report: Report) -> dict[str, Array]:
+    """For the exact posterior and each q, by their words: the mass of the region on whose edge the true z lies.
+
+    (IMAGES,) each, of images that the decoder made from known z, with its full pixel noise.
+    """
+    made = checkpoint.simulate(IMAGES, seed=seed)
+    inference = checkpoint.infer(made.images)
+    middle = places(inference)
+    found: dict[str, list[float]] = {EXACT: []}
+    for start in range(0, IMAGES, TOGETHER):
+        rows = slice(start, start + TOGETHER)
+        posteriors = engine.posteriors(made.images[rows], near=middle[rows])
+        found[EXACT] += [p.hdr_mass(z.numpy()) for p, z in zip(posteriors, made.latents[rows].double(), strict=True)]
+        report((start + TOGETHER) / IMAGES)
+    for key, q in inference.stages.items():
+        _, log_q = q.rsample_with_log_prob(DRAWS, generator=torch.Generator().manual_seed(seed))
+        inside = log_q > q.log_prob(made.latents.double()[None])[0]
+        found[checkpoint.model.encoder.labels[key]] = inside.double().mean(0).tolist()
+    return {words: np.array(values) for words, values in found.items()}
+
+
+def sentence(found: dict[str, Array], mass: float = 0.8) -> str:
+    """How often each region of ``mass`` held the true z."""
+    parts = [f"that of the {words} in **{100 * (values <= mass).mean():.0f}**" for words, values in found.items()]
+    return f"Of 100 images, the {mass:.0%} region should hold the true z in 80: {', '.join(parts)}.".replace("%", " %")

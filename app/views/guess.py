@@ -1,0 +1,74 @@
+"""Predict, then reveal: the user places a Gaussian before the posterior is shown; ten in a row make a score."""
+
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from app import session, text
+from app.compute import View
+from app.own import KEY
+from app.views.sources import Subject
+
+SCORE, ROUNDS = "guesses", 10
+PRIOR = (0.0, 0.0, 1.0, 1.0)
+
+
+class Guess(NamedTuple):
+    """What one guess was worth: the user's KL and the encoder's, in nats."""
+
+    image: str
+    mine: float
+    encoder: float
+
+
+def start() -> None:
+    """Hide the answer; the guess begins as the prior."""
+    session.update(guess=True, mine=PRIOR)
+
+
+def bar(subject: Subject, view: View, images: int | None) -> None:
+    """The buttons of the game, and its score; ``images``: how many test images there are, None for one's own."""
+    if session.current().guess:
+        st.write(f"{subject.sentence}.")
+        st.info(text.GUESS, icon=":material/visibility_off:")
+        with st.container(horizontal=True):
+            st.button("Reveal", type="primary", on_click=_reveal, args=(subject.name, view), key="reveal")
+            st.button("Show without guessing", on_click=lambda: session.update(guess=False, mine=None))
+        return
+    guesses: list[Guess] = st.session_state.get(SCORE, [])
+    last = guesses[-1] if guesses and guesses[-1].image == subject.name else None
+    if last:
+        won = last.mine < last.encoder
+        say = st.success if won else st.warning
+        say(f"You: {last.mine:.3g} nats. Encoder: {last.encoder:.3g}. {'Yours is closer.' if won else 'It is closer.'}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{subject.sentence}.", width="content")
+        if last and images and len(guesses) < ROUNDS:
+            st.button("Next image", type="primary", on_click=_next, args=(images,), key="next-guess")
+        st.button("Guess first", icon=":material/visibility_off:", on_click=start, help=text.GUESS_HELP, key="guess")
+        if guesses:
+            st.markdown(_score(guesses))
+            st.button("Start again", on_click=lambda: st.session_state.pop(SCORE, None), key="no-guesses")
+
+
+def _reveal(name: str, view: View) -> None:
+    own = Guess(name, float(view.report[f"kl_{KEY}"]), float(view.report[f"kl_{view.stages[0].key}"]))
+    st.session_state.setdefault(SCORE, []).append(own)
+    session.update(guess=False)
+
+
+def _next(images: int) -> None:
+    """Another test image, by the number of guesses so far: the same game for everybody who starts at the same image."""
+    seed = 7919 * (session.current().index + 1) + len(st.session_state[SCORE])
+    index = int(np.random.default_rng(seed).integers(images))
+    session.update(way="number", index=index, guess=True, mine=PRIOR, digit="all")
+
+
+def _score(guesses: list[Guess]) -> str:
+    won = sum(one.mine < one.encoder for one in guesses)
+    return (
+        f"**{won} of {len(guesses)}** closer than the encoder. Median KL: yours "
+        f"{median(one.mine for one in guesses):.3g}, the encoder's {median(one.encoder for one in guesses):.3g}."
+    )

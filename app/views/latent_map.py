@@ -1,0 +1,46 @@
+"""The latent map: where the encoder puts each test image, over what the plane decodes to, or over the gap there."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import charts, loaders, session, text
+from app.state import map_query
+from app.views import common, picking
+
+GROUNDS = {False: "Decoded images", True: "Median gap"}
+
+
+def page() -> None:
+    """Draw the page."""
+    picking.leave()
+    common.framed(text.MAP_TITLE, text.MAP_LEAD, _map, map_query)
+
+
+def _map() -> None:
+    first, second = st.columns([2, 3], gap="medium", vertical_alignment="bottom")
+    with first:
+        checkpoint = common.choose_checkpoint()
+    where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
+    common.engine_of(checkpoint)
+    exact = next((name for name in columns if name in common.EXACT), None)
+    with second:
+        if exact is not None:
+            bound = session.bound("by_gap")
+            st.segmented_control("Ground", list(GROUNDS), format_func=GROUNDS.__getitem__, required=True, **bound)
+    st.caption(text.MAP)
+    means, tiles, half = common.awaited(loaders.mapping(checkpoint))
+    gaps = None if exact is None else columns[exact]
+    figure = charts.latent_map(
+        means,
+        where.data.test.labels,
+        gaps,
+        tiles,
+        half,
+        by_gap=session.current().by_gap,
+        projector=session.current().projector,
+    )
+    event: Any = st.plotly_chart(figure, key=f"map-{checkpoint.digest[:8]}", on_select="rerun")
+    values, label = (columns[exact], common.EXACT[exact]) if exact else (means[:, 0], "z₁")
+    picking.show(where, picking.chosen(event, len(where.data.test)), values, label)
+    common.say_what_is_shown(checkpoint, where)

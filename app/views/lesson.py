@@ -1,0 +1,139 @@
+"""The lesson: its own page, and the panel above Explore that leads through it."""
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import session
+from app.compute import View
+from app.lesson import STEPS, Seen
+from app.own import KEY
+from app.state import State, lesson_query
+from app.views import common, guess
+from app.words import languages, words
+from gpvae_core.diagnostics.stored import Columns
+
+SEEN = "lesson-seen"
+
+
+def page() -> None:
+    """What the lesson is, and its start."""
+    ui = _words()["ui"]
+    common.framed(ui["title"], ui["lead"], _contents, lesson_query)
+
+
+def _words() -> dict[str, Any]:
+    return words(session.current().language)
+
+
+def _contents() -> None:
+    choose_language()
+    ui, steps = _words()["ui"], _words()["step"]
+    st.write(ui["lead"])
+    if st.button(ui["start"], type="primary", icon=":material/school:", key="start-lesson"):
+        begin(1)
+        st.switch_page(st.session_state["explore-page"])
+    st.markdown("\n".join(f"{k}. **{step['title']}**: {step['sentence']}" for k, step in enumerate(steps, 1)))
+    with st.expander(ui["words"], icon=":material/menu_book:", expanded=True):
+        glossary()
+
+
+def choose_language() -> None:
+    """The language of lesson and glossary."""
+    offered = languages()
+    bound = session.bound("language")
+    st.segmented_control("Language", list(offered), format_func=offered.get, required=True, **bound)
+
+
+def glossary() -> None:
+    """Every term with its sentence."""
+    st.markdown("\n".join(f"- **{term}**: {meaning}" for term, meaning in _words()["glossary"].items()))
+
+
+def begin(step: int) -> None:
+    """Set the page as the step wants it, and forget what was done before."""
+    session.update(step=step, **STEPS[step - 1].changes)
+    st.session_state[SEEN] = {"guesses": len(st.session_state.get(guess.SCORE, []))}
+
+
+def walked() -> None:
+    """Note that a walk has arrived."""
+    st.session_state.setdefault(SEEN, {})["walked"] = True
+
+
+def panel(view: View | None, columns: Columns) -> None:
+    """The step's words, whether it is done, and the way on. ``view``: what the page shows, if anything."""
+    state = session.current()
+    if not 1 <= state.step <= len(STEPS):
+        session.update(step=0)
+        return
+    number, ui, step = state.step, _words()["ui"], _words()["step"][state.step - 1]
+    done = STEPS[number - 1].done(_seen(view, columns))
+    with st.container(border=True, key="lesson"):
+        st.markdown(
+            f"**{ui['step'].format(number=number, count=len(STEPS), title=step['title'])}** · {step['sentence']}"
+        )
+        left, right = st.columns([3, 1])
+        with left:
+            st.markdown(
+                f"**{ui['do']}:** {step['task']} {':green' if done else ':orange'}[{ui['done' if done else 'open']}]"
+            )
+            _question(number, ui, step)
+        right.latex(step["formula"])
+        with st.container(horizontal=True):
+            if number > 1:
+                st.button(ui["back"], on_click=begin, args=(number - 1,), key="lesson-back")
+            if number < len(STEPS):
+                kind = "primary" if done else "secondary"
+                st.button(ui["next"], type=kind, on_click=begin, args=(number + 1,), key="lesson-next")
+            elif done:
+                st.markdown(ui["finished"])
+            st.button(ui["leave"], on_click=lambda: session.update(step=0, guess=False), key="lesson-leave")
+            with st.popover(ui["words"]):
+                glossary()
+
+
+def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> None:
+    """Three answers, turned so that the right one does not always stand first."""
+    order = np.roll(np.arange(len(step["options"])), number)
+    options = [step["options"][k] for k in order]
+    answer = st.radio(
+        step["question"], options, index=None, horizontal=True, key=f"answer-{number}-{session.current().language}"
+    )
+    if answer is not None:
+        right = step["options"].index(answer) == step["answer"]
+        st.markdown(f"**{ui['right' if right else 'wrong']}** {step['because']}")
+
+
+def _seen(view: View | None, columns: Columns) -> Seen:
+    """What was done since the step began."""
+    state, kept = session.current(), st.session_state.setdefault(SEEN, {})
+    images, draws = kept.setdefault("images", []), kept.setdefault("draws", [])
+    if state.way not in ("draw", "upload", "simulate") and state.index not in images:
+        images.append(state.index)
+    if state.way == "simulate" and (state.seed, state.z) not in draws:
+        draws.append((state.seed, state.z))
+    return Seen(
+        state,
+        kls=_kls(view),
+        images=len(images) - 1,
+        rank=_rank(state, columns),
+        draws=len(draws) - 1,
+        guessed=len(st.session_state.get(guess.SCORE, [])) > kept.setdefault("guesses", 0),
+        walked=kept.get("walked", False),
+    )
+
+
+def _kls(view: View | None) -> tuple[float, float, float] | None:
+    if view is None or f"kl_{KEY}" not in view.report:
+        return None
+    r = view.report
+    return float(r[f"kl_{KEY}"]), float(r[f"kl_{view.stages[0].key}"]), float(r["kl_best"])
+
+
+def _rank(state: State, columns: Columns) -> int | None:
+    """Place of the test image by U(x), from the largest."""
+    if "uncertainty" not in columns or state.way != "gallery" or not 0 <= state.index < len(columns["uncertainty"]):
+        return None
+    return int((columns["uncertainty"] > columns["uncertainty"][state.index]).sum())

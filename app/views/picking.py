@@ -1,0 +1,44 @@
+"""Images whose dots were clicked or lassoed in a chart, and the way from there to Explore."""
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import components, loaders, session, text
+from app.compute import Array
+from app.views.sources import gallery_data
+
+PICKED, OPEN = "picked", "open-explore"
+MOST_PICKED = 12
+
+
+def leave() -> None:
+    """Go to Explore, if an image was chosen in the run before."""
+    if st.session_state.pop(OPEN, False):
+        st.switch_page(st.session_state["explore-page"])
+
+
+def chosen(event: Any, count: int) -> list[int]:
+    """The images, of ``count``, whose dots a plotly event names; whatever else the browser sends is left out."""
+    said = [point.get("customdata") for point in event.selection.points]
+    return [i for i in said if isinstance(i, int) and 0 <= i < count]
+
+
+def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> None:
+    """The images of the dots that were clicked or lassoed, the highest first; a click opens one in Explore."""
+    if not rows:
+        st.caption(text.PICK)
+        return
+    highest = sorted(rows, key=lambda i: -values[i])[:MOST_PICKED]
+    more = f", the {MOST_PICKED} highest" if len(rows) > MOST_PICKED else ""
+    st.caption(f"{len(rows):,} chosen{more}. Click one to see its posterior.")
+    shown = gallery_data(where.data.test, np.array(highest), values, label)
+    components.gallery(shown, PICKED, lambda: _open(where.data.name, highest))
+
+
+def _open(dataset: str, rows: list[int]) -> None:
+    index = st.session_state[PICKED].chosen
+    if index is not None and int(index) in rows:
+        session.update(way="number", index=int(index), dataset=dataset)
+        st.session_state[OPEN] = True

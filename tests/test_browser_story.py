@@ -1,0 +1,155 @@
+"""The story in a real Chromium: a Gaussian to drag, a guess to reveal, the lesson by keys alone, the map."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from app.compute import compute_view
+from app.own import exact_elbo
+from tests.pages import finger, idle, settle, until
+
+IMAGE = "?c=digits-2d&from=number&i=5&data=digits"
+
+
+def grip(page, panel="zoom", part="centre"):
+    return page.locator(f".panel-{panel} .grip.{part}")
+
+
+def middle(locator) -> tuple[float, float]:
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def mine_of(page) -> tuple[float, ...]:
+    said = re.search(r"[?&]me=([^&]+)", page.url)
+    return tuple(float(v) for v in said[1].replace("%2C", ",").split(",")) if said else ()
+
+
+def kl_of(page) -> float:
+    return float(re.search(r"Your KL: (?:about )?([\d.]+)", page.locator(".own-text").inner_text())[1])
+
+
+@pytest.fixture(scope="module")
+def evidence(digits, digits_2d, digits_engine):
+    pixels = digits.test.pixels(slice(5, 6))[0, 0].numpy()
+    return pixels, compute_view(digits_2d, digits_engine, pixels).report["log_evidence"]
+
+
+def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digits_2d, evidence):
+    page = visit(IMAGE)
+    settle(page)
+    page.get_by_role("button", name="Drag a Gaussian of your own").click()
+    grip(page).wait_for()
+    idle(page)
+    x, y = middle(grip(page))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 25, y - 20, steps=4)
+    about = kl_of(page)
+    page.mouse.up()
+    page.locator(".own-text", has_text="exact").wait_for()
+    idle(page)
+    pixels, log_evidence = evidence
+    first = mine_of(page)
+    assert kl_of(page) == pytest.approx(log_evidence - exact_elbo(digits_2d, pixels, first).value, abs=0.02)
+    assert about == pytest.approx(kl_of(page), rel=0.1, abs=0.3)
+    assert "your Gaussian" in page.locator(".meter").inner_text()
+
+    grip(page, part="first").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    until(page, "the wider Gaussian", lambda: mine_of(page) != first)
+    idle(page)
+    wider = mine_of(page)
+    assert wider[2] > first[2] and wider[:2] == first[:2] and wider[3] == first[3]
+    page.go_back()
+    until(page, "Back to the first one", lambda: mine_of(page) == first)
+    page.get_by_role("button", name="Clear yours").click()
+    until(page, "no Gaussian", lambda: mine_of(page) == ())
+
+
+def test_a_finger_drags_it_and_the_guess_is_revealed_and_counted(visit):
+    page = visit(IMAGE + "&guess=1", "phone")
+    until(page, "the grips", lambda: grip(page, "box").count() > 0 and grip(page, "box").is_visible())
+    idle(page)
+    assert page.locator(".plane-root path.line.exact").count() == 0 and page.locator(".meter").count() == 0
+    grip(page, "box").scroll_into_view_if_needed()
+    x, y = middle(grip(page, "box"))
+    touch = finger(page)
+    touch("touchStart", (x, y))
+    touch("touchMove", (x + 12, y - 12))
+    touch("touchMove", (x + 20, y - 20))
+    touch("touchEnd")
+    until(page, "the guess", lambda: mine_of(page)[:2] not in ((), (0.0, 0.0)))
+    idle(page)
+    page.get_by_role("button", name="Reveal").click()
+    settle(page)
+    expect(page.get_by_text(re.compile(r"You: [\d.]+ nats\. Encoder: [\d.]+"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"[01] of 1"))).to_be_visible()
+
+
+def press(page, name: str) -> None:
+    """Press a button by the keyboard alone."""
+    button = page.get_by_role("button", name=name, exact=True)
+    button.focus()
+    page.keyboard.press("Enter")
+    idle(page, f"what '{name}' does")
+
+
+def test_the_lesson_goes_by_keys_and_checks_what_is_done(visit):
+    page = visit(path="lesson")
+    page.get_by_role("button", name="Start the lesson").wait_for()
+    idle(page)
+    press(page, "Start the lesson")
+    until(page, "the grips", lambda: grip(page, "box").count() > 0 and grip(page, "box").is_visible())
+    panel = page.locator(".st-key-lesson")
+    expect(panel).to_contain_text("Step 1 of 10")
+    expect(panel).to_contain_text("Not done yet")
+    grip(page, "box").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowUp")
+    until(page, "the guess", lambda: mine_of(page)[1:2] > (0.1,))
+    idle(page)
+    press(page, "Reveal")
+    settle(page)
+    expect(panel).to_contain_text("Done")
+    press(page, "Next")
+    settle(page)
+    expect(panel).to_contain_text("Step 2 of 10")
+    page.get_by_text("z has two coordinates").click()
+    idle(page)
+    expect(panel).to_contain_text("Right.")
+    assert "step=2" in page.url
+    press(page, "Leave the lesson")
+    assert "step=" not in page.url
+
+
+def test_a_shared_link_hides_the_controls_and_speaks_german(visit):
+    page = visit(IMAGE + "&bare=1&step=3&lang=de")
+    settle(page)
+    assert not page.locator(".st-key-controls").is_visible()
+    expect(page.locator(".st-key-lesson")).to_contain_text("Schritt 3 von 10: Die Lücke")
+    page.get_by_role("button", name="Share").click()
+    expect(page.locator("svg.segno, [data-testid=stHtml] svg").first).to_be_visible()
+
+
+def test_the_map_opens_an_image(visit):
+    page = visit("?c=digits-2d", path="map")
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    until(page, "the map", lambda: plot.count() > 0)
+    idle(page)
+    box = plot.bounding_box()
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.02)]
+    places = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in corners]
+    plot.scroll_into_view_if_needed()
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+    tiles = page.locator(".gallery button")
+    until(page, "the chosen images", lambda: tiles.count() > 0)
+    tiles.first.click()
+    settle(page, "the image that was opened")
+    assert "/map" not in page.url and "from=number" in page.url

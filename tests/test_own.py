@@ -1,0 +1,151 @@
+"""A Gaussian of one's own, the guess, the lesson: their numbers against brute force, their words complete."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from app import own
+from app.compute import compute_view
+from app.coverage import EXACT, sentence
+from app.headline import headline
+from app.lesson import STEPS, Seen
+from app.payload import own_data, plane_data, veiled
+from app.state import State, from_query, to_query
+from app.words import languages, words
+from gpvae_core.exact import Estimate
+
+MINE = (0.3, -0.4, 0.25, 0.15)
+
+
+@pytest.fixture(scope="module")
+def view(digits_2d, digits_engine, digits):
+    return compute_view(digits_2d, digits_engine, digits.test.pixels(slice(5, 6))[0, 0].numpy())
+
+
+def log_joint(checkpoint, view, z):
+    x = torch.as_tensor(view.pixels, dtype=torch.float64)[None, None]
+    model = checkpoint._exact_model.generative
+    with torch.no_grad():
+        return np.concatenate(
+            [model.log_joint(x, part[:, None])[:, 0].numpy() for part in torch.as_tensor(z).split(2000)]
+        )
+
+
+def brute_elbo(checkpoint, view, mine, nodes=41):
+    """The trapezoid rule over six standard deviations: nothing of the library's quadrature."""
+    axes = [np.linspace(m - 6 * s, m + 6 * s, nodes) for m, s in zip(mine[:2], mine[2:], strict=True)]
+    z = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    log_q = sum(norm.logpdf(z[:, j], mine[j], mine[2 + j]) for j in (0, 1))
+    cell = np.prod([axis[1] - axis[0] for axis in axes])
+    return float((np.exp(log_q) * (log_joint(checkpoint, view, z) - log_q)).sum() * cell)
+
+
+def test_the_elbo_of_ones_own_gaussian_is_exact(digits_2d, view):
+    found = own.exact_elbo(digits_2d, view.pixels, MINE)
+    assert found.value == pytest.approx(brute_elbo(digits_2d, view, MINE), abs=found.error + 1e-4)
+    assert found.error < 0.01
+
+
+def test_it_stands_in_report_meter_and_plane_like_any_q(digits_2d, digits_engine, view):
+    elbo = own.exact_elbo(digits_2d, view.pixels, MINE)
+    with_it = own.with_own(view, MINE, elbo)
+    r = with_it.report
+    assert r["kl_mine"] == pytest.approx(r["log_evidence"] - elbo.value)
+    assert r["amortization_gap_mine"] + r["approximation_gap"] == pytest.approx(r["kl_mine"], abs=1e-6)
+    assert [q.key for q in with_it.overlays][-2:] == ["mine", "best"] and [q.key for q in with_it.stages] == [
+        "base",
+        "marginal",
+    ]
+    x = torch.as_tensor(view.pixels)[None, None]
+    (exact,) = digits_engine.posteriors(x)
+    z = exact.sample(20_000, generator=np.random.default_rng(0))
+    log_q = sum(norm.logpdf(z[:, j], MINE[j], MINE[2 + j]) for j in (0, 1))
+    apart = -exact.entropy - log_q
+    assert r["kl_to_mine"] == pytest.approx(apart.mean(), abs=4 * apart.std() / len(z) ** 0.5)
+    assert "your Gaussian" in plane_data(with_it, "d", "an image")["alt"]["zoom"]
+
+
+def test_the_browsers_field_is_log_p_of_x_and_z(digits_2d, view):
+    field = own.field(digits_2d, view)
+    for part in (field["zoom"], field["box"]):
+        n = part["nodes"]
+        axes = [np.linspace(part["low"][j], part["high"][j], n) for j in (0, 1)]
+        some = np.random.default_rng(0).integers(n, size=(50, 2))
+        z = np.stack([axes[0][some[:, 0]], axes[1][some[:, 1]]], 1)
+        said = field["top"] - np.expm1(part["depths"][some[:, 0], some[:, 1]] / 65535 * part["most"])
+        true = log_joint(digits_2d, view, z)
+        assert np.abs(said - true).max() < 1e-3 * (1 + np.abs(field["top"] - true).max())
+
+
+def test_a_veiled_plane_tells_nothing_of_the_answer(digits_2d, view):
+    data = plane_data(view, "d", "an image", own=own_data(view, MINE, own.field(digits_2d, view), veil=True))
+    hidden = veiled(data)
+    assert hidden["lines"] == [] and hidden["overlays"] == [] and hidden["path"] == [] and hidden["truth"] is None
+    assert hidden["mean"] == [0.0, 0.0] and [p["name"] for p in hidden["pictures"]] == ["x"]
+    assert hidden["own"]["field"] is None and hidden["own"]["evidence"] is None and hidden["own"]["kl"] is None
+    assert not any(f"{value:.3f}" in str(hidden["alt"]) for value in view.report["mean"])
+    assert hidden["box"]["nodes"] == 1
+
+
+def test_ones_own_gaussian_is_in_the_link_and_nothing_else_passes():
+    state = State(mine=MINE, guess=True, step=3, bare=True, language="de")
+    assert from_query(to_query(state)) == (state, [])
+    for bad in ("1,2,3", "nan,0,1,1", "0,0,-1,1", "0,0,1e9,1", "9,0,1,1", "0,0,1,1,1"):
+        found, problems = from_query({"me": bad})
+        assert found.mine is None and len(problems) == 1
+
+
+def test_the_first_sentence_is_made_from_the_numbers(view):
+    r = view.report
+    said = headline(view, 5, 6)
+    assert "reads this 5 as a <b>6</b>" in said and f"{r['kl_base']:.3g} nats" in said
+    assert f"{r['kl_base'] - r['kl_best']:.3g} nats</b> are the <b>amortization gap" in said
+    assert "reads" not in headline(view, 5, 5) and "of this 5" in headline(view, 5, None)
+    assert "true posterior by" in headline(view, None, 3)
+
+
+# --- the lesson ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", languages())
+def test_every_language_has_every_word_of_the_lesson(language):
+    own_words, english = words(language), words("en")
+    assert own_words["ui"].keys() == english["ui"].keys()
+    assert len(own_words["step"]) == len(STEPS) and len(own_words["glossary"]) == len(english["glossary"])
+    for step, other in zip(own_words["step"], english["step"], strict=True):
+        assert step.keys() == other.keys() and len(step["options"]) == 3 and 0 <= step["answer"] < 3
+        assert step["formula"] and len(step["sentence"].split()) <= 25
+    assert "{title}" in own_words["ui"]["step"]
+
+
+def test_a_step_is_done_by_what_it_asks_for_and_by_nothing_else():
+    blank = Seen(State(checkpoint="mnist-2d-wide"))
+    assert not any(step.done(blank) for step in STEPS)
+    ways = [
+        Seen(State(), guessed=True),
+        Seen(State(), images=1),
+        Seen(State(), kls=(1.0, 2.0, 0.1)),
+        Seen(State(), kls=(0.5, 2.0, 0.1)),
+        Seen(State(), walked=True),
+        Seen(State(), images=3),
+        Seen(State(), rank=4),
+        Seen(State(), draws=3),
+        Seen(State(checkpoint="mnist-2d")),
+        Seen(State(strokes="abc")),
+    ]
+    assert all(step.done(seen) for step, seen in zip(STEPS, ways, strict=True))
+    assert not STEPS[2].done(Seen(State(), kls=(3.0, 2.0, 0.1))) and not STEPS[3].done(
+        Seen(State(), kls=(0.7, 2.0, 0.1))
+    )
+
+
+def test_coverage_is_said_by_its_counts():
+    said = sentence({EXACT: np.linspace(0.005, 0.995, 100), "encoder": np.r_[np.zeros(30), np.ones(70)]})
+    assert "in **80**" in said and "encoder in **30**" in said and "the 80 % region" in said
+
+
+def test_a_kl_of_ones_own_says_its_error(view):
+    with_it = own.with_own(view, MINE, Estimate(view.report["log_evidence"] - 2.0, 1e-3))
+    text = own_data(with_it, MINE, None)["text"]
+    assert text.startswith("Your KL: 2.000 nats, exact.") and "the best Gaussian" in text
