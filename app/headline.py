@@ -3,6 +3,7 @@
 from html import escape
 
 from app.compute import View
+from app.meter import short
 
 
 def headline(view: View, label: int | None, read: int | None) -> str:
@@ -26,12 +27,3 @@ def headline(view: View, label: int | None, read: int | None) -> str:
     )
     alone = f"encoder: {escape(encoder.label)}"
     return f'<div class="headline" title="{alone}"><p class="first">{first}</p><p class="second">{second}</p></div>'
-
-
-def short(nats: float) -> str:
-    """Three significant digits, never a power of ten: below a thousandth it says so."""
-    if nats != nats or nats in (float("inf"), float("-inf")):
-        return "unknown"
-    if abs(nats) < 1e-3:
-        return "less than 0.001"
-    return f"{nats:.3g}" if abs(nats) < 1000 else f"{nats:,.0f}"

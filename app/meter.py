@@ -42,6 +42,15 @@ def number(value: float, error: float | None = None) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no "-0.000"
 
 
+def short(nats: float) -> str:
+    """Three significant digits, never a power of ten: below a thousandth it says so."""
+    if nats != nats or nats in (float("inf"), float("-inf")):
+        return "unknown"
+    if abs(nats) < 1e-3:
+        return "less than 0.001"
+    return f"{nats:.3g}" if abs(nats) < 1000 else f"{nats:,.0f}"
+
+
 def _place(error: float) -> int:
     """The power of ten of an error's first digit."""
     if not isfinite(error):

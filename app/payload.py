@@ -9,7 +9,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from app.compute import CENTRE, Array, View, grey
-from app.meter import elbo_text, number, walk_end
+from app.meter import elbo_text, number, short, walk_end
 from app.overlays import Overlay
 from app.own import KEY as MINE
 from app.own import Mine
@@ -108,7 +108,7 @@ def own_data(view: View, mine: Mine | None, field: dict[str, Any] | None, *, vei
     r = view.report
     key = view.stages[0].key
     rivals = {f"the {view.stages[0].label}": r[f"kl_{key}"], "the best Gaussian": r["kl_best"]}
-    words = ", ".join(f"{name} {value:.3g}" for name, value in rivals.items())
+    words = ", ".join(f"{name} {short(value)}" for name, value in rivals.items())
     kl = r.get(f"kl_{MINE}")
     known = kl is not None and not veil
     return {

@@ -90,6 +90,8 @@ def main() -> None:
     folder = PRETRAINED / arguments.name
     if not arguments.gaps and not (folder / TABLE).exists():
         raise InputError(f"{folder} holds no {TABLE} yet, so there can be no card; give --gaps")
+    before = manifest()
+    _list(before | {arguments.name: {k: v for k, v in before.get(arguments.name, {}).items() if k != "files"}})
     if arguments.run:
         folder.mkdir(exist_ok=True)
         for name in (WEIGHTS, CONFIG, HEADS):
@@ -97,16 +99,20 @@ def main() -> None:
                 shutil.copyfile(arguments.run / name, folder / name)
     checkpoint = load_checkpoint(folder)
     data = dataset_of(checkpoint, None, arguments.data_dir)
-    numbers = entry(checkpoint, data) if arguments.run or arguments.gaps else manifest()[arguments.name]
+    numbers = entry(checkpoint, data) if arguments.run or arguments.gaps else before[arguments.name]
     if arguments.gaps:
         store(checkpoint, data, arguments.gaps)
     if arguments.references:
         store_references(checkpoint, data, arguments.references)
-    entries = manifest() | {arguments.name: numbers | {"files": digests(folder)}}
-    write_atomically(MANIFEST, (json.dumps(entries, indent=2) + "\n").encode())
+    _list(manifest() | {arguments.name: numbers | {"files": digests(folder)}})
     trained_in = str(arguments.run) if arguments.run else None
     write_atomically(folder / "README.md", card(checkpoint, data, trained_in).encode())
     print(f"pretrained/{arguments.name}: {sum(p.stat().st_size for p in folder.iterdir()):,} bytes")
+
+
+def _list(entries: dict[str, dict[str, object]]) -> None:
+    """Write the manifest. An entry without digests is one that is being renewed."""
+    write_atomically(MANIFEST, (json.dumps(entries, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -27,8 +28,8 @@ from gpvae_core.generative import Simulation
 from gpvae_core.inference import METHODS, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
-from gpvae_core.shipped import fetched, manifest
-from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes
+from gpvae_core.shipped import check_intact, fetched, manifest
+from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes, tensor_digest
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Checkpoint:
     @cached_property
     def decoder_digest(self) -> str:
         """SHA-256 of the generative model's tensors: the same for every encoder that was trained on one decoder."""
-        return sha256(tensor_bytes(self.model.generative.state_dict())).hexdigest()
+        return tensor_digest(self.model.generative.state_dict())
 
     @cached_property
     def _exact_model(self) -> VariationalAutoencoder:
@@ -209,6 +210,7 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     Raises InputError where it does not exist, is damaged, or its weights do not fit its config.
     """
     folder = _locate(reference)
+    check_intact(folder)
     record = read_json(folder / CONFIG)
     config = model_config(record.get("model"), folder / CONFIG)
     data = read_bytes(folder / WEIGHTS)
@@ -222,8 +224,9 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
 
 
 def _locate(reference: str | Path) -> Path:
-    if (Path(reference) / WEIGHTS).is_file():
-        return Path(reference)
+    with suppress(OSError):  # a name too long for a path is no path
+        if (Path(reference) / WEIGHTS).is_file():
+            return Path(reference)
     found = catalogue(own_folders())
     if str(reference) in found:
         return found[str(reference)]

@@ -35,6 +35,25 @@ def shipped_here() -> dict[str, Path]:
     return {name: place for name, place in places.items() if (place / WEIGHTS).is_file()}
 
 
+def check_intact(folder: Path) -> None:
+    """Raise InputError, naming the file, where one of a shipped checkpoint's is not what the manifest says.
+
+    Another folder has no entry there, and nothing to check: its files carry their own checksums.
+    """
+    if folder.parent.resolve() == PRETRAINED.resolve():
+        files = manifest().get(folder.name, {}).get("files", {})
+        _check(folder, {file: digest for file, digest in files.items() if (folder / file).is_file()})
+
+
+def _check(folder: Path, files: dict[str, str]) -> None:
+    for file, digest in files.items():
+        if _digest(folder / file) != digest:
+            raise InputError(
+                f"{folder / file} is damaged or changed: it is not the file that {folder.name} was shipped with; take "
+                "it from a fresh clone"
+            )
+
+
 def fetched(name: str) -> Path:
     """The folder of a shipped checkpoint that is not beside the code, each file checked against the manifest.
 
@@ -55,9 +74,7 @@ def fetched(name: str) -> Path:
         for file, digest in files.items():
             if not (folder / file).is_file() or _digest(folder / file) != digest:
                 write_atomically(folder / file, _download(f"{source.rstrip('/')}/{name}/{file}"))
-    for file, digest in files.items():
-        if _digest(folder / file) != digest:
-            raise InputError(f"{folder / file} is not the one that {name} was shipped with; take it from a fresh clone")
+    _check(folder, files)
     return folder
 
 

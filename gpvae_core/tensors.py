@@ -1,7 +1,9 @@
 """Tensors in safetensors files, written whole or not at all; and the precision of a GPU's float32."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -13,10 +15,37 @@ from torch import Tensor
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes, write_atomically
 
+CHECKSUM = "sha256"  # the key, in a file's own metadata, of the digest of everything else in it
+
 
 def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:
-    """A safetensors file; ``origin`` is kept in it. The same tensors give the same bytes."""
-    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata=origin)
+    """A safetensors file; ``origin`` is kept in it, with a checksum. The same tensors give the same bytes."""
+    plain = _plain(tensors)
+    checksum = {CHECKSUM: _checksum(save_tensors(plain))}
+    return save_tensors(plain, metadata=(origin or {}) | checksum)
+
+
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors and their names, in safetensors' form."""
+    return sha256(save_tensors(_plain(tensors))).hexdigest()
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+
+
+def _checksum(data: bytes) -> str:
+    """Of the tensors and their description, whatever the metadata."""
+    length = int.from_bytes(data[:8], "little")
+    header = {name: entry for name, entry in json.loads(data[8 : 8 + length]).items() if name != "__metadata__"}
+    return sha256(json.dumps(header, sort_keys=True).encode() + data[8 + length :]).hexdigest()
+
+
+def _promised(data: bytes) -> str | None:
+    """The checksum that a file says it has; None of a file that says none."""
+    length = int.from_bytes(data[:8], "little")
+    kept = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CHECKSUM)
+    return None if kept is None else str(kept)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -32,9 +61,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """``read_tensors`` for bytes that were read from ``path`` already."""
     try:
-        return load_tensors(data)
-    except (SafetensorError, ValueError) as error:
+        tensors: dict[str, Tensor] = load_tensors(data)
+        promised = _promised(data)
+        intact = promised is None or promised == _checksum(data)
+    except (SafetensorError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None
+    if not intact:
+        raise InputError(f"{path} is damaged: its checksum is not that of its content; restore it or train again")
+    return tensors
 
 
 @contextmanager

@@ -135,7 +135,7 @@ ERRORS = {
     "index": (["posterior", "--checkpoint", "digits-2d", "--index", "999"], "the test set of digits ends at 358"),
     "neither": (["posterior", "--checkpoint", "digits-2d"], "give one of --index"),
     "no file": (["posterior", "--checkpoint", "digits-2d", "--image", "no.png"], "cannot read 'no.png'"),
-    "negative": (["train", "--epochs", "0", "--out", "x"], "epochs must be positive, but it is 0"),
+    "negative": (["train", "--epochs", "0", "--out", "x"], "0 is not in the range 1<=x<=1000000"),
     "grey": (["train", "--likelihood", "bernoulli", "--out", "x"], "needs binary pixels"),
 }
 
@@ -176,3 +176,41 @@ def test_a_mean_of_iwae_lies_between_elbo_and_evidence(digits, digits_2d, digits
     evidence = digits_engine.posterior(x).log_evidence
     error = float(np.std(bounds) / 40**0.5)
     assert lower < np.mean(bounds) < evidence + 3 * error
+
+
+TRAIN = ["train", "--dataset", "digits", "--epochs", "1", "--out", "o"]
+LOOK = ["posterior", "--checkpoint", "digits-2d", "--index", "5"]
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([*TRAIN, "--seed", bad] for bad in ("-1", "1e20", "9" * 30)),
+        *([*TRAIN, "--learning-rate", bad] for bad in ("nan", "inf", "0", "-1")),
+        *([*TRAIN, option, bad] for option in ("--base-lr-scale", "--psi-lr-scale", "--s-x") for bad in ("nan", "-1")),
+        *([*TRAIN, option, "inf"] for option in ("--encoder-noise", "--base-weight", "--augment", "--dreams")),
+        *([*TRAIN, "--latent-dim", bad] for bad in ("0", "1000000")),
+        *([*TRAIN, "--batch-size", bad] for bad in ("0", "1" + "0" * 20)),
+        *([*TRAIN, "--device", bad] for bad in ("meta", "cuda:99", "nowhere")),
+        [*TRAIN, "--method", "iaf", "--flows", "1000000000"],
+        [*TRAIN, "--method", "savae", "--rate", "nan"],
+        [*TRAIN[:-1], LONG],
+        [*TRAIN[:-1], "file/below"],
+        ["train", "--dataset", "folder:~nouser", "--out", "o"],
+        *([*LOOK, "--tolerance", bad] for bad in ("inf", "nan", "0", "1e-30")),
+        ["evaluate", "--checkpoint", "digits-2d", "--samples", "1000000000"],
+        ["evaluate", "--checkpoint", "digits-2d", "--seed", "-5"],
+        ["evaluate", "--checkpoint", LONG],
+        ["gaps", "--checkpoint", "digits-2d", "--out", f"{LONG}.csv"],
+        ["gaps", "--checkpoint", "digits-2d", "--out", "x.csv", "--tolerance", "inf"],
+    ],
+    ids=lambda command: " ".join(part[:12] for part in command[-3:]),
+)
+def test_no_command_line_ends_in_a_traceback(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(cli, command)
+    assert isinstance(result.exception, InputError | SystemExit), result.exception  # both end in one sentence
+    assert result.exit_code != 0
+    assert not (tmp_path / "o").exists()

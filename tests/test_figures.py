@@ -162,6 +162,10 @@ def test_the_command_writes_both_figures_and_refuses_what_it_cannot(tmp_path):
     assert result.exit_code == 0
     names = {f"figure{k}-digits-2d.{kind}" for k in (1, 2) for kind in ("png", "csv")}
     assert {f.name for f in tmp_path.iterdir()} == names
-    for bad, said in ((["--formats", "gif"], "no format 'gif'"), (["--images", "0"], "figure of 0 images")):
+    for bad, said in (
+        (["--formats", "gif"], "no format 'gif'"),
+        (["--images", "0"], "0 is not in the range"),
+        (["--formats", ""], "names none"),
+    ):
         result = CliRunner().invoke(main, [*command, *bad])
         assert result.exit_code == 2 and said in result.output and "Traceback" not in result.output

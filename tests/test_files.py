@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.files import ABANDONED, PART, write_atomically, write_if_possible
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
+from gpvae_core.paths import PRETRAINED
+from gpvae_core.tensors import read_tensors, write_tensors
 
 PROCESSES = 6
 WRITERS = """
@@ -189,3 +193,47 @@ def test_what_was_saved_survives_an_interrupt_and_nothing_is_left_behind(tmp_pat
         write_atomically(tmp_path / "file", b"after")
     assert (tmp_path / "file").read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def read_or_none(path):
+    """The tensors of a file; None where it is refused, by its name."""
+    try:
+        return read_tensors(path)
+    except InputError as error:
+        if str(path) not in str(error):
+            raise
+        return None
+
+
+def test_every_flipped_bit_and_cut_of_weights_is_named(tmp_path):
+    """Of our own files: whatever is loaded is what was saved, or the file is blamed."""
+    path = tmp_path / "weights.safetensors"
+    tensors = {"a": torch.arange(40.0).reshape(8, 5), "b": torch.ones(3, dtype=torch.int64)}
+    write_tensors(path, tensors)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        at = int(random.integers(len(whole)))
+        broken = bytearray(whole)
+        broken[at] ^= 1 << int(random.integers(8))
+        path.write_bytes(bytes(broken))
+        found = read_or_none(path)
+        if found is not None:  # a flip in what says nothing
+            assert all(torch.equal(found[name], t) for name, t in tensors.items())
+    for length in random.integers(len(whole), size=50):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"weights\.safetensors"):
+            read_tensors(path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "test.parquet", "encoders/iaf-4.safetensors"])
+def test_a_flipped_bit_in_a_shipped_file_blames_that_file(name, tmp_path, monkeypatch):
+    shutil.copytree(PRETRAINED / "digits-2d", tmp_path / "digits-2d")
+    monkeypatch.setattr("gpvae_core.shipped.PRETRAINED", tmp_path)
+    load_checkpoint(tmp_path / "digits-2d")
+    path = tmp_path / "digits-2d" / name
+    broken = bytearray(path.read_bytes())
+    broken[len(broken) // 2] ^= 1
+    path.write_bytes(bytes(broken))
+    with pytest.raises(InputError, match=rf"{name} is damaged or changed"):
+        load_checkpoint(tmp_path / "digits-2d")

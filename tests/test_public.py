@@ -233,4 +233,4 @@ def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installe
         server.shutdown()
     digest, another = gp.load("mnist-2d").digest, gp.load("mnist-2d", method="me-4").digest
     assert lines[:3] == [f"{digest} {another}"] * 2 + [digest]
-    assert "config.json is not the one that mnist-2d was shipped with" in lines[3]
+    assert "config.json is damaged or changed: it is not the file that mnist-2d was shipped with" in lines[3]

@@ -185,7 +185,7 @@ class Own {
       return;
     }
     const kl = this.kl();
-    const shown = kl === null ? "not known here" : `about ${kl.toPrecision(3)} nats`;
+    const shown = kl === null ? "not known here" : `about ${kl < 1000 ? kl.toPrecision(3) : Math.round(kl).toLocaleString("en")} nats`;
     this.text.textContent = `Your KL: ${shown}. ${this.data.rivals}`;
   }
 

@@ -24,9 +24,9 @@ from gpvae_core.paths import grid_cache
 
 @click.command(context_settings={"show_default": True})
 @click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder that train wrote.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
+@click.option("--out", type=options.FolderPath, required=True, help="Folder for the files.")
 @click.option("--dataset", help=f"By default the one the checkpoint was trained on. {options.DATASET_HELP}")
-@click.option("--images", default=6, help="Images in Figure 1.")
+@click.option("--images", type=click.IntRange(1, 1_000), default=6, help="Images in Figure 1.")
 @click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score that orders Figure 1.")
 @click.option("--limit", type=click.IntRange(1), help="Choose among the first images only.")
 @click.option("--formats", default=",".join(FORMATS), help="File formats, by comma.")
@@ -67,6 +67,8 @@ def main(
 
 def _kinds(formats: str) -> list[str]:
     kinds = [part.strip() for part in formats.split(",") if part.strip()]
+    if not kinds:
+        raise InputError(f"--formats names none; choose among {', '.join(FORMATS)}")
     for kind in kinds:
         if kind not in FORMATS:
             raise InputError(f"there is no format '{kind}'; choose among {', '.join(FORMATS)}")

@@ -1,8 +1,9 @@
 """What every page has: its frame, the checkpoint, the data set and its scores, and where they come from."""
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import segno
 import streamlit as st
@@ -51,12 +52,15 @@ def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[
 
 def _share(query: dict[str, str]) -> None:
     """The link to this very state, as text and as a picture for a phone's camera."""
-    base = str(st.context.url).split("?")[0]
+    base = urlsplit(str(st.context.url))._replace(query="", fragment="")
+    base = (base._replace(path="/") if not base.path else base).geturl()
     link = f"{base}?{urlencode(query)}" if query else base
     st.caption(text.SHARE)
     st.code(link, language=None, wrap_lines=True)
     if len(link) <= LONGEST_CODE:
-        st.html(segno.make(link, error="l").svg_inline(scale=4, border=2, light="#fff", title=text.QR_TITLE))
+        picture = BytesIO()
+        segno.make(link, error="l").save(picture, kind="png", scale=6, border=3)
+        st.image(picture.getvalue(), caption=text.QR_TITLE, width=260)
     else:
         st.caption(text.TOO_LONG)
     st.toggle(text.BARE, help=text.BARE_HELP, **session.bound("bare"))

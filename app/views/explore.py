@@ -126,12 +126,20 @@ def _mine(checkpoint: Checkpoint, subject: Subject) -> Mine | None:
     return session.current().mine  # type: ignore[return-value]
 
 
+def _begun(view: View) -> list[float]:
+    """Where the user's Gaussian begins: as the encoder's, or in a corner of the zoomed window if that is not in it."""
+    q, ends = view.stages[0], np.array([[axis[0], axis[-1]] for axis in (view.zoom_first, view.zoom_second)])
+    side = ends[:, 1] - ends[:, 0]
+    away = q.label in view.left_out
+    mean, std = (ends[:, 0] + side / 4, side / 12) if away else (q.mean, q.std)
+    return [*np.clip(mean, -8, 8).tolist(), *np.clip(std, NARROWEST, WIDEST).tolist()]
+
+
 def _take_mine(key: str, view: View) -> None:
     """What the plane says of the user's Gaussian; what is no Gaussian is named."""
     message = st.session_state[key].mine
     if message == "start":
-        q = view.stages[0]
-        message = [*np.clip(q.mean, -8, 8), *np.clip(q.std, NARROWEST, WIDEST)]
+        message = _begun(view)
     if message == "walked":
         lesson.walked()
     elif message == "clear":

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import session, text
 from app.compute import View
+from app.meter import short
 from app.own import KEY
 from app.views.sources import Subject
 
@@ -42,7 +43,8 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
     if last:
         won = last.mine < last.encoder
         say = st.success if won else st.warning
-        say(f"You: {last.mine:.3g} nats. Encoder: {last.encoder:.3g}. {'Yours is closer.' if won else 'It is closer.'}")
+        closer = "Yours is closer." if won else "It is closer."
+        say(f"You: {short(last.mine)} nats. Encoder: {short(last.encoder)}. {closer}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{subject.sentence}.", width="content")
         if last and images and len(guesses) < ROUNDS:
@@ -70,5 +72,5 @@ def _score(guesses: list[Guess]) -> str:
     won = sum(one.mine < one.encoder for one in guesses)
     return (
         f"**{won} of {len(guesses)}** closer than the encoder. Median KL: yours "
-        f"{median(one.mine for one in guesses):.3g}, the encoder's {median(one.encoder for one in guesses):.3g}."
+        f"{short(median(one.mine for one in guesses))}, the encoder's {short(median(one.encoder for one in guesses))}."
     )

@@ -28,9 +28,9 @@ from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 @options.method
 @options.dataset
 @options.split
-@click.option("--samples", type=click.IntRange(1), default=100, help="K of the importance-weighted bound.")
+@click.option("--samples", type=click.IntRange(1, 100_000), default=100, help="K of the importance-weighted bound.")
 @options.limit
-@click.option("--seed", type=int, default=0, help="Of the noise.")
+@click.option("--seed", type=options.SEED, default=0, help="Of the noise.")
 @options.data_dir
 @options.device
 def evaluate(

@@ -29,7 +29,7 @@ SAVE_SECONDS = 20.0
 @options.limit
 @options.tolerance
 @click.option("--gaussians", is_flag=True, help="Also find the best diagonal and full Gaussian of each image.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, help="Images at once; more for a GPU.")
+@click.option("--batch-size", type=options.COUNT, default=64, help="Images at once; more for a GPU.")
 @click.option("--out", type=options.FilePath, required=True, help="CSV or Parquet file to write, by its suffix.")
 @click.option("--resume", is_flag=True, help="Go on with the table in --out.")
 @options.data_dir
@@ -104,7 +104,7 @@ def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]
 @click.command()
 @options.checkpoint
 @click.option("--gaps", "table", type=options.FilePath, required=True, help="What `gaps --split validation` wrote.")
-@click.option("--seed", type=int, default=0, help="Of the small networks.")
+@click.option("--seed", type=options.SEED, default=0, help="Of the small networks.")
 @options.data_dir
 def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) -> None:
     """Fit the learned difficulty scores to exact gaps of validation images, and keep them beside the weights."""

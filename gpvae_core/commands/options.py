@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,39 @@ from gpvae_core.errors import InputError
 from gpvae_core.inference import METHODS, Method
 from gpvae_core.paths import DATA_DIR
 
-FolderPath = click.Path(file_okay=False, path_type=Path)
-FilePath = click.Path(dir_okay=False, path_type=Path)
+
+class Number(click.FloatRange):
+    """A finite number in a range: click's own takes nan and inf."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
+class Place(click.Path):
+    """A path that the system can have: click's own lets its complaints through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        try:
+            place = Path(str(super().convert(value, param, ctx)))
+            place.exists()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self.fail(f"'{str(value)[:40]}…' cannot be a path here ({reason}).", param, ctx)
+        return place
+
+
+FolderPath = Place(file_okay=False, path_type=Path)
+FilePath = Place(dir_okay=False, path_type=Path)
+SEED = click.IntRange(0, 2**31 - 1)
+COUNT = click.IntRange(1, 1_000_000)
+DIMENSION = click.IntRange(1, 1_000)  # a mean and a width each; beyond it memory ends before sense does
+MOST = 100_000  # of a method's steps, draws, flows or components
+WEIGHT = Number(0)
+POSITIVE = Number(0, min_open=True)
+TOLERANCE = Number(1e-6, 100)  # nats: below it float64's own rounding is larger
 DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or simulated:CHECKPOINT."
 
 
@@ -62,8 +94,7 @@ def split(command: Callable[..., None]) -> Callable[..., None]:
 
 def tolerance(command: Callable[..., None]) -> Callable[..., None]:
     """The engine's."""
-    positive = click.FloatRange(0, min_open=True)
-    return click.option("--tolerance", type=positive, default=1e-3, help="Of log p(x), in nats.")(command)
+    return click.option("--tolerance", type=TOLERANCE, default=1e-3, help="Of log p(x), in nats.")(command)
 
 
 def limit(command: Callable[..., None]) -> Callable[..., None]:
@@ -89,8 +120,9 @@ def _options_of(methods: Iterable[str]) -> dict[str, list[str]]:
 def of_methods(command: Callable[..., None], methods: Iterable[str] = METHODS) -> Callable[..., None]:
     """The options of these methods, each once; see ``taken``."""
     for name, having in reversed(_options_of(methods).items()):
-        kind = type(getattr(METHODS[having[0]].encoder.Options(), name))
-        flag = f"--{name}/--no-{name}" if kind is bool else f"--{name}"
+        of = type(getattr(METHODS[having[0]].encoder.Options(), name))
+        kind = {int: click.IntRange(0, MOST), float: Number()}.get(of, of)
+        flag = f"--{name}/--no-{name}" if of is bool else f"--{name}"
         words = f"Of {', '.join(having)}; see docs/method.md. By default as the method's name says."
         command = click.option(flag, type=kind, default=None, help=words)(command)
     return command
@@ -110,9 +142,9 @@ def resolve_device(name: str) -> torch.device:
         usable = torch.accelerator.is_available()
         return torch.accelerator.current_accelerator() or torch.device("cpu") if usable else torch.device("cpu")
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).item()  # a device that only describes tensors has no numbers to give
         return torch.device(name)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"device '{name}' is not usable here; use --device cpu or leave the option out") from None
 
 

@@ -22,51 +22,56 @@ from gpvae_core.training.runs import Wanted, config_for, run
 @click.option("--dataset", help=f"By default digits, or the one of --decoder. {options.DATASET_HELP}")
 @click.option("--method", type=click.Choice(list(METHODS)), default="gpvae")
 @options.of_methods
-@click.option("--latent-dim", type=int, help="By default 2.")
+@click.option("--latent-dim", type=options.DIMENSION, help="By default 2.")
 @click.option(
     "--likelihood", type=click.Choice(LIKELIHOODS), help="By default bernoulli on binary-mnist, else gaussian."
 )
-@click.option("--s-x", type=float, help="Fix the pixel noise s_x (in [0,1] pixels); by default it is trained.")
-@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="By default silu.")
-@click.option("--epochs", type=int, default=TrainingConfig.epochs)
 @click.option(
-    "--seed", type=int, default=TrainingConfig.seed, help="Of the weights, the noise and the validation split."
+    "--s-x", type=options.POSITIVE, help="Fix the pixel noise s_x (in [0,1] pixels); by default it is trained."
 )
-@click.option("--learning-rate", type=float, default=TrainingConfig.learning_rate)
+@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="By default silu.")
+@click.option("--epochs", type=options.COUNT, default=TrainingConfig.epochs)
+@click.option(
+    "--seed", type=options.SEED, default=TrainingConfig.seed, help="Of the weights, the noise and the validation split."
+)
+@click.option("--learning-rate", type=options.POSITIVE, default=TrainingConfig.learning_rate)
 @click.option(
     "--base-lr-scale",
-    type=float,
+    type=options.WEIGHT,
     default=TrainingConfig.base_lr_scale,
     help="Learning rate of b and c over the others'.",
 )
 @click.option(
     "--psi-lr-scale",
-    type=float,
+    type=options.WEIGHT,
     default=TrainingConfig.psi_lr_scale,
     help="The same of the feature networks; 0 freezes them.",
 )
 @click.option(
     "--base-weight",
-    type=float,
+    type=options.WEIGHT,
     default=TrainingConfig.base_weight,
     help="Weight of the base encoder's own ELBO in the objective.",
 )
 @click.option(
     "--encoder-noise",
-    type=float,
+    type=options.WEIGHT,
     default=TrainingConfig.encoder_noise,
     help="Pixel noise on what the encoder sees in training.",
 )
 @click.option(
-    "--augment", type=float, default=0.0, help="With --decoder: transform training images, 1 as far as useful."
+    "--augment", type=options.WEIGHT, default=0.0, help="With --decoder: transform training images, 1 as far as useful."
 )
 @click.option(
-    "--dreams", type=float, default=0.0, help="With --decoder: weight of log q(z|x) of the decoder's own images."
+    "--dreams",
+    type=options.WEIGHT,
+    default=0.0,
+    help="With --decoder: weight of log q(z|x) of its own images.",
 )
-@click.option("--batch-size", type=int, default=TrainingConfig.batch_size)
+@click.option("--batch-size", type=options.COUNT, default=TrainingConfig.batch_size)
 @click.option(
     "--patience",
-    type=int,
+    type=options.COUNT,
     default=TrainingConfig.patience,
     help="Stop after this many epochs without a better validation ELBO.",
 )
