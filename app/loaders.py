@@ -251,9 +251,9 @@ def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] |
 
 
 @st.cache_data(show_spinner=False, max_entries=512, scope="session", hash_funcs=IDENTITY)
-def own_elbo(checkpoint: Checkpoint, pixels: bytes, mine: own.Mine) -> Estimate:
+def own_elbo(checkpoint: Checkpoint, pixels: bytes, mine: own.Mine, log_evidence: float) -> Estimate:
     """The exact ELBO of a user's Gaussian, kept in the memory of the session."""
-    return own.exact_elbo(checkpoint, from_bytes(pixels), mine)
+    return own.exact_elbo(checkpoint, from_bytes(pixels), mine, log_evidence)
 
 
 @st.cache_data(

@@ -107,7 +107,8 @@ def _number(text: str) -> float:
     return value
 
 
-def _pair(text: str) -> tuple[float, float]:
+def place(text: str) -> tuple[float, float]:
+    """A point on the plane, z1,z2. Raises InputError for anything else."""
     parts = [_number(part) for part in text.split(",")]
     if len(parts) != 2 or max(map(abs, parts)) > 8:
         raise InputError("which is no point z1,z2 within 8 of the origin")
@@ -162,7 +163,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ink": ("strokes", _checked(drawing.decode)),
     "x": ("upload", _checked(unpack_image)),
     "seed": ("seed", _whole),
-    "z": ("z", _pair),
+    "z": ("z", place),
     "vs": ("versus", _versus),
     "q": ("encoders", _names),
     "big": ("projector", _choice({"1": True})),

@@ -10,9 +10,11 @@ from tests.browser import SIZES, find_chromium
 from tests.server import serving
 
 SHOTS = {
-    "explore": "?from=number&i=241&data=digits",
-    "simulate": "?from=simulate&seed=7&data=digits",
-    "figures": "figures?data=digits",
+    "explore": "?c=digits-2d-wide&from=number&i=35&data=digits&me=0.2,-1.2,0.35,0.25",
+    "simulate": "?c=digits-2d-wide&from=simulate&seed=7&data=digits",
+    "figures": "figures?c=digits-2d",
+    "lesson": "?c=digits-2d-wide&from=number&i=35&data=digits&step=3",
+    "map": "map?c=digits-2d-wide",
 }
 
 

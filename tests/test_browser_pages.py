@@ -84,11 +84,22 @@ def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["", "figures", "difficulty"])
-def test_axe_finds_nothing_serious(visit, path, scheme):
-    page = visit("?c=digits-2d&from=simulate&seed=2" if not path else "?n=1", path=path, color_scheme=scheme)
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4"),
+        ("", "?c=digits-2d&from=number&i=5&data=digits&guess=1"),
+        ("figures", "?c=digits-2d&n=1"),
+        ("difficulty", "?c=digits-2d"),
+        ("map", "?c=digits-2d"),
+        ("lesson", ""),
+    ],
+)
+def test_axe_finds_nothing_serious(visit, path, query, scheme):
+    page = visit(query, path=path, color_scheme=scheme)
     idle(page)
-    page.locator(".figure img, .plane-root .line, .js-plotly-plot .nsewdrag").first.wait_for(state="attached")
+    there = ".figure img, .plane-root .line, .js-plotly-plot .nsewdrag, .st-key-start-lesson button"
+    page.locator(there).first.wait_for(state="attached")
     found = look(page, lambda: Axe().run(page).response["violations"])
     grave = [v for v in found if v["impact"] in ("serious", "critical")]
     serious = {v["id"]: [(n["html"][:160], n["failureSummary"]) for n in v["nodes"]] for v in grave}

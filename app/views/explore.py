@@ -12,7 +12,7 @@ from app.figures.sheet import single
 from app.headline import headline
 from app.own import Mine, with_own
 from app.payload import own_data, plane_data, veiled
-from app.state import NARROWEST, WIDEST, gaussian, short, to_query
+from app.state import NARROWEST, WIDEST, gaussian, place, short, to_query
 from app.views import common, guess, lesson
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
@@ -80,7 +80,9 @@ def _show(
     if other is None:
         mine = _mine(checkpoint, subject)
         if mine is not None:
-            view = with_own(view, mine, loaders.own_elbo(checkpoint, loaders.to_bytes(subject.pixels), mine))
+            evidence = float(view.report["log_evidence"])
+            elbo = loaders.own_elbo(checkpoint, loaders.to_bytes(subject.pixels), mine, evidence)
+            view = with_own(view, mine, elbo)
         guessing = session.current().guess
         if not guessing:
             st.html(headline(view, subject.label, loaders.read_digit(checkpoint, view.pictures[view.stages[0].label])))
@@ -104,10 +106,10 @@ def _show(
     if window is None:
         st.caption(text.APART)
     panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
-    for place, (column, (opened, what, seen)) in enumerate(panes):
+    for number, (column, (opened, what, seen)) in enumerate(panes):
         with column:
             st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
-            _plane(opened, what, seen, f"plane-{place}", link=LINK, window=window)
+            _plane(opened, what, seen, f"plane-{number}", link=LINK, window=window)
             _numbers(opened, seen, common.columns_of(opened), narrow=True)
     return view
 
@@ -218,10 +220,14 @@ def _plane(
 
 
 def _take_point(key: str) -> None:
+    """A tapped z, or a sentence on what came instead: anybody can send anything."""
     picked = st.session_state[key].picked
-    if picked is not None:
-        first, second = (float(np.clip(float(f"{value:.6g}"), -8, 8)) for value in picked)
-        session.update(z=(first, second))
+    if picked is None:
+        return
+    try:
+        session.update(z=place(",".join(f"{float(np.clip(float(value), -8, 8)):.6g}" for value in picked)))
+    except (InputError, TypeError, ValueError) as error:
+        session.complain(f"The plane sent '{short(str(picked))}' {error}.")
 
 
 def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False) -> None:

@@ -74,7 +74,7 @@ def panel(view: View | None, columns: Columns) -> None:
         st.markdown(
             f"**{ui['step'].format(number=number, count=len(STEPS), title=step['title'])}** · {step['sentence']}"
         )
-        left, right = st.columns([3, 1])
+        left, right = st.columns([5, 4])
         with left:
             st.markdown(
                 f"**{ui['do']}:** {step['task']} {':green' if done else ':orange'}[{ui['done' if done else 'open']}]"
