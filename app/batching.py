@@ -1,13 +1,32 @@
-"""One thread for all posteriors: requests that wait together are computed together."""
+"""One thread for all posteriors: requests that wait together are computed together; whoever left is not waited for."""
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Thread
-from typing import Generic, TypeVar
+from threading import Lock, Thread
+from typing import Generic, NamedTuple, TypeVar
+
+from gpvae_core.errors import InputError
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 MOST = 4  # of one batch: beyond it the last one waits longer than it gains
+MOST_WAITING = 300  # requests, each with its thread: a class of sixty never has so many
+BUSY = "the server is busy: {} requests wait before this one; wait a moment, then choose the image again"
+
+
+class LeftError(Exception):
+    """Whoever asked is gone, so nothing was computed."""
+
+
+class _Request(NamedTuple, Generic[Item, Result]):
+    item: Item
+    future: Future[Result]
+    wanted: Callable[[], bool]
+
+
+def always() -> bool:
+    """Of a request that is wanted whatever happens."""
+    return True
 
 
 class Batcher(Generic[Item, Result]):
@@ -19,35 +38,61 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
         self.compute = compute
-        self.waiting: SimpleQueue[tuple[Hashable, Item, Future[Result]]] = SimpleQueue()
+        self.waiting: SimpleQueue[tuple[Hashable, _Request[Item, Result]]] = SimpleQueue()
+        self.open = 0  # requests without an answer
+        self._lock = Lock()
         Thread(target=self._serve, name="batches", daemon=True).start()
 
-    def __call__(self, key: Hashable, item: Item) -> Result:
-        """The result for ``item``, after those before it. Raises what computing it alone raises."""
-        future: Future[Result] = Future()
-        self.waiting.put((key, item, future))
-        return future.result()
+    def __call__(self, key: Hashable, item: Item, wanted: Callable[[], bool] = always) -> Result:
+        """The result for ``item``, after those before it. ``wanted()`` is asked when its turn comes.
+
+        Raises what computing it alone raises, LeftError where it was not wanted any more, and InputError where MOST_WAITING
+        wait already.
+        """
+        with self._lock:
+            if self.open >= MOST_WAITING:
+                raise InputError(BUSY.format(self.open))
+            self.open += 1
+        try:
+            request: _Request[Item, Result] = _Request(item, Future(), wanted)
+            self.waiting.put((key, request))
+            return request.future.result()
+        finally:
+            with self._lock:
+                self.open -= 1
 
     def _serve(self) -> None:
-        queues: dict[Hashable, list[tuple[Item, Future[Result]]]] = {}  # in the order of each key's oldest request
+        queues: dict[Hashable, list[_Request[Item, Result]]] = {}  # in the order of each key's oldest request
         while True:
             while not queues or not self.waiting.empty():
-                key, item, future = self.waiting.get()
-                queues.setdefault(key, []).append((item, future))
+                key, request = self.waiting.get()
+                queues.setdefault(key, []).append(request)
             key = next(iter(queues))
-            requests = queues.pop(key)
+            requests = self._still_wanted(queues.pop(key))
             if len(requests) > MOST:
                 queues[key] = requests[MOST:]  # behind the other keys: no checkpoint starves another
-            self._answer(requests[:MOST])
+            if requests:
+                self._answer(requests[:MOST])
 
-    def _answer(self, requests: list[tuple[Item, Future[Result]]]) -> None:
+    @staticmethod
+    def _still_wanted(requests: list[_Request[Item, Result]]) -> list[_Request[Item, Result]]:
+        """Those that are; the others are told at once, so that their threads end."""
+        kept = []
+        for request in requests:
+            if request.wanted():
+                kept.append(request)
+            else:
+                request.future.set_exception(LeftError())
+        return kept
+
+    def _answer(self, requests: list[_Request[Item, Result]]) -> None:
         try:
-            results = self.compute([item for item, _ in requests])
-            for (_, future), result in zip(requests, results, strict=True):
-                future.set_result(result)
+            results = self.compute([request.item for request in requests])
+            for request, result in zip(requests, results, strict=True):
+                request.future.set_result(result)
         except Exception as error:
             if len(requests) == 1:
-                requests[0][1].set_exception(error)
+                requests[0].future.set_exception(error)
                 return
             for request in requests:  # one bad image must not spoil its neighbours
                 self._answer([request])

@@ -3,17 +3,20 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 from sklearn.neighbors import KNeighborsClassifier
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import compute, coverage, own
-from app.batching import Batcher
+from app.batching import Batcher, LeftError, always
 from app.compute import Array, Encoders, View, compute_views
 from app.figures.export import export
 from app.figures.sheet import Sheet
@@ -247,7 +250,18 @@ def private_view(
 def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None, others: Encoders) -> View:
     engine = opening(checkpoint).result()
     key = (str(checkpoint.folder), checkpoint.digest, *(other.digest for _, other in others))
-    return _batcher()(key, Request(checkpoint, engine, pixels, truth, others))
+    try:
+        return _batcher()(key, Request(checkpoint, engine, pixels, truth, others), _wanted())
+    except LeftError:
+        st.stop()  # nobody looks at this run's page any more
+
+
+def _wanted() -> Callable[[], bool]:
+    """Whether the session of this run is still connected, to be asked later from another thread."""
+    context = get_script_run_ctx()
+    if context is None or not runtime.exists():
+        return always
+    return partial(runtime.get_instance().is_active_session, context.session_id)
 
 
 @st.cache_data(show_spinner=False, max_entries=512, scope="session", hash_funcs=IDENTITY)

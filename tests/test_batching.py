@@ -5,7 +5,9 @@ from threading import Event
 
 import pytest
 
-from app.batching import MOST, Batcher
+from app import batching
+from app.batching import MOST, Batcher, LeftError
+from gpvae_core.errors import InputError
 
 
 def test_requests_that_wait_together_are_computed_together_and_answered_each_its_own():
@@ -51,3 +53,32 @@ def test_one_bad_item_fails_alone():
         assert {future.result(30) for future in (futures[0], futures[2])} == {0.5, 0.25}
         with pytest.raises(ZeroDivisionError):
             futures[1].result(30)
+
+
+def test_nothing_is_computed_for_whoever_left_and_the_queue_is_bounded(monkeypatch):
+    monkeypatch.setattr(batching, "MOST_WAITING", 5)
+    calls, started, go, here = [], Event(), Event(), {"b": True}
+
+    def compute(items):
+        calls.extend(items)
+        started.set()
+        assert go.wait(30)
+        return items
+
+    batcher = Batcher(compute)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher, "", "a")
+        assert started.wait(30)
+        leaves = pool.submit(batcher, "", "b", lambda: here["b"])
+        stays = [pool.submit(batcher, "", item) for item in "cde"]
+        while batcher.waiting.qsize() < 4:
+            pass
+        with pytest.raises(InputError, match="5 requests wait"):
+            batcher("", "f")
+        here["b"] = False
+        go.set()
+        assert first.result(30) == "a" and [one.result(30) for one in stays] == list("cde")
+        with pytest.raises(LeftError):
+            leaves.result(30)
+    assert sorted(calls) == list("acde") and batcher.open == 0
+    assert batcher("", "g") == "g"
