@@ -46,8 +46,8 @@ class Batcher(Generic[Item, Result]):
     def __call__(self, key: Hashable, item: Item, wanted: Callable[[], bool] = always) -> Result:
         """The result for ``item``, after those before it. ``wanted()`` is asked when its turn comes.
 
-        Raises what computing it alone raises, LeftError where it was not wanted any more, and InputError where MOST_WAITING
-        wait already.
+        Raises what computing it alone raises, LeftError where it was not wanted any more, and InputError where
+        MOST_WAITING wait already.
         """
         with self._lock:
             if self.open >= MOST_WAITING:
