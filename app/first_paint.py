@@ -87,6 +87,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         weights = (PRETRAINED / record["checkpoint"] / WEIGHTS).read_bytes()
-        return record if sha256(weights).hexdigest() == record["plane"]["digest"] else None
+        return record if sha256(weights).hexdigest() == record["weights"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing kept, or nothing that can be used: the page paints when it is ready

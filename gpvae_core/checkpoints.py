@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gpvae_core.catalogue import catalogue
@@ -29,14 +28,14 @@ from gpvae_core.inference import METHODS, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
 from gpvae_core.shipped import check_intact, fetched, manifest
-from gpvae_core.tensors import parse_tensors, read_tensors, tensor_bytes, tensor_digest
+from gpvae_core.tensors import origin_of, parse_tensors, read_tensors, tensor_bytes, tensor_digest, write_tensors
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained model, how it was trained (``training``: data set, seed, epochs, ...) and its identity.
 
-    ``digest`` is the SHA-256 of the weights file, ``folder`` where it lies.
+    ``digest`` is the SHA-256 of the weights and their names, ``folder`` where they lie.
     """
 
     folder: Path
@@ -151,10 +150,10 @@ def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelCo
     lie in ``folder`` are removed, because nothing can open a folder that holds them.
     """
     record = json.dumps({"model": asdict(config), "training": training}, indent=2) + "\n"
-    weights = tensor_bytes(model.state_dict())
-    digest = sha256(weights).hexdigest()
+    weights = model.state_dict()
+    digest = tensor_digest(weights)
     write_atomically(folder / CONFIG, record.encode())
-    write_atomically(folder / WEIGHTS, weights)
+    write_tensors(folder / WEIGHTS, weights)
     if model.gap_heads is not None and model.gap_heads.origin.get("digest") == digest:
         _write_heads(folder, model.gap_heads, model.gap_heads.origin)
     elif (folder / HEADS).is_file() and _digest_of_heads(folder) != digest:
@@ -173,15 +172,14 @@ def _write_heads(folder: Path, heads: GapHeads, origin: Mapping[str, str]) -> No
 
 def heads_origin(folder: Path) -> dict[str, str]:
     """What the learned scores in ``folder`` belong to: the weights' digest, images, tolerance of their KLs in nats."""
-    with safe_open(folder / HEADS, "pt") as file:
-        return dict(file.metadata() or {})
+    return origin_of(folder / HEADS)
 
 
 def _digest_of_heads(folder: Path) -> str | None:
     """The weights that the learned scores in ``folder`` belong to; None where there are none that can be read."""
     try:
         return heads_origin(folder).get("digest")
-    except (OSError, SafetensorError):
+    except InputError:
         return None
 
 
@@ -214,9 +212,9 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     record = read_json(folder / CONFIG)
     config = model_config(record.get("model"), folder / CONFIG)
     data = read_bytes(folder / WEIGHTS)
-    model = build(config, seed=0)
-    load_weights(model, parse_tensors(data, folder / WEIGHTS), folder / WEIGHTS)
-    digest = sha256(data).hexdigest()
+    model, tensors = build(config, seed=0), parse_tensors(data, folder / WEIGHTS)
+    load_weights(model, tensors, folder / WEIGHTS)
+    digest = tensor_digest(tensors)
     heads = _load_heads(folder, digest)
     model.requires_grad_(False).eval().to(device)
     model.gap_heads = heads and heads.ready(torch.empty(0, device=device))

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
 from gpvae_core.inference import METHODS
 from gpvae_core.paths import ENCODERS
-from gpvae_core.tensors import read_tensors, tensor_bytes
+from gpvae_core.tensors import origin_of, read_tensors, tensor_bytes
 
 LIST = "encoders.json"
 
@@ -68,8 +67,7 @@ def encoder_weights(offer: Offer, decoder_digest: str) -> dict[str, Tensor]:
     """The weights of a stored encoder, float32. Raises InputError where they were trained on another decoder."""
     assert offer.weights is not None
     tensors = read_tensors(offer.weights)
-    with safe_open(offer.weights, "pt") as file:
-        trained_on = (file.metadata() or {}).get("decoder", "unknown")
+    trained_on = origin_of(offer.weights).get("decoder", "unknown")
     if trained_on != decoder_digest:
         raise InputError(
             f"{offer.weights} was trained on another decoder ({trained_on[:8]}) than the one beside it "

@@ -41,11 +41,17 @@ def _checksum(data: bytes) -> str:
     return sha256(json.dumps(header, sort_keys=True).encode() + data[8 + length :]).hexdigest()
 
 
-def _promised(data: bytes) -> str | None:
-    """The checksum that a file says it has; None of a file that says none."""
+def _metadata(data: bytes) -> dict[str, str]:
     length = int.from_bytes(data[:8], "little")
-    kept = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CHECKSUM)
-    return None if kept is None else str(kept)
+    found: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return found
+
+
+def origin_of(path: Path) -> dict[str, str]:
+    """What ``tensor_bytes`` was told to keep in a file. Raises InputError naming the file."""
+    data = read_bytes(path)
+    parse_tensors(data, path)
+    return {key: value for key, value in _metadata(data).items() if key != CHECKSUM}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -62,7 +68,7 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """``read_tensors`` for bytes that were read from ``path`` already."""
     try:
         tensors: dict[str, Tensor] = load_tensors(data)
-        promised = _promised(data)
+        promised = _metadata(data).get(CHECKSUM)
         intact = promised is None or promised == _checksum(data)
     except (SafetensorError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None

@@ -77,6 +77,12 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
         heights.append(float(re.search(r"ELBO (-?[\d.]+)", page.locator(".walk-text").inner_text()).group(1)))
         page.get_by_role("button", name="Step").click()
     assert heights == sorted(heights) and zoom.locator("path.line.walk").count() == 3
+    expect(page.locator(".at-cursor figcaption")).to_have_text("decoded at the cursor")
+    page.get_by_role("slider", name="Place on the walk").fill("0.5")
+    expect(page.locator(".walk-text")).to_contain_text("step 0 of")
+    page.get_by_role("button", name="Clear the walk").click()
+    assert zoom.locator("path.line.walk").count() == 0 and zoom.locator("path.line.trail").count() == 0
+    expect(page.locator(".at-cursor figcaption")).to_have_text("from the exact posterior mean")
 
 
 def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, digits_engine):

@@ -42,10 +42,10 @@ def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, 
         context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
         context.add_init_script(REMEMBER)
         page = context.new_page()
-        page.goto(f"{own.url}/?from=upload&data=digits")
+        page.goto(f"{own.url}/?c=digits-2d&from=upload&data=digits")
         idle(page)
         assert [cookie["name"] for cookie in context.cookies() if "xsrf" in cookie["name"]] == []  # uploads need none
-        page.goto(f"{own.url}/?from=number&i=5&data=digits")
+        page.goto(f"{own.url}/?c=digits-2d&from=number&i=5&data=digits")
         settle(page, "the page without caches")
         said = page.evaluate("window.said")
         assert any(
@@ -55,7 +55,7 @@ def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, 
         page.reload()
         settle(page, "the page once more")
         assert evidence(page) == first
-        page.goto(f"{own.url}/figures?n=4")
+        page.goto(f"{own.url}/figures?c=digits-2d&n=4")
         until(page, "both figures", lambda: page.locator(".figure img").count() == 2)
         said = {words.strip() for words, beside in page.evaluate("window.said") if beside}
         titles = (("Figure 1", 4), ("Figure 2", 3))  # what is quick is not always painted
@@ -78,7 +78,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 def test_uploads_work_inside_another_sites_frame(visit, server, tmp_path):
     """127.0.0.1 inside a page of localhost: another site to the browser, so its cookies are not sent along."""
-    frame = f'<iframe src="{server}/?from=upload&embed=true" style="width:100%;height:800px"></iframe>'
+    frame = f'<iframe src="{server}/?c=digits-2d&from=upload&embed=true" style="width:100%;height:800px"></iframe>'
     (tmp_path / "lesson.html").write_text(frame)
     outer = http.server.ThreadingHTTPServer(("localhost", 0), partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=outer.serve_forever, daemon=True).start()

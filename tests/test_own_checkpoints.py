@@ -82,7 +82,7 @@ def test_the_web_reaches_nothing_outside_the_folders(runs):
     ):
         page = opened(c=asked)
         assert not page.exception
-        assert page.selectbox(key="explore-checkpoint").value == "digits-2d"
+        assert page.selectbox(key="explore-checkpoint").value == "digits-2d-wide"
         assert any("There is no checkpoint" in warning.value for warning in page.warning), asked
 
 

@@ -299,15 +299,17 @@ class Panel {
     const { side, unit } = this.frame;
     const count = clamp(Math.floor(side / (2.3 * unit)), 4, 15);
     const tile = side / count;
-    const ink = this.plane.root.classList.contains("dark") ? 255 : 0;
+    const ink = this.plane.root.classList.contains("dark") ? 0xffffff : 0;
+    const brush = TILE.getContext("2d");
+    const image = brush.createImageData(SIDE, SIDE);
+    const words = new Uint32Array(image.data.buffer); // a pixel is one number: alpha, blue, green, red
     for (let i = 0; i < count; i++) {
       for (let j = 0; j < count; j++) {
         const at = (k, axis) => this.view.centre[axis] + (2 * (k + 0.5) / count - 1) * this.view.half;
         const pixels = this.plane.decoded([at(i, 0), at(j, 1)]);
         if (!pixels) continue;
-        const image = TILE.getContext("2d").createImageData(SIDE, SIDE);
-        for (let k = 0; k < SIDE * SIDE; k++) image.data.set([ink, ink, ink, GROUND * pixels[k]], 4 * k);
-        TILE.getContext("2d").putImageData(image, 0, 0);
+        for (let k = 0; k < SIDE * SIDE; k++) words[k] = ((GROUND * pixels[k]) << 24) | ink;
+        brush.putImageData(image, 0, 0);
         context.drawImage(TILE, i * tile, side - (j + 1) * tile, tile, tile);
       }
     }

@@ -1,16 +1,23 @@
 // --- variational optimisation, step by step ---------------------------------------------------------------------------
 
+const STEP_TIME = 1400; // ms from one step to the next: an eye has to follow the ring
+
 class Walk {
   constructor(plane) {
     this.plane = plane;
     this.playText = element("span");
     this.play = element("button", { type: "button", class: "room" }, this.playText);
     this.step = element("button", { type: "button" }, "Step");
+    this.clear = element("button", { type: "button" }, "Clear the walk");
+    this.scrub = element("input", { type: "range", min: 0, value: 0, step: "any", "aria-label": "Place on the walk" });
+    this.curve = vector("svg", { class: "curve", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" });
     this.text = element("output", { class: "walk-text" });
     this.room = element("div", { class: "room words" }, this.text);
-    this.root = element("div", { class: "walk" }, this.play, this.step, this.room);
+    this.root = element("div", { class: "walk" }, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
     this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
+    this.clear.addEventListener("click", () => { this.pause(); this.go(-1); });
+    this.scrub.addEventListener("input", () => { this.pause(); this.go(Number(this.scrub.value)); });
   }
 
   show(path, words) {
@@ -21,6 +28,7 @@ class Walk {
     this.room.dataset.other = words.start;
     this.room.dataset.room = `step ${path.length - 1} of ${path.length - 1}. ${words.end}`;
     this.place = -1; // not on the plane yet
+    this.scrub.max = Math.max(path.length - 1, 1);
     this.root.hidden = path.length < 2;
     this.say();
   }
@@ -34,7 +42,7 @@ class Walk {
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return this.go(Math.floor(this.place) + 1);
     let last = performance.now();
     const frame = (now) => {
-      this.go(this.place < 0 ? 0 : this.place + (now - last) / 700);
+      this.go(this.place < 0 ? 0 : this.place + (now - last) / STEP_TIME);
       last = now;
       this.timer = this.place < this.path.length - 1 ? requestAnimationFrame(frame) : null;
       this.say();
@@ -53,9 +61,33 @@ class Walk {
     if (this.place === this.path.length - 1 && this.plane.data.listens) this.plane.tell("walked");
     this.say();
     this.plane.draw();
+    this.plane.point(this.place < 0 ? null : this.at().mean); // what is decoded on the way
+  }
+
+  // The Gaussian between two steps.
+  at() {
+    const k = Math.min(Math.floor(this.place), this.path.length - 1);
+    const [a, b, share] = [this.path[k], this.path[Math.min(k + 1, this.path.length - 1)], this.place - k];
+    const mix = (from, to) => from.map((value, axis) => value + share * (to[axis] - value));
+    return { mean: mix(a.mean, b.mean), std: mix(a.std, b.std) };
+  }
+
+  // The ELBO of each step, and how far the walk has come.
+  drawCurve() {
+    const heights = this.path.map((step) => step.elbo);
+    const [low, high] = [Math.min(...heights), Math.max(...heights)];
+    const last = Math.max(this.path.length - 1, 1);
+    const point = (k) => `${(100 * k) / last},${27 - 24 * ((heights[k] - low) / (high - low || 1))}`;
+    const line = vector("polyline", { points: this.path.map((_, k) => point(k)).join(" "), class: "elbo" });
+    const at = Math.max(this.place, 0);
+    const mark = vector("line", { x1: (100 * at) / last, x2: (100 * at) / last, y1: 0, y2: 30, class: "here" });
+    this.curve.replaceChildren(line, ...(this.place < 0 ? [] : [mark]));
   }
 
   say() {
+    this.scrub.value = Math.max(this.place, 0);
+    this.clear.disabled = this.place < 0;
+    if (this.path) this.drawCurve();
     this.playText.textContent = this.timer ? "❚❚ Pause" : this.label;
     if (!this.path || this.place < 0) {
       this.text.textContent = this.words?.start ?? "";
@@ -69,11 +101,9 @@ class Walk {
 
   marks(panel) {
     if (!this.path || this.place < 0) return [];
-    const k = Math.min(Math.floor(this.place), this.path.length - 1);
-    const [a, b, share] = [this.path[k], this.path[Math.min(k + 1, this.path.length - 1)], this.place - k];
-    const mix = (from, to) => from.map((value, axis) => value + share * (to[axis] - value));
-    const q = { mean: mix(a.mean, b.mean), std: mix(a.std, b.std) };
-    const marks = [panel.marker(q.mean, "walk", "diamond")];
+    const q = this.at();
+    const trail = [...this.path.slice(0, Math.floor(this.place) + 1).map((step) => step.mean), q.mean];
+    const marks = [panel.path(trail, { class: "line trail" }), panel.marker(q.mean, "walk", "diamond")];
     if (panel.name === "zoom") {
       for (const mass of MASSES) marks.push(panel.path(ellipse(q, mass), { class: "line walk", "data-layer": "walk", "data-mass": mass }));
     }

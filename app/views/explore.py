@@ -1,5 +1,6 @@
 """The first page: an image in, its true posterior on screen."""
 
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,19 +11,18 @@ from app import charts, components, coverage, first_paint, loaders, meter, sessi
 from app.compute import Array, Encoders, View
 from app.figures.sheet import single
 from app.headline import headline
-from app.own import Mine, with_own
-from app.payload import own_data, plane_data, veiled
-from app.state import NARROWEST, WIDEST, gaussian, place, short, to_query
-from app.views import common, guess, lesson
+from app.payload import plane_data, veiled
+from app.state import place, short, to_query
+from app.views import common, guess, lesson, mine
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
-from gpvae_core.paths import PRETRAINED
+from gpvae_core.files import read_bytes
+from gpvae_core.paths import PRETRAINED, WEIGHTS
 
 LINK = "side-by-side"
-MINE_OF = "mine-of"
 
 
 def warm_up() -> None:
@@ -56,7 +56,10 @@ def _explore() -> None:
     with shown:
         if subject is not None:
             common.engine_of(checkpoint)
-            view = _show(checkpoint, subject, columns, other, others)
+            if other is None:
+                view = _one(checkpoint, subject, columns, others)
+            else:
+                view = _two((checkpoint, subject), other, others)
     if session.current().step:
         with led:
             lesson.panel(view, columns)
@@ -68,41 +71,36 @@ def _view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) ->
     return load(checkpoint, loaders.to_bytes(subject.pixels), subject.truth, others)
 
 
-def _show(
-    checkpoint: Checkpoint,
-    subject: Subject,
-    columns: Columns,
-    other: tuple[Checkpoint, Subject] | None,
-    others: Encoders,
-) -> View:
-    """Draw all of one image, or of two; what is said of the first."""
-    view = _view_of(checkpoint, subject, others)
-    if other is None:
-        mine = _mine(checkpoint, subject)
-        if mine is not None:
-            evidence = float(view.report["log_evidence"])
-            elbo = loaders.own_elbo(checkpoint, loaders.to_bytes(subject.pixels), mine, evidence)
-            view = with_own(view, mine, elbo)
-        guessing = session.current().guess
-        if not guessing:
-            st.html(headline(view, subject.label, loaders.read_digit(checkpoint, view.pictures[view.stages[0].label])))
-        guess.bar(subject, view, None if subject.private else len(common.source_of(checkpoint).data.test))
-        _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, mine=mine)
-        if guessing:
-            return view
-        _numbers(checkpoint, view, columns, narrow=session.current().projector)
-        _turned(view)
-        if subject.truth is not None:
-            _coverage(checkpoint)
-        if not subject.private and checkpoint.folder.parent == PRETRAINED:
-            _keep_for_next_start(checkpoint, subject, view)
-        downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
+def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Encoders) -> View:
+    """Draw all of one image; what is said of it."""
+    guessing, projector = session.current().guess, session.current().projector
+    view, own = mine.joined(checkpoint, subject, _view_of(checkpoint, subject, others))
+    if not guessing:
+        read = loaders.read_digit(checkpoint, view.pictures[view.stages[0].label])
+        st.html(headline(view, subject.label, read))
+    guess.bar(subject, view, None if subject.private else len(common.source_of(checkpoint).data.test))
+    _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, own=own)
+    if guessing:
         return view
+    _numbers(checkpoint, view, columns, narrow=projector)
+    _turned(view)
+    if subject.truth is not None:
+        _coverage(checkpoint)
+    if not subject.private and checkpoint.folder.parent == PRETRAINED:
+        _keep_for_next_start(checkpoint, subject, view)
+    downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
+    return view
+
+
+def _two(one: tuple[Checkpoint, Subject], two: tuple[Checkpoint, Subject], others: Encoders) -> View:
+    """Draw two images side by side; what is said of the first."""
+    (checkpoint, subject), (against, beside) = one, two
+    view = _view_of(checkpoint, subject, others)
     st.write(f"{subject.sentence}.")
-    against, beside = other
     common.engine_of(against)
-    second = _view_of(against, beside, others if against.digest == checkpoint.digest else ())
-    window = _common_window(view, second) if against.digest == checkpoint.digest else None
+    same = against.digest == checkpoint.digest
+    second = _view_of(against, beside, others if same else ())
+    window = _common_window(view, second) if same else None
     if window is None:
         st.caption(text.APART)
     panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
@@ -114,50 +112,12 @@ def _show(
     return view
 
 
-def _mine(checkpoint: Checkpoint, subject: Subject) -> Mine | None:
-    """The user's Gaussian, if it was placed on this image under this decoder; a guess always has one."""
-    image = (checkpoint.decoder_digest, loaders.to_bytes(subject.pixels))
-    if session.current().guess and session.current().mine is None:
-        session.update(mine=guess.PRIOR)
-    if session.current().mine is not None and st.session_state.setdefault(MINE_OF, image) != image:
-        session.update(mine=guess.PRIOR if session.current().guess else None)
-    if session.current().mine is None:
-        st.session_state.pop(MINE_OF, None)
-    else:
-        st.session_state[MINE_OF] = image
-    return session.current().mine  # type: ignore[return-value]
-
-
-def _begun(view: View) -> list[float]:
-    """Where the user's Gaussian begins: as the encoder's, or in a corner of the zoomed window if that is not in it."""
-    q, ends = view.stages[0], np.array([[axis[0], axis[-1]] for axis in (view.zoom_first, view.zoom_second)])
-    side = ends[:, 1] - ends[:, 0]
-    away = q.label in view.left_out
-    mean, std = (ends[:, 0] + side / 4, side / 12) if away else (q.mean, q.std)
-    return [*np.clip(mean, -8, 8).tolist(), *np.clip(std, NARROWEST, WIDEST).tolist()]
-
-
-def _take_mine(key: str, view: View) -> None:
-    """What the plane says of the user's Gaussian; what is no Gaussian is named."""
-    message = st.session_state[key].mine
-    if message == "start":
-        message = _begun(view)
-    if message == "walked":
-        lesson.walked()
-    elif message == "clear":
-        session.update(mine=None)
-    elif message is not None:
-        try:
-            session.update(mine=gaussian(",".join(f"{float(value):.6g}" for value in message)))
-        except (InputError, TypeError, ValueError) as error:
-            session.complain(f"The plane sent '{short(str(message))}' {error}.")
-
-
 def _keep_for_next_start(checkpoint: Checkpoint, subject: Subject, view: View) -> None:
     def record() -> dict[str, Any]:
         projector = session.current().projector
         return {
             "checkpoint": checkpoint.name,
+            "weights": sha256(read_bytes(checkpoint.folder / WEIGHTS)).hexdigest(),
             "title": text.TITLE,
             "sentence": subject.sentence,
             "projector": projector,
@@ -190,23 +150,21 @@ def _plane(
     pick: bool = False,
     link: str = "",
     window: tuple[Array, Array] | None = None,
-    mine: Mine | None = None,
+    own: dict[str, Any] | None = None,
 ) -> None:
-    guessing, projector = session.current().guess and not link, session.current().projector
-    field = None if mine is None or guessing else loaders.own_field(checkpoint, view)
-    own = None if link else own_data(view, mine, field, veil=guessing)
+    guessing = bool(own and own["veil"])
     data = plane_data(
         view,
         checkpoint.digest,
         subject.name,
         pick=pick,
-        projector=projector,
+        projector=session.current().projector,
         link=link,
         window=window,
         own=own,
         listens=bool(session.current().step),
     )
-    components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: _take_mine(key, view))
+    components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: mine.take(key, view))
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
     if guessing:
         return

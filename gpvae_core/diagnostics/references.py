@@ -9,7 +9,6 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 
 from gpvae_core.checkpoints import Checkpoint
@@ -17,7 +16,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import ExactPosterior
 from gpvae_core.files import write_atomically
 from gpvae_core.paths import REFERENCES
-from gpvae_core.tensors import read_tensors, tensor_bytes
+from gpvae_core.tensors import origin_of, read_tensors, tensor_bytes
 
 DROPPED = 1e-6  # of the mass: what the nodes that are not stored hold together
 Array = NDArray[np.float64]
@@ -127,8 +126,7 @@ def load_references(checkpoint: Checkpoint) -> References:
             f"{checkpoint.name} has no stored reference posteriors at {path}; compute them with gpvae_core.judge"
         )
     tensors = read_tensors(path)
-    with safe_open(path, "pt") as file:
-        origin = dict(file.metadata() or {})
+    origin = origin_of(path)
     if origin.get("decoder_digest") != checkpoint.decoder_digest:
         raise InputError(
             f"{path} holds posteriors of another decoder ({origin.get('decoder_digest', 'unknown')[:8]}) than "
