@@ -83,16 +83,17 @@ def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
         assert f"image {row['index']}," in words and f"{float(row['kl_base']):.2f} nats" in words
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("path", "query"),
+    ("path", "query", "scheme"),
     [
-        ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4"),
-        ("", "?c=digits-2d&from=number&i=5&data=digits&guess=1"),
-        ("figures", "?c=digits-2d&n=1"),
-        ("difficulty", "?c=digits-2d"),
-        ("map", "?c=digits-2d"),
-        ("lesson", ""),
+        ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4", "light"),
+        ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4", "dark"),
+        ("", "?c=digits-2d&from=number&i=5&data=digits&guess=1", "dark"),
+        ("figures", "?c=digits-2d&n=1", "light"),
+        ("figures", "?c=digits-2d&n=1", "dark"),
+        ("difficulty", "?c=digits-2d", "dark"),
+        ("map", "?c=digits-2d", "light"),
+        ("lesson", "", "dark"),
     ],
 )
 def test_axe_finds_nothing_serious(visit, path, query, scheme):

@@ -17,7 +17,11 @@ class Walk {
     this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
     this.clear.addEventListener("click", () => { this.pause(); this.go(-1); });
-    this.scrub.addEventListener("input", () => { this.pause(); this.go(Number(this.scrub.value)); });
+    this.scrub.addEventListener("input", () => {
+      const place = Number(this.scrub.value); // a pause would put the slider back
+      this.pause();
+      this.go(place);
+    });
   }
 
   show(path, words) {
