@@ -115,3 +115,15 @@ def finger(page):
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     return touch
+
+
+def lasso(page, plot, *corners: tuple[float, float]) -> None:
+    """Draw a loop through ``corners`` of a chart, in shares of its width and height."""
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    first, *others = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in (*corners, corners[0])]
+    page.mouse.move(*first)
+    page.mouse.down()
+    for place in others:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()

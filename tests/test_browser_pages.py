@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.stored import stored_columns
-from tests.pages import evidence, idle, look, pixels, settle, until
+from tests.pages import evidence, idle, lasso, look, pixels, settle, until
 
 
 def download(page, name: str, suffix: str):
@@ -136,14 +136,7 @@ def test_a_loop_around_dots_shows_their_images_and_a_click_opens_one(visit, digi
     plot = page.locator(".js-plotly-plot .nsewdrag").first
     until(page, "the chart", lambda: plot.count() > 0)
     idle(page)
-    box = plot.bounding_box()
-    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.02, 0.5), (0.02, 0.02)]  # the upper half: the harder ones
-    places = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in corners]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=4)
-    page.mouse.up()
+    lasso(page, plot, (0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.02, 0.5))  # the upper half: the harder ones
     tiles = page.locator(".gallery button")
     until(page, "the chosen images", lambda: tiles.count() > 0)
     values = stored_columns(digits_2d, "digits", 359)["kl_marginal"]

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from app.compute import compute_view
 from app.own import exact_elbo
-from tests.pages import finger, idle, settle, until
+from tests.pages import finger, idle, lasso, settle, until
 
 IMAGE = "?c=digits-2d&from=number&i=5&data=digits"
 
@@ -143,15 +143,7 @@ def test_the_map_opens_an_image(visit):
     plot = page.locator(".js-plotly-plot .nsewdrag").first
     until(page, "the map", lambda: plot.count() > 0)
     idle(page)
-    box = plot.bounding_box()
-    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.02)]
-    places = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in corners]
-    plot.scroll_into_view_if_needed()
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=4)
-    page.mouse.up()
+    lasso(page, plot, (0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98))
     tiles = page.locator(".gallery button")
     until(page, "the chosen images", lambda: tiles.count() > 0)
     tiles.first.click()
