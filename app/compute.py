@@ -26,6 +26,7 @@ TOLERANCE = 5e-3  # nats in log p(x): at 1e-3 the worst of 100 posteriors of mni
 ZOOM_NODES = 121
 ATLAS_NODES = 7
 BOX_ATLAS_NODES = 33
+BOX_NODES = 91  # of the box's log p(x, z), as the browser gets it
 REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
 ARRIVED = 0.01  # nats: two searches that end closer than this found the same optimum
 WIDEST = 6.0  # times the posterior's own window: an encoder farther away is left out and named
@@ -70,6 +71,12 @@ class View:
     def stages(self) -> list[Overlay]:
         """The method's own q's in order: the last one is what it stands for, the first what one pass says."""
         return [q for q in self.overlays if q.key not in (BEST, *self.others)]
+
+    @property
+    def coarse_box(self) -> Array:
+        """``box_log_joint`` on every so many of its nodes, about BOX_NODES a side, both ends among them."""
+        step = (len(self.box_axis) - 1) // (BOX_NODES - 1)
+        return self.box_log_joint[::step, ::step]
 
     @property
     def has_gp(self) -> bool:

@@ -17,7 +17,6 @@ from gpvae_core.exact.grid import grid_points
 KEY, LABEL = "mine", "your Gaussian"
 SHARE = 5e-3
 NODES = 33  # a side of the lattice over the zoomed window
-BOX_NODES = 91
 Mine = tuple[float, float, float, float]  # mean, then standard deviations, in latent units
 
 
@@ -77,8 +76,7 @@ def field(checkpoint: Checkpoint, view: View) -> dict[str, Any]:
     x = as_images([view.pixels])
     z = torch.as_tensor(grid_points(first, second), dtype=torch.float32)
     heights = checkpoint.model.generative.log_joint(x, z[:, None])[:, 0].numpy().reshape(NODES, NODES)
-    step = (len(view.box_axis) - 1) // (BOX_NODES - 1)
-    box = view.box_log_joint[::step, ::step]
+    box = view.coarse_box
     half = float(view.box_axis[-1])
     top = float(max(heights.max(), box.max()))
     return {

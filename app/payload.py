@@ -16,7 +16,6 @@ from app.own import Mine
 from app.theme import MASSES
 from gpvae_core.data.images import SIDE
 
-BOX_NODES = 91
 HEAT_NODES = 81
 UNKNOWN = 255
 TENTHS = 10  # the zoomed heat is in tenths of a nat below the peak
@@ -165,8 +164,7 @@ def _nats_below(view: View) -> Array:
 
 def _box_heat(view: View) -> dict[str, Any]:
     """log10(1 + nats below the maximum), 255 the deepest."""
-    step = (len(view.box_axis) - 1) // (BOX_NODES - 1)
-    depth = np.log10(1 + _nats_below(view)[::step, ::step])
+    depth = np.log10(1 + float(view.box_log_joint.max()) - view.coarse_box)
     top = float(depth.max())
     return {
         "half": float(view.box_axis[-1]),

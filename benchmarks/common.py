@@ -3,11 +3,12 @@
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import t
 
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import dataset_of
@@ -63,3 +64,9 @@ def store_part(name: str, key: str, record: object) -> None:
     """Put ``record`` beside what results/NAME holds already."""
     path = RESULTS / name
     store_result(name, (read_json(path) if path.exists() else {}) | {key: record})
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half of Student's 95 % interval of several values."""
+    n = len(values)
+    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)

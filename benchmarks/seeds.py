@@ -17,10 +17,9 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.claims import Table, gaps, mean, summary
-from benchmarks.common import command, evenly, hardware, store_part, told
+from benchmarks.common import command, evenly, hardware, store_part, student, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.paths import WEIGHTS, data_folder
@@ -93,11 +92,10 @@ def measured(folder: Path, data_dir: Path, images: int, tolerance: float) -> Tab
 
 def over_seeds(differences: list[np.ndarray]) -> dict[str, object]:
     """A paired difference: its mean over the images of each seed, and over seeds with Student's interval."""
-    means = np.array([difference.mean() for difference in differences])
+    means = [float(difference.mean()) for difference in differences]
     record: dict[str, object] = {"seeds": [mean(difference) for difference in differences]}
     if len(means) > 1:
-        half = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / len(means) ** 0.5
-        record["mean"] = [round(float(means.mean()), 4), round(float(half), 4)]
+        record["mean"] = [round(number, 4) for number in student(means)]
     return record
 
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, student
 from benchmarks.paper_tables import CELLS, PAPER
 from gpvae_core.files import read_json
 
@@ -60,12 +59,6 @@ def less_vae(name: str, dim: int, key: str) -> tuple[float, float]:
 def hidden(dim: int) -> tuple[float, float]:
     """What the search adds to the plain VAE's IWAE-100, over seeds."""
     return student([cell["iwae_by_search"] - cell["iwae"] for cell in cells("vae", dim).values()])
-
-
-def student(values: list[float]) -> tuple[float, float]:
-    """Mean and half of Student's 95 % interval of several values."""
-    n = len(values)
-    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
 
 
 def spoken(mean: float, half: float) -> str:
