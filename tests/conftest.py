@@ -1,6 +1,7 @@
 """Shared fixtures: real data where it is at hand, small models, the shipped checkpoints, the app in a browser."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from gpvae_core.exact import PosteriorEngine
 from gpvae_core.paths import grid_cache
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
-from tests.server import serving, share_grids
+from tests.server import share_grids, shared
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,16 +30,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Half as many more than cores: a worker whose server or browser computes has nothing to do itself."""
-    return 3 * (os.cpu_count() or 2) // 2
+    """Twice as many as cores: a worker whose server or browser computes has nothing to do itself."""
+    return 2 * (os.cpu_count() or 2)
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    """A folder of this run, one for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_cache(tmp_path_factory) -> None:
-    """The user's cache folder of this run, one for all workers: a base grid is decoded once, not by each of them."""
-    base = tmp_path_factory.getbasetemp()
-    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    os.environ["XDG_CACHE_HOME"] = str(run / "cache")
+def shared_cache(run_folder: Path) -> None:
+    """The user's cache folder of this run: a base grid is decoded once, not by each worker."""
+    os.environ["XDG_CACHE_HOME"] = str(run_folder / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -108,10 +114,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """One app for all browser files: what a page needs of it is loaded and computed once."""
-    with serving(tmp_path_factory.mktemp("app"), warm=True) as running:
-        yield running.url
+def server(run_folder: Path, shared_cache: None) -> Iterator[str]:
+    """One app for all workers: what a page needs of it is loaded and computed once."""
+    with shared(run_folder) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -126,25 +132,35 @@ def browser():
         running.close()
 
 
+@pytest.fixture(scope="module")
+def context_with(browser):
+    """A context of the browser for each kind of device, kept: what it has compiled of the app's script stays."""
+    kept = {}
+
+    def context(**options):
+        key = repr(sorted(options.items()))
+        if key not in kept:
+            kept[key] = browser.new_context(accept_downloads=True, **options)
+        return kept[key]
+
+    return context
+
+
 @pytest.fixture
-def visit(browser, server):
-    """Open an address of the app in a fresh browser; every request must stay on the server, no error may be thrown.
+def visit(context_with, server):
+    """Open an address of the app in a browser that remembers nothing of it; every request must stay on the server, no
+    error may be thrown.
 
     Nothing fades or turns, unless ``reduced_motion`` says "no-preference". ``inside``: the address of the app that the
     page at ``base`` frames.
     """
-    contexts, strayed, errors = [], [], []
+    pages, strayed, errors = [], [], []
 
     def open_page(query="", size="desktop", *, path="", base=server, inside="", **options):
         width, height = SIZES[size]
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            has_touch=size == "phone",
-            accept_downloads=True,
-            **{"reduced_motion": "reduce", **options},
-        )
-        contexts.append(context)
-        page = context.new_page()
+        page = context_with(has_touch=size == "phone", **{"reduced_motion": "reduce", **options}).new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        pages.append(page)
         page.set_default_timeout(PATIENCE)
         own = (base, inside or base, "data:", "blob:", "ws://127")
         page.on("request", lambda request: request.url.startswith(own) or strayed.append(request.url))
@@ -153,6 +169,8 @@ def visit(browser, server):
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.evaluate("localStorage.clear()")
+        page.context.clear_cookies()
+        page.close()
     assert strayed == [] and errors == []

@@ -22,7 +22,6 @@ from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.paths import PRETRAINED
 from gpvae_core.tensors import read_tensors, write_tensors
 
-PROCESSES = 6
 WRITERS = """
 import sys
 from pathlib import Path
@@ -56,9 +55,9 @@ def tiny_model() -> GenerativeModel:
     return GenerativeModel(decoder, GaussianLikelihood(0.3))
 
 
-def at_once(code: str, argument: Path) -> list[str]:
-    """Run ``code`` in six processes that all begin when the last one is ready; what each said of its failure."""
-    processes = [
+def at_once(code: str, argument: Path, processes: int) -> list[str]:
+    """Run ``code`` in so many processes that all begin when the last one is ready; what each said of its failure."""
+    running = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(argument), str(k)],
             cwd=Path(__file__).resolve().parent.parent,
@@ -67,15 +66,15 @@ def at_once(code: str, argument: Path) -> list[str]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for k in range(PROCESSES)
+        for k in range(processes)
     ]
-    for process in processes:
+    for process in running:
         process.stdout.readline()
-    for process in processes:
+    for process in running:
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate()[1] for process in processes]
-    return [text if process.returncode else "" for process, text in zip(processes, said, strict=True)]
+    said = [process.communicate()[1] for process in running]
+    return [text if process.returncode else "" for process, text in zip(running, said, strict=True)]
 
 
 def same(one: BaseGrid, other: BaseGrid) -> bool:
@@ -86,14 +85,14 @@ def same(one: BaseGrid, other: BaseGrid) -> bool:
 
 
 def test_six_processes_write_and_read_one_file_and_none_fails_or_reads_half_of_it(tmp_path):
-    assert at_once(WRITERS, tmp_path / "file") == [""] * PROCESSES
+    assert at_once(WRITERS, tmp_path / "file", 6) == [""] * 6
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_six_processes_open_grids_in_one_empty_folder_with_damaged_files_in_it(tmp_path):
+def test_three_processes_open_grids_in_one_empty_folder_with_damaged_files_in_it(tmp_path):
     for k in range(0, 20, 2):
         (tmp_path / f"digest{k}-4.5-31.safetensors").write_bytes(b"half a file")
-    assert at_once(READERS_OF_GRIDS, tmp_path) == [""] * PROCESSES
+    assert at_once(READERS_OF_GRIDS, tmp_path, 3) == [""] * 3
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"digest{k}-4.5-31.safetensors" for k in range(20))
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 import http.server
+import os
 import re
 import shutil
 import subprocess
@@ -169,7 +170,7 @@ def alone(installed: Path, code: str, *have: str, **environment: str) -> str:
     )
     result = subprocess.run(
         [sys.executable, "-c", block + code],
-        env={"PYTHONPATH": str(installed), "PATH": "", **environment},
+        env={"PYTHONPATH": str(installed), "PATH": "", "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"], **environment},
         cwd=installed,
         capture_output=True,
         text=True,
