@@ -1,7 +1,6 @@
 """Shared fixtures: real data where it is at hand, small models, the shipped checkpoints, the app in a browser."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from gpvae_core.exact import PosteriorEngine
 from gpvae_core.paths import grid_cache
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
-from tests.server import share_grids, shared
+from tests.server import serving, share_grids
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,21 +29,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Twice as many as cores: a worker whose server or browser computes has nothing to do itself."""
-    return 2 * (os.cpu_count() or 2)
-
-
-@pytest.fixture(scope="session")
-def run_folder(tmp_path_factory) -> Path:
-    """A folder of this run, one for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    """Half as many more than cores: a worker whose server or browser computes has nothing to do itself."""
+    return 3 * (os.cpu_count() or 2) // 2
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_cache(run_folder: Path) -> None:
-    """The user's cache folder of this run: a base grid is decoded once, not by each worker."""
-    os.environ["XDG_CACHE_HOME"] = str(run_folder / "cache")
+def shared_cache(tmp_path_factory) -> None:
+    """The user's cache folder of this run, one for all workers: a base grid is decoded once, not by each of them."""
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["XDG_CACHE_HOME"] = str(run / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +108,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(run_folder: Path, shared_cache: None) -> Iterator[str]:
-    """One app for all workers: what a page needs of it is loaded and computed once."""
-    with shared(run_folder) as url:
-        yield url
+def server(tmp_path_factory):
+    """One app for all browser files: what a page needs of it is loaded and computed once."""
+    with serving(tmp_path_factory.mktemp("app"), warm=True) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ def truth(image):
     return MultivariateNormal(torch.as_tensor(mean), torch.as_tensor(covariance))
 
 
+@cache
 def two_modes(target=(1.0, 0.2), std: float = 0.3):
     """x = (z_1^2, z_2): its engine, and its log joint without the engine."""
     decoder, likelihood = Features(FOLDED[2][0]), GaussianLikelihood(std).double()

@@ -189,11 +189,11 @@ def mangled(rng) -> dict[str, str]:
     return query
 
 
-MANGLED = [mangled(np.random.default_rng([seed, 77])) for seed in range(200)]
+MANGLED = [mangled(np.random.default_rng([seed, 77])) for seed in range(100)]
 
 
 def pages() -> list[dict[str, str]]:
-    """One link for each state that the 200 ask for, with a complaint or without: from there on pages are alike."""
+    """One link for each state that the 100 ask for, with a complaint or without: from there on pages are alike."""
     first: dict[tuple[str, bool], dict[str, str]] = {}
     for query in MANGLED:
         state, problems = from_query(query)
@@ -201,17 +201,17 @@ def pages() -> list[dict[str, str]]:
     return list(first.values())
 
 
-def test_200_mangled_links_are_read_and_what_cannot_be_had_is_a_sentence():
+def test_100_mangled_links_are_read_and_what_cannot_be_had_is_a_sentence():
     for query in MANGLED:
         _, problems = from_query(query)
         for said in problems:
             assert said.startswith("The link says ") and len(said) < 400 and "Traceback" not in said
-    assert len(pages()) > 80
+    assert len(pages()) > 40
 
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("part", range(4))
-def test_200_mangled_links_give_a_page_or_a_sentence(part):
+def test_100_mangled_links_give_a_page_or_a_sentence(part):
     for query in pages()[part::4]:
         page = AppTest.from_file("../app/main.py", default_timeout=120)
         for key, value in query.items():
