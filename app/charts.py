@@ -2,7 +2,7 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -187,3 +187,85 @@ def histogram(found: dict[str, Array], *, projector: bool = False) -> "Figure":
         font={"size": 20 if projector else 14},
         legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
     )
+
+
+def learning_curves(epochs: list[dict[str, Any]], looks: list[dict[str, Any]], *, projector: bool = False) -> "Figure":
+    """Objective and validation ELBO of each epoch above; below, KL(q || p(z|x)) of each image that is followed.
+
+    ``epochs`` and ``looks`` are the records of ``app.trainer``.
+    """
+    from plotly.subplots import make_subplots
+
+    titles = ("ELBO, nats an image", "KL(q ‖ p(z|x)), nats, of ten test images")
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=titles)
+    number = [record["epoch"] for record in epochs]
+    for name, key, colour in (("training", "objective", CLASSES[0]), ("validation", "validation", CLASSES[1])):
+        values = [record[key] for record in epochs]
+        figure.add_scatter(x=number, y=values, name=name, mode="lines+markers", line={"color": colour}, row=1, col=1)
+    at = [record["look"] for record in looks]
+    if looks:
+        gaps = np.array([record["gaps"] for record in looks])
+        for k, gap in enumerate(gaps.T):
+            thin = {"color": CLASSES[-1], "width": 1}
+            figure.add_scatter(
+                x=at, y=gap, name=f"test image {k}", mode="lines", line=thin, showlegend=False, row=2, col=1
+            )
+        thick = {"color": CLASSES[1], "width": 4}
+        figure.add_scatter(
+            x=at, y=gaps.mean(1), name="mean gap", mode="lines+markers", line=thick, showlegend=False, row=2, col=1
+        )
+        figure.update_yaxes(type="log", row=2, col=1, exponentformat="power")
+    figure.update_xaxes(title="epoch", tick0=1, dtick=max(1, len(epochs) // 8), row=2, col=1)
+    return figure.update_layout(
+        height=PROJECTOR_HEIGHT if projector else HEIGHT,
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        font={"size": 20 if projector else 14},
+        legend={"orientation": "h", "y": 1.08, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+    )
+
+
+def evolution(looks: list[dict[str, Any]], *, projector: bool = False) -> "Figure":
+    """The first followed image's exact posterior and q at each look, one after another: a slider, and play."""
+    from plotly.graph_objects import Figure, Frame, Scatter
+
+    def lines(record: dict[str, Any]) -> list[Scatter]:
+        found = []
+        for name, key, colour, dash in (
+            ("exact", "exact", CLASSES[0], "solid"),
+            ("encoder's q", "q", CLASSES[1], "dash"),
+        ):
+            joined = [point for line in record[key] for point in (*line, (None, None))]  # one trace, broken
+            x, y = zip(*joined, strict=True) if joined else ((), ())
+            found.append(Scatter(x=x, y=y, mode="lines", name=name, line={"color": colour, "dash": dash, "width": 3}))
+        return found
+
+    names = [str(record["look"]) for record in looks]
+    windows = [_window(record["exact"] + record["q"]) for record in looks]
+    frames = [
+        Frame(data=lines(record), name=name, layout={"xaxis": {"range": x}, "yaxis": {"range": y}})
+        for record, name, (x, y) in zip(looks, names, windows, strict=True)
+    ]
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
+    going = {"frame": {"duration": 900, "redraw": True}, "transition": {"duration": 0}}
+    play = {"label": "Play", "method": "animate", "args": [names, going]}
+    return Figure(data=lines(looks[-1]), frames=frames).update_layout(
+        xaxis={"title": "z₁", "range": windows[-1][0], "constrain": "domain"},
+        yaxis={"title": "z₂", "range": windows[-1][1], "scaleanchor": "x"},
+        height=PROJECTOR_HEIGHT if projector else HEIGHT,
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        font={"size": 20 if projector else 14},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
+        sliders=[
+            {"steps": steps, "active": len(looks) - 1, "pad": {"t": 40}, "currentvalue": {"prefix": "after epoch "}}
+        ],
+        updatemenus=[{"type": "buttons", "buttons": [play], "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}],
+    )
+
+
+def _window(outlines: list[list[list[float]]]) -> tuple[list[float], list[float]]:
+    """Both ranges of the square that holds all outlines, and a little more."""
+    points = np.array([point for line in outlines for point in line])
+    middle, half = (points.min(0) + points.max(0)) / 2, 0.55 * float(np.ptp(points, 0).max())
+    first, second = ([float(m - half), float(m + half)] for m in middle)
+    return first, second

@@ -21,6 +21,8 @@ from app.compute import Array, Encoders, View, compute_views
 from app.figures.export import export
 from app.figures.sheet import Sheet
 from app.jobs import Job, Report
+from app.trainer import Plan
+from app.trainings import Training, Trainings
 from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
@@ -33,6 +35,8 @@ from gpvae_core.exact import Estimate, PosteriorEngine
 from gpvae_core.paths import CONFIG, WEIGHTS, grid_cache, own_folders
 
 NEIGHBOURS, SURE, READ = 9, 0.85, 3000  # sure of 64 % of MNIST's test images and right on 97 %; digits: 94 and 99.7 %
+PRIVATE = "your archive"  # the name of images that a session has brought for a training
+TRAINED, TRAINING = "trained here", "training"  # a session's own checkpoint, and where it is kept
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
 IDENTITY = {Checkpoint: lambda checkpoint: (str(checkpoint.folder), checkpoint.digest)}
 
@@ -71,7 +75,8 @@ def _batcher() -> Batcher[Request, View]:
 def source(spec: str, seed: int) -> Source:
     """Data set ``spec``, tried once per server; the offline digits, binary as well, where it cannot be had."""
     try:
-        return Source(load_dataset(spec, seed=seed, timeout=NETWORK_TIMEOUT))
+        data = load_dataset(spec, seed=seed, timeout=NETWORK_TIMEOUT)
+        return Source(replace(data, name=PRIVATE) if _is_private(spec) else data)
     except InputError as error:
         return Source(load_dataset(f"{BINARY}digits" if spec.startswith(BINARY) else "digits"), str(error))
 
@@ -80,12 +85,14 @@ def source(spec: str, seed: int) -> Source:
 
 
 def names() -> list[str]:
-    """The checkpoints on offer, searched anew: the shipped ones, then one's own."""
+    """The checkpoints on offer, searched anew: the shipped ones, one's own, and what this session has trained."""
     return list(_catalogue())
 
 
 def _catalogue() -> dict[str, Path]:
-    return catalogue(folder for folder in folders() if folder.is_dir())
+    found = catalogue(folder for folder in folders() if folder.is_dir())
+    own = training()
+    return found if own is None or own.checkpoint is None else found | {TRAINED: own.checkpoint}
 
 
 def folders() -> list[Path]:
@@ -140,7 +147,8 @@ def opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
 @st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)
 def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
     def work(report: Report) -> PosteriorEngine:
-        return checkpoint.engine(tolerance=compute.TOLERANCE, cache=grid_cache(), report=report)
+        cache = None if is_private(checkpoint) else grid_cache()
+        return checkpoint.engine(tolerance=compute.TOLERANCE, cache=cache, report=report)
 
     return Job(f"Decoding the latent plane of {checkpoint.name}, once", work)
 
@@ -226,6 +234,43 @@ def read_digit(checkpoint: Checkpoint, picture: Array) -> int | None:
         return None
     shares = reader.predict_proba(compute.grey(picture).reshape(1, -1))[0]
     return int(reader.classes_[shares.argmax()]) if shares.max() >= SURE else None
+
+
+# --- trainings ----------------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(show_spinner=False)
+def trainings() -> Trainings:
+    """All trainings of this server."""
+    return Trainings()
+
+
+def training() -> Training | None:
+    """The one of this session, if it has asked for any."""
+    own: Training | None = st.session_state.get(TRAINING)
+    return own
+
+
+def train(plan: Plan, archive: bytes | None) -> None:
+    """Ask for a training; the session's last one is forgotten. Raises InputError."""
+    before = training()
+    st.session_state[TRAINING] = trainings().ask(plan, archive, _wanted())
+    if before is not None:
+        trainings().drop(before)
+
+
+def is_private(checkpoint: Checkpoint) -> bool:
+    """Whether a session has trained it: then nothing of it outlives that session."""
+    return checkpoint.folder.is_relative_to(trainings().root)
+
+
+def trained_on(checkpoint: Checkpoint) -> str:
+    """The data set of a checkpoint, by a name that tells nobody where things lie."""
+    return PRIVATE if _is_private(checkpoint.dataset) else checkpoint.dataset
+
+
+def _is_private(spec: str) -> bool:
+    return str(trainings().root.resolve()) in spec
 
 
 # --- images -------------------------------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 import streamlit as st
 
 from app import components, first_paint, session
-from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE
+from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE, TRAIN_TITLE
 
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
 first = st.empty()
 painted = first_paint.wanted() and first_paint.show(first)
 
-from app.views import difficulty, explore, figures, latent_map, lesson  # noqa: E402  torch comes with them: the first picture must not wait for it
+from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402  torch comes with them: the first picture must not wait for it
 
 pages = [
     st.Page(explore.page, title="Explore", url_path="explore", default=True),
@@ -18,6 +18,7 @@ pages = [
     st.Page(figures.page, title=FIGURES_TITLE, url_path="figures"),
     st.Page(difficulty.page, title=DIFFICULTY_TITLE, url_path="difficulty"),
     st.Page(latent_map.page, title=MAP_TITLE, url_path="map"),
+    st.Page(train.page, title=TRAIN_TITLE, url_path="train"),
 ]
 st.session_state["explore-page"] = pages[0]
 page = st.navigation(pages, position="top")

@@ -231,6 +231,11 @@ def map_query(state: State) -> dict[str, str]:
     return _of_page(state, "map")
 
 
+def train_query(state: State) -> dict[str, str]:
+    """The address bar of the page Train."""
+    return _of_page(state, "train")
+
+
 def _of_page(state: State, page: str) -> dict[str, str]:
     return _query(State(**{name: getattr(state, name) for name in SHOWS[page]}))
 
@@ -271,6 +276,7 @@ SHOWS = {  # what the address of each page but Explore says
     "difficulty": ("checkpoint", "weights", "sort", "projector", "against", "linear"),
     "lesson": ("projector", "language"),
     "map": ("checkpoint", "weights", "projector", "by_gap"),
+    "train": ("projector",),
 }
 ELSEWHERE = ("images", "against", "linear", "by_gap")  # what Explore's never says
 # what each way of choosing x does not need

@@ -89,3 +89,32 @@ EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "
     "configuration, and a Python script that computes the numbers again and checks them."
 )
+TRAIN_TITLE = "Train a model"
+TRAIN_LEAD = (
+    "A small model learns while you watch: its objective, and what its encoder misses of the exact posterior, which "
+    "no other tool can show."
+)
+TRAIN_FIRST = (
+    "Choose images and a method, then press Train. Guess first: does the gap between the encoder and the exact "
+    "posterior shrink while the ELBO rises?"
+)
+TRAIN_KEPT = (
+    "The model and your images stay on the server until you start another training or close the page; nobody else "
+    "sees them. Two trainings run at a time, others wait in a line."
+)
+TRAIN_DIED = "The training ended without a word, perhaps for lack of memory. Go on from its last epoch, or train anew."
+ZIP_HELP = (
+    "At least 50 images of one figure each, at most 5,000 and 100 MB. Folders in the archive become classes. Each "
+    "image is brought to 28x28, as an upload is."
+)
+NOISE_HELP = (
+    "The standard deviation of a pixel around the decoder's mean. The larger it is, the broader are the posteriors. "
+    "Learned, it becomes small, and posteriors narrow."
+)
+CURVES = (
+    "The gap can rise again while the ELBO rises: the exact posteriors then narrow faster than the encoder follows."
+)
+EVOLUTION = (
+    "The first test image: the regions that hold 50 and 95 % of the exact posterior, and of the encoder's q, while the "
+    "model learns. The decoder changes too, so the truth moves."
+)

@@ -83,6 +83,13 @@ def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
         assert f"image {row['index']}," in words and f"{float(row['kl_base']):.2f} nats" in words
 
 
+def nothing_is_serious(page) -> None:
+    found = look(page, lambda: Axe().run(page).response["violations"])
+    grave = [v for v in found if v["impact"] in ("serious", "critical")]
+    serious = {v["id"]: [(n["html"][:160], n["failureSummary"]) for n in v["nodes"]] for v in grave}
+    assert serious == {}, json.dumps(serious, indent=1)
+
+
 @pytest.mark.parametrize(
     ("path", "query", "scheme"),
     [
@@ -101,10 +108,7 @@ def test_axe_finds_nothing_serious(visit, path, query, scheme):
     idle(page)
     there = ".figure img, .plane-root .line, .js-plotly-plot .nsewdrag, .st-key-start-lesson button"
     page.locator(there).first.wait_for(state="attached")
-    found = look(page, lambda: Axe().run(page).response["violations"])
-    grave = [v for v in found if v["impact"] in ("serious", "critical")]
-    serious = {v["id"]: [(n["html"][:160], n["failureSummary"]) for n in v["nodes"]] for v in grave}
-    assert serious == {}, json.dumps(serious, indent=1)
+    nothing_is_serious(page)
 
 
 TYPE_AND_LINE = """root => {
@@ -147,3 +151,24 @@ def test_a_loop_around_dots_shows_their_images_and_a_click_opens_one(visit, digi
     assert f"i={index}" in page.url and "/difficulty" not in page.url
     page.go_back()
     until(page, "the chart again", lambda: "/difficulty" in page.url and plot.count() > 0)
+
+
+def test_a_model_is_trained_stopped_resumed_and_opened_and_nobody_else_sees_it(visit):
+    page = visit(path="train")
+    idle(page)
+    page.get_by_role("slider").first.press("Home")
+    page.get_by_role("slider").first.press("ArrowRight")  # two epochs
+    idle(page)
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Go on").click()
+    until(page, "the training", lambda: "Finished: epoch 2 of 2" in page.locator(".stMain").inner_text())
+    page.get_by_text("misses the exact posterior by").wait_for()
+    assert page.locator(".js-plotly-plot").count() == 2
+    nothing_is_serious(page)
+    page.get_by_role("button", name="Open in Explore").click()
+    settle(page)
+    assert "c=trained" in page.url and "digits" in page.locator(".stMain").inner_text()
+    other = visit(f"?{page.url.partition('?')[2]}")
+    other.get_by_text("There is no checkpoint 'trained here' here").wait_for()
+    settle(other)

@@ -177,7 +177,7 @@ def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
     method = METHODS[checkpoint.config.method].label
     st.caption(
         f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}** ({method}), trained on "
-        f"{checkpoint.dataset} (weights {checkpoint.digest[:8]})."
+        f"{loaders.trained_on(checkpoint)} (weights {checkpoint.digest[:8]})."
     )
     for note in where.data.notes:
         st.caption(f"{note}.")

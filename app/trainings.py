@@ -1,0 +1,215 @@
+"""The trainings of a server: RUNNING at a time, each a program of its own; the others wait in a line; none outlives
+the page that asked for it, nor the server.
+"""
+
+import atexit
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from tempfile import mkdtemp
+from threading import RLock, Thread
+from typing import Any
+
+from app.trainer import LOG, PICTURES, PLAN, RUN, Plan
+from gpvae_core.data.images import SUFFIXES
+from gpvae_core.errors import InputError
+from gpvae_core.files import write_atomically
+from gpvae_core.paths import WEIGHTS
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNNING, WAITING = 2, 20
+EVERY, GONE = 0.5, 120.0  # seconds between two rounds; without its page, until a training is ended
+MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 10_000_000  # of an archive, unpacked
+FULL = "{} trainings wait already; try again in some minutes"
+
+
+class Training:
+    """One training: what it does, in ``folder``, and how far it is."""
+
+    def __init__(self, plan: Plan, folder: Path, alive: Callable[[], bool]) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.alive = alive
+        self.seen = time.monotonic()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.wanted = True  # False: stopped by the user
+        self.ended: int | None = None  # the exit status of the last program
+
+    @property
+    def state(self) -> str:
+        """'running', 'waiting', 'stopped', 'finished' or 'failed'."""
+        if self.process is not None:
+            return "running"
+        if not self.wanted:
+            return "stopped"
+        if self.ended is None:
+            return "waiting"
+        return "failed" if self.ended or self.why() else "finished"
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the log says so far; an epoch that was done twice, before and after a stop, counts once."""
+        try:
+            lines = (self.folder / LOG).read_text().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        found: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            if line.endswith("\n"):  # else half written
+                record = json.loads(line)
+                key = next(iter(record))
+                found[f"{key} {record[key]}" if key in ("epoch", "look") else key] = record
+        return list(found.values())
+
+    def why(self) -> str | None:
+        """Why it failed, if it said so."""
+        return next((str(record["failed"]) for record in self.records() if "failed" in record), None)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder of the best model so far."""
+        folder = self.folder / RUN
+        return folder if (folder / WEIGHTS).exists() else None
+
+
+class Trainings:
+    """All trainings of this server, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self.line: list[Training] = []
+        self.lock = RLock()
+        self.root = Path(mkdtemp(prefix="gpvae-trainings-"))
+        atexit.register(self.end)
+        Thread(target=self._keep, name="trainings", daemon=True).start()
+
+    def ask(self, plan: Plan, archive: bytes | None, alive: Callable[[], bool]) -> Training:
+        """Put a training into the line; ``archive`` holds its images, if the plan does not name them.
+
+        ``alive()``: whether its page is still open. Raises InputError where the line is full, or for a bad archive.
+        """
+        with self.lock:
+            waiting = sum(one.state == "waiting" for one in self.line)
+            if waiting >= WAITING:
+                raise InputError(FULL.format(waiting))
+            folder = Path(mkdtemp(dir=self.root))
+        try:
+            if archive is not None:
+                unpack(archive, folder / PICTURES)
+                plan = Plan(**{**asdict(plan), "dataset": f"folder:{folder / PICTURES}"})
+            write_atomically(folder / PLAN, json.dumps(asdict(plan)).encode())
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        training = Training(plan, folder, alive)
+        with self.lock:
+            self.line.append(training)
+        self._start_next()
+        return training
+
+    def stop(self, training: Training) -> None:
+        """End its program; what was learned is kept, and ``resume`` goes on from the last epoch."""
+        with self.lock:
+            training.wanted = False
+            self._end_program(training)
+
+    def resume(self, training: Training) -> None:
+        """Back into the line, at its end."""
+        with self.lock:
+            training.wanted, training.ended = True, None
+            self.line.remove(training)
+            self.line.append(training)
+        self._start_next()
+
+    def drop(self, training: Training) -> None:
+        """End it and forget everything of it."""
+        with self.lock:
+            self._end_program(training)
+            if training in self.line:
+                self.line.remove(training)
+            shutil.rmtree(training.folder, ignore_errors=True)
+
+    def place(self, training: Training) -> int:
+        """How many wait before it."""
+        with self.lock:
+            before = self.line[: self.line.index(training)]
+            return sum(one.state == "waiting" for one in before)
+
+    def end(self) -> None:
+        """End all of them, when the server ends."""
+        with self.lock:
+            for training in list(self.line):
+                self.drop(training)
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def _end_program(self, training: Training) -> None:
+        if training.process is not None:
+            training.process.kill()  # what it writes is complete at any time
+            training.process.communicate()
+            training.process = None
+
+    def _start_next(self) -> None:
+        with self.lock:
+            free = RUNNING - sum(one.state == "running" for one in self.line)
+            for training in [one for one in self.line if one.state == "waiting"][: max(free, 0)]:
+                command = [sys.executable, "-m", "app.trainer", str(training.folder)]
+                training.process = subprocess.Popen(
+                    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+
+    def _keep(self) -> None:
+        while True:
+            time.sleep(EVERY)
+            with self.lock:
+                for training in list(self.line):
+                    self._look_after(training)
+            self._start_next()
+
+    def _look_after(self, training: Training) -> None:
+        if training.process is not None and training.process.poll() is not None:
+            training.ended = training.process.returncode
+            self._end_program(training)
+        if training.alive():
+            training.seen = time.monotonic()
+        elif time.monotonic() - training.seen > GONE:
+            self.drop(training)
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """The images of a zip archive, under names of our own; the folder in which each lies stays, as its class.
+
+    Raises InputError for what is no archive, holds no image, or would take more than MOST_BYTES.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(archive)) as opened:
+            files = [one for one in opened.infolist() if PurePosixPath(one.filename).suffix.lower() in SUFFIXES]
+            _check_size(files)
+            for k, one in enumerate(files):
+                target = folder / _class_of(one.filename) / f"{k}{PurePosixPath(one.filename).suffix.lower()}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(one) as source:  # never more than it said
+                    target.write_bytes(source.read(one.file_size))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(f"the archive cannot be unpacked ({error}); give a zip file of images") from None
+
+
+def _check_size(files: list[zipfile.ZipInfo]) -> None:
+    total = sum(one.file_size for one in files)
+    if not files:
+        raise InputError(f"the archive holds no images ({', '.join(SUFFIXES)}); give a zip file of images")
+    if len(files) > MOST_FILES or total > MOST_BYTES or max(one.file_size for one in files) > MOST_OF_ONE:
+        raise InputError(
+            f"the archive holds {len(files):,} images of {total / 1e6:,.0f} MB; give at most {MOST_FILES:,} of "
+            f"{MOST_BYTES / 1e6:.0f} MB, none over {MOST_OF_ONE / 1e6:.0f} MB"
+        )
+
+
+def _class_of(name: str) -> str:
+    """The name of the folder in which a file lies, without what could lead out of one; empty at the top."""
+    parent = PurePosixPath(name.replace("\\", "/")).parent.name
+    return "".join(c for c in parent if c.isalnum() or c in "-_ ")[:40].strip()
