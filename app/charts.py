@@ -259,7 +259,10 @@ def evolution(looks: list[dict[str, Any]], *, projector: bool = False) -> "Figur
         sliders=[
             {"steps": steps, "active": len(looks) - 1, "pad": {"t": 40}, "currentvalue": {"prefix": "after epoch "}}
         ],
-        updatemenus=[{"type": "buttons", "buttons": [play], "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}],
+        updatemenus=[
+            {"type": "buttons", "buttons": [play], "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}
+            | {"showactive": False, "bgcolor": CLASSES[0], "font": {"color": "white"}}
+        ],
     )
 
 

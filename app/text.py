@@ -112,7 +112,8 @@ NOISE_HELP = (
     "Learned, it becomes small, and posteriors narrow."
 )
 CURVES = (
-    "The gap can rise again while the ELBO rises: the exact posteriors then narrow faster than the encoder follows."
+    "An untrained decoder ignores z: q and the exact posterior are both near the prior, and the gap is small. It can "
+    "rise while the ELBO rises: the exact posteriors narrow faster than the encoder follows."
 )
 EVOLUTION = (
     "The first test image: the regions that hold 50 and 95 % of the exact posterior, and of the encoder's q, while the "

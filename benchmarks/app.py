@@ -47,8 +47,8 @@ class Session:
         self.exceptions = 0
         self.kept: set[str] = set()  # messages that need not be sent again, as a browser keeps them
 
-    async def run(self, index: int | None = None) -> tuple[float, int]:
-        """Run the script, at test image ``index`` if given: seconds until it has finished, and bytes received."""
+    def request(self, index: int | None = None) -> bytes:
+        """The message that asks for a run of the script, at test image ``index`` if given."""
         message = BackMsg()
         message.rerun_script.query_string = self.query
         message.rerun_script.cached_message_hashes.extend(self.kept)
@@ -56,8 +56,12 @@ class Session:
             state = message.rerun_script.widget_states.widgets.add()
             state.id = self.number_input
             state.double_value = index
+        return message.SerializeToString()
+
+    async def run(self, index: int | None = None) -> tuple[float, int]:
+        """Run the script, at test image ``index`` if given: seconds until it has finished, and bytes received."""
         start, received = time.perf_counter(), 0
-        await self.socket.send(message.SerializeToString())
+        await self.socket.send(self.request(index))
         async for data in self.socket:
             received += len(data)
             answer = ForwardMsg.FromString(data)

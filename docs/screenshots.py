@@ -15,6 +15,7 @@ SHOTS = {
     "figures": "figures?c=digits-2d",
     "lesson": "?c=digits-2d-wide&from=number&i=35&data=digits&step=3",
     "map": "map?c=digits-2d-wide",
+    "train": "train",
 }
 
 
@@ -38,6 +39,9 @@ def main() -> None:
                 )
                 page.goto(f"{server.url}/{address}")
                 page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=90_000)
+                if name == "train":
+                    page.get_by_role("button", name="Train", exact=True).click()
+                    page.get_by_text("Finished").wait_for(timeout=180_000)
                 page.wait_for_timeout(2500)  # for the pictures' last layout
                 if arguments.whole:
                     inner = "document.querySelector('[data-testid=stMain]').scrollHeight"

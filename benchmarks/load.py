@@ -1,0 +1,115 @@
+"""A class on one server: how long a change of image takes beside others, beside a hostile session, after drop-outs.
+
+    python -m benchmarks.load [--data-dir DIR] [--checkpoint mnist-2d] [--seconds 60]
+
+Real sessions on the machine of the server, each a change every five seconds. The hostile one asks for another image
+fifty times a second. Drop-outs: three hundred connections that ask for an image and close. Threads and memory are the
+server's. Writes benchmarks/results/load.json.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import websockets
+
+from benchmarks.app import Session, address, many_users
+from benchmarks.common import command, hardware, store_part, told
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.data import load_dataset
+from tests.server import Server, serving
+
+HOSTILE_EVERY = 0.02  # seconds
+DROPPED, AT_ONCE = 300, 50
+FAREWELL = 2.0  # seconds after the last drop-out in which its thread has to be gone
+
+
+def state_of(server: Server) -> dict[str, float]:
+    """Threads and resident memory (MiB) of the server."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    threads, memory = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("Threads", "VmRSS"))
+    return {"threads": threads, "memory_mib": round(memory / 1024)}
+
+
+async def hostile(url: str, query: str, images: int, until: asyncio.Event) -> int:
+    """Ask for another image fifty times a second; how often it was asked."""
+    rng, asked = np.random.default_rng(9), 0
+    async with websockets.connect(address(url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+        session = Session(socket, query)
+        await session.run()
+
+        async def read() -> None:
+            async for _ in socket:
+                pass
+
+        reading = asyncio.create_task(read())
+        while not until.is_set():
+            await socket.send(session.request(int(rng.integers(images))))
+            asked += 1
+            await asyncio.sleep(HOSTILE_EVERY)
+        reading.cancel()
+    return asked
+
+
+async def beside_a_hostile_one(url: str, query: str, images: int, users: int, seconds: float) -> dict[str, Any]:
+    over = asyncio.Event()
+    attack = asyncio.create_task(hostile(url, query, images, over))
+    result = await many_users(url, query, images, users, seconds)
+    over.set()
+    return result | {"hostile_requests": await attack}
+
+
+async def dropped(server: Server, query: str, images: int) -> dict[str, Any]:
+    """Connections closed in the middle of their request, then one user's wait."""
+    before = state_of(server)
+
+    async def drop(number: int) -> None:
+        async with websockets.connect(
+            address(server.url), subprotocols=["streamlit"], max_size=None, proxy=None
+        ) as socket:
+            session = Session(socket, query.replace("i=0", f"i={number % images}"))
+            await socket.send(session.request())
+
+    for first in range(0, DROPPED, AT_ONCE):
+        await asyncio.gather(*(drop(number) for number in range(first, first + AT_ONCE)))
+    await asyncio.sleep(FAREWELL)
+    after = state_of(server)
+    start = time.perf_counter()
+    async with websockets.connect(address(server.url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+        await Session(socket, query).run()
+    return {"connections": DROPPED, "before": before, "after": after, "next_wait_s": time.perf_counter() - start}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--checkpoint", default="mnist-2d")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    arguments = parser.parse_args()
+    dataset = load_checkpoint(arguments.checkpoint).training["dataset"]
+    images = len(load_dataset(dataset, arguments.data_dir).test)
+    query = urlencode({"c": arguments.checkpoint, "from": "number", "i": 0, "data": dataset})
+    environment = {"GPVAE_DATA_DIR": str(arguments.data_dir)} if arguments.data_dir else None
+    result: dict[str, Any] = {"command": command("load", arguments.data_dir), "hardware": hardware()}
+    with TemporaryDirectory() as folder, serving(Path(folder), environment) as server:
+        one = (server.url, query, images)
+        result["warm"] = asyncio.run(many_users(*one, 4, 20.0))
+        result["at_first"] = state_of(server)
+        for users in (30, 60):
+            result[f"{users}_users"] = asyncio.run(many_users(*one, users, arguments.seconds)) | state_of(server)
+        result["30_users_and_a_hostile_one"] = asyncio.run(beside_a_hostile_one(*one, 30, arguments.seconds))
+        result["dropped"] = asyncio.run(dropped(server, query, images))
+        result["tracebacks_in_log"] = (Path(folder) / "app.log").read_text().count("Traceback")
+    store_part("load.json", arguments.checkpoint, result)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    told(main)
