@@ -1,6 +1,9 @@
 """Photos on the page: read once, doubts beside the picture, the crop put right by the user, nothing lost."""
 
+import subprocess
+import sys
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +91,34 @@ def test_a_crop_without_ink_keeps_the_image_before_it(page):
     page.slider(key="explore-crop-across").set_value((0, 20)).run()
     assert not page.exception and shows_numbers(page) and page.query_params["x"] == before
     assert page.error and "ink" in page.error[0].value
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from threading import Thread
+from PIL import Image
+from app.views.uploads import read_one_at_a_time
+Image.init()
+data = Path(sys.argv[1]).read_bytes()
+read_one_at_a_time(Path(sys.argv[2]).read_bytes(), "small")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+threads = [Thread(target=read_one_at_a_time, args=(data, "photo")) for _ in range(10)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_ten_photos_at_once_take_the_memory_of_one(tmp_path):
+    """In MiB beyond the process: the largest pictures that are taken, of the format that must be decoded whole."""
+    for name, size in (("large", (6000, 4000)), ("small", (60, 40))):
+        Image.new("RGB", size, "white").save(tmp_path / name, "PNG")
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "large", tmp_path / "small"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert float(run.stdout) < 200

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gpvae_core.errors import InputError
 GIVEN, PROBLEM = "upload-given", "upload-problem"
 SHOWN = 420  # pixels of the longer side on screen
 FRAME = (213, 94, 0)
+READING = Lock()
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,13 @@ def take(key: str, recipe: Recipe) -> None:
     """Read the file that has just been chosen: once, so that a large photo is decoded once."""
     file: Any = st.session_state[key]
     if file is not None:
-        _attempt(lambda: _keep(_prepared(read_image(file.getvalue(), file.name), file.name, recipe, None)))
+        _attempt(lambda: _keep(_prepared(read_one_at_a_time(file.getvalue(), file.name), file.name, recipe, None)))
+
+
+def read_one_at_a_time(data: bytes, name: str) -> NDArray[np.uint8]:
+    """``read_image``, after whoever is reading: a class that uploads at once needs the memory of one picture."""
+    with READING:
+        return read_image(data, name)
 
 
 def problem() -> str | None:
