@@ -104,8 +104,8 @@ TRAIN_KEPT = (
 )
 TRAIN_DIED = "The training ended without a word, perhaps for lack of memory. Go on from its last epoch, or train anew."
 ZIP_HELP = (
-    "At least 50 images of one figure each, at most 5,000 and 100 MB. Folders in the archive become classes. Each "
-    "image is brought to 28x28, as an upload is."
+    "At least 50 images of one figure each, at most 5,000. Folders in the archive become classes. Each image is "
+    "brought to 28x28, as an upload is."
 )
 NOISE_HELP = (
     "The standard deviation of a pixel around the decoder's mean. The larger it is, the broader are the posteriors. "

@@ -7,7 +7,7 @@ from gpvae_core.errors import InputError
 
 BROUGHT_BY = {
     "data": ("pooch", "requests", "PIL", "pi_heif", "sklearn", "torchvision", "platformdirs", "pyarrow"),
-    "train": ("click", "tqdm", "zuko"),
+    "train": ("click", "filelock", "tqdm", "zuko"),
     "app": ("streamlit", "contourpy", "matplotlib"),
     "arviz": ("arviz_base",),
 }

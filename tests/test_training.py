@@ -20,6 +20,7 @@ from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.fit import TrainingConfig, adam, fit, one_cycle, start_from
+from gpvae_core.training.runs import run
 from gpvae_core.training.steps import CLIP_NORM, Step, Weights
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
@@ -59,6 +60,16 @@ def test_a_killed_and_resumed_run_ends_like_one_that_was_not(tmp_path, tiny_data
     assert same(whole, resumed)
     assert rest[-1].validation == records[-1].validation
     assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_a_second_training_into_one_folder_is_refused_and_a_killed_one_leaves_no_lock(tmp_path, tiny_dataset):
+    config, training = ModelConfig(method="vae"), TrainingConfig("tiny", epochs=3)
+    first = run(tmp_path / "run", tiny_dataset, config, training)
+    next(first)
+    with pytest.raises(InputError, match="another training writes into"):
+        next(run(tmp_path / "run", tiny_dataset, config, training, resume=True))
+    first.close()  # as if killed
+    assert [r.epoch for r in run(tmp_path / "run", tiny_dataset, config, training, resume=True)] == [2, 3]
 
 
 def test_the_objective_rises_and_its_parts_are_named(tmp_path, tiny_dataset):

@@ -17,7 +17,7 @@ from gpvae_core.inference import METHODS
 FROM_SCRATCH = ("vae", "vae-3", "fullcov", "hf", "iaf", "me", "gpvae")
 DIGITS, MNIST, OWN = "Digits (1,294 images, offline)", "MNIST (10,000 images)", "A zip file of images"
 EPOCHS = {DIGITS: 15, MNIST: 4, OWN: 15}
-MOST_EPOCHS = 60
+MOST_EPOCHS, MOST_MB = 60, 30  # of an archive, as it is sent
 NOISES = {"learned": None, "0.3": 0.3, "1": 1.0}
 EVERY = 1.5  # seconds between two looks at the log
 WORDS = {
@@ -52,7 +52,9 @@ def _ask() -> None:
     """What shall be trained, and the button that begins."""
     offline = loaders.source("mnist", 0).fallback is not None
     data = st.selectbox("Images", [DIGITS, OWN] if offline else [DIGITS, MNIST, OWN], key="train-data")
-    file = st.file_uploader("Zip file", type="zip", help=text.ZIP_HELP, key="train-zip") if data == OWN else None
+    file = None
+    if data == OWN:
+        file = st.file_uploader("Zip file", "zip", help=text.ZIP_HELP, key="train-zip", max_upload_size=MOST_MB)
     method = st.selectbox("Method", FROM_SCRATCH, format_func=lambda name: METHODS[name].label, key="train-method")
     noise = st.segmented_control(
         "Pixel noise s_x", list(NOISES), default="learned", required=True, help=text.NOISE_HELP, key="train-noise"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, check_shape, lasting_name
@@ -16,6 +17,8 @@ from gpvae_core.files import read_json
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.training.fit import STATE, OnStep, Progress, TrainingConfig, fit, start_from
+
+LOCK = ".training.lock"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def run(
     """Train a fresh model of ``config``, or go on with the run in ``out``; see ``fit``.
 
     ``training`` may name a checkpoint to start from and one whose decoder is kept. Raises InputError where ``out``
-    holds a run that was not asked for, or another one's settings.
+    holds a run that was not asked for, or another one's settings, or where another program trains into it.
     """
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(device)
@@ -92,7 +95,23 @@ def run(
         start_from(model, load_checkpoint(training.initial, device=torch.device(device)).model, data.train)
     if training.decoder:
         model.generative.load_state_dict(load_checkpoint(training.decoder).model.generative.state_dict())
-    return fit(model, config, training, data, out, resume=resume, on_step=on_step)
+    return _alone(out, fit(model, config, training, data, out, resume=resume, on_step=on_step))
+
+
+def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
+    """``epochs``, while no other program trains into ``out``. The system takes the lock from one that was killed."""
+    lock = FileLock(out / LOCK, timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another training writes into {out}; wait for its end, or choose another --out") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {out} ({error.strerror}); choose another --out") from None
+    try:
+        yield from epochs
+    finally:
+        lock.release()
 
 
 def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
