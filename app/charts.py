@@ -46,13 +46,20 @@ def scatter(
         kind = "log" if logs and len(values) and values.min() > 0 else "linear"
         figure.update_layout({axis: {"type": kind, "title": title, "exponentformat": "power"}})
     return figure.update_layout(
-        height=PROJECTOR_HEIGHT if projector else HEIGHT,
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        font={"size": 20 if projector else 14},
+        **_room(projector),
         legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
         dragmode="lasso",
         showlegend=len(figure.data) > 1,
     )
+
+
+def _room(projector: bool, height: int | None = None) -> dict[str, Any]:
+    """Height, margins and type of a chart."""
+    return {
+        "height": height or (PROJECTOR_HEIGHT if projector else HEIGHT),
+        "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
+        "font": {"size": 20 if projector else 14},
+    }
 
 
 def _classes(labels: Array | None, shown: Array) -> list[tuple[str, Array, str]]:
@@ -108,9 +115,7 @@ def latent_map(
     return figure.update_layout(
         xaxis=axis | {"title": "z₁"},
         yaxis=axis | {"title": "z₂", "scaleanchor": "x"},
-        height=900 if projector else 680,
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        font={"size": 20 if projector else 14},
+        **_room(projector, 900 if projector else 680),
         legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
         dragmode="lasso",
         showlegend=len(figure.data) > 1,
@@ -182,9 +187,7 @@ def histogram(found: dict[str, Array], *, projector: bool = False) -> "Figure":
     return figure.update_layout(
         xaxis={"title": "mass of the region on whose edge the true z lies, %"},
         yaxis={"title": "images"},
-        height=PROJECTOR_HEIGHT if projector else 380,
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        font={"size": 20 if projector else 14},
+        **_room(projector, PROJECTOR_HEIGHT if projector else 380),
         legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
     )
 
@@ -217,9 +220,7 @@ def learning_curves(epochs: list[dict[str, Any]], looks: list[dict[str, Any]], *
         figure.update_yaxes(type="log", row=2, col=1, exponentformat="power")
     figure.update_xaxes(title="epoch", tick0=1, dtick=max(1, len(epochs) // 8), row=2, col=1)
     return figure.update_layout(
-        height=PROJECTOR_HEIGHT if projector else HEIGHT,
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        font={"size": 20 if projector else 14},
+        **_room(projector),
         legend={"orientation": "h", "y": 1.08, "x": 1, "xanchor": "right", "yanchor": "bottom"},
     )
 
@@ -252,9 +253,7 @@ def evolution(looks: list[dict[str, Any]], *, projector: bool = False) -> "Figur
     return Figure(data=lines(looks[-1]), frames=frames).update_layout(
         xaxis={"title": "z₁", "range": windows[-1][0], "constrain": "domain"},
         yaxis={"title": "z₂", "range": windows[-1][1], "scaleanchor": "x"},
-        height=PROJECTOR_HEIGHT if projector else HEIGHT,
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
-        font={"size": 20 if projector else 14},
+        **_room(projector),
         legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
         sliders=[
             {"steps": steps, "active": len(looks) - 1, "pad": {"t": 40}, "currentvalue": {"prefix": "after epoch "}}
