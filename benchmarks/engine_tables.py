@@ -77,21 +77,6 @@ def served() -> Rows:
     return [*rows, *([label, *(figure(record) for record in found)] for label, figure in figures.items())]
 
 
-def loaded() -> Rows:
-    """A class on one server, and what disturbs it: ms a change, p50 / p95 / worst."""
-    found = read_json(RESULTS / "load.json")
-    kinds = {
-        "30 users": "30_users",
-        "60 users": "60_users",
-        "30 users, and one that asks 50 times a second": "30_users_and_a_hostile_one",
-    }
-    rows = [["each a change every 5 s", *(f"`{name}`" for name in found)]]
-    return [
-        *rows,
-        *([label, *(_times(record[key]["ms"]) for record in found.values())] for label, key in kinds.items()),
-    ]
-
-
 def _times(record: dict[str, float], scale: float = 1) -> str:
     """p50 / p95 / worst, two digits of each at least."""
     values = [scale * record[key] for key in ("p50", "p95", "max")]
