@@ -1,4 +1,4 @@
-"""Junk: 500 strange uploads and 200 mangled links get a right picture or a plain sentence, never a traceback."""
+"""Junk: 500 strange uploads and 100 mangled links get a right picture or a plain sentence, never a traceback."""
 
 import io
 import struct

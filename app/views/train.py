@@ -8,14 +8,14 @@ import streamlit as st
 
 from app import charts, loaders, session, text
 from app.state import train_query
-from app.trainer import FOLLOWED, Plan
+from app.trainer import FOLLOWED, MOST_IMAGES, Plan
 from app.trainings import Training
 from app.views import common
 from gpvae_core.errors import InputError
 from gpvae_core.inference import METHODS
 
 FROM_SCRATCH = ("vae", "vae-3", "fullcov", "hf", "iaf", "me", "gpvae")
-DIGITS, MNIST, OWN = "Digits (1,294 images, offline)", "MNIST (10,000 images)", "A zip file of images"
+DIGITS, MNIST, OWN = "Digits (offline)", f"MNIST (its first {MOST_IMAGES:,} images)", "A zip file of images"
 EPOCHS = {DIGITS: 15, MNIST: 4, OWN: 15}
 MOST_EPOCHS, MOST_MB = 60, 30  # of an archive, as it is sent
 NOISES = {"learned": None, "0.3": 0.3, "1": 1.0}
