@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -17,12 +18,15 @@ from tempfile import mkdtemp
 from threading import RLock, Thread
 from typing import Any
 
+from filelock import FileLock
+
 from app.trainer import LOG, PICTURES, PLAN, RUN, Plan
 from gpvae_core.data.images import SUFFIXES
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
 from gpvae_core.paths import WEIGHTS
 
+PREFIX, OWNED, YOUNG = "gpvae-trainings-", "owned.lock", 60.0  # YOUNG: seconds in which a server takes its lock
 ROOT = Path(__file__).resolve().parent.parent
 RUNNING, WAITING = 2, 20
 EVERY, GONE = 0.5, 120.0  # seconds between two rounds; without its page, until a training is ended
@@ -84,7 +88,10 @@ class Trainings:
     def __init__(self) -> None:
         self.line: list[Training] = []
         self.lock = RLock()
-        self.root = Path(mkdtemp(prefix="gpvae-trainings-"))
+        self.root = Path(mkdtemp(prefix=PREFIX))
+        self.owned = FileLock(self.root / OWNED)
+        self.owned.acquire()
+        sweep(self.root.parent)
         atexit.register(self.end)
         Thread(target=self._keep, name="trainings", daemon=True).start()
 
@@ -145,6 +152,7 @@ class Trainings:
         with self.lock:
             for training in list(self.line):
                 self.drop(training)
+            self.owned.release()
             shutil.rmtree(self.root, ignore_errors=True)
 
     def _end_program(self, training: Training) -> None:
@@ -178,6 +186,15 @@ class Trainings:
             training.seen = time.monotonic()
         elif time.monotonic() - training.seen > GONE:
             self.drop(training)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what servers that were killed have left there: the lock of a server that lives is held."""
+    for old in folder.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # held, another user's, or just gone
+            if time.time() - old.stat().st_mtime > YOUNG:
+                with FileLock(old / OWNED, timeout=0):
+                    shutil.rmtree(old)
 
 
 def unpack(archive: bytes, folder: Path) -> None:

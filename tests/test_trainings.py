@@ -10,6 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from app import charts, trainings
@@ -188,6 +189,18 @@ def test_the_end_of_the_server_ends_all_of_them(line):
     assert all(process.poll() is not None for process in processes) and not line.root.exists()
 
 
+def test_what_a_killed_server_left_is_swept_and_a_living_ones_stays(line, tmp_path):
+    for name in ("dead", "young", "living"):
+        (tmp_path / f"{trainings.PREFIX}{name}" / "one").mkdir(parents=True)
+    (tmp_path / "others").mkdir()
+    living = FileLock(tmp_path / f"{trainings.PREFIX}living" / trainings.OWNED)
+    with living:
+        for name in ("dead", "living"):
+            os.utime(tmp_path / f"{trainings.PREFIX}{name}", (0, 0))
+        trainings.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["gpvae-trainings-living", "gpvae-trainings-young", "others"]
+
+
 def test_a_full_line_is_a_sentence(line, monkeypatch):
     monkeypatch.setattr(trainings, "WAITING", 1)
     for _ in range(3):
@@ -222,4 +235,4 @@ def test_an_archive_keeps_its_classes_and_never_leaves_its_folder(tmp_path):
 def test_a_bad_archive_is_a_sentence_and_leaves_nothing(line, data, said):
     with pytest.raises(InputError, match=said):
         line.ask(LONG, data, lambda: True)
-    assert list(line.root.iterdir()) == []
+    assert [p.name for p in line.root.iterdir()] == [trainings.OWNED]
