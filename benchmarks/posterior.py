@@ -62,7 +62,8 @@ def accuracy(source: str, data_dir: Path | None, count: int) -> Figures:
     rows = json.loads((RESULTS / f"reference-{checkpoint.name}.json").read_text())["rows"]
     images = dataset_of(checkpoint, None, data_dir).test.pixels(np.array([row["index"] for row in rows]))
     posteriors = in_batches(checkpoint, images)
-    pairs = {name: [_gaussian(row[f"q_{name}"]) for row in rows] for name in ("base", "marginal")}
+    stages = [key.removeprefix("q_") for key in rows[0] if key.startswith("q_")]  # a plain VAE has one
+    pairs = {name: [_gaussian(row[f"q_{name}"]) for row in rows] for name in stages}
     outside = sum(p.mass_outside(BOX) > 0.5 for p in posteriors)
     figures: Figures = {"images": len(rows), "outside_the_box": outside}
     truth = np.array([row["log_evidence"] for row in rows])
