@@ -81,13 +81,15 @@ class Session:
             self.exceptions += 1
 
 
-def address(url: str) -> str:
-    return url.replace("http", "ws", 1) + "/_stcore/stream"
+def connected(url: str) -> websockets.connect:
+    """A connection to the app at ``url``, as a browser makes it."""
+    address = url.replace("http", "ws", 1) + "/_stcore/stream"
+    return websockets.connect(address, subprotocols=["streamlit"], max_size=None, proxy=None)
 
 
 async def one_user(url: str, query: str, images: int) -> dict[str, object]:
     rng = np.random.default_rng(0)
-    async with websockets.connect(address(url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+    async with connected(url) as socket:
         session = Session(socket, query)
         first = await session.run()
         changes = [await session.run(int(i)) for i in rng.choice(images, SINGLE_CHANGES + COLD, replace=False)][COLD:]
@@ -106,7 +108,7 @@ async def many_users(url: str, query: str, images: int, users: int, seconds: flo
     async def user(number: int) -> tuple[list[float], int]:
         rng = np.random.default_rng([1, number])
         times: list[float] = []
-        async with websockets.connect(address(url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+        async with connected(url) as socket:
             session = Session(socket, query)
             await session.run()
             await asyncio.sleep(rng.random() * EVERY)

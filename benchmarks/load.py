@@ -18,9 +18,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
-import websockets
 
-from benchmarks.app import Session, address, many_users
+from benchmarks.app import Session, connected, many_users
 from benchmarks.common import command, hardware, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
@@ -41,7 +40,7 @@ def state_of(server: Server) -> dict[str, float]:
 async def hostile(url: str, query: str, images: int, until: asyncio.Event) -> int:
     """Ask for another image fifty times a second; how often it was asked."""
     rng, asked = np.random.default_rng(9), 0
-    async with websockets.connect(address(url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+    async with connected(url) as socket:
         session = Session(socket, query)
         await session.run()
 
@@ -71,9 +70,7 @@ async def dropped(server: Server, query: str, images: int) -> dict[str, Any]:
     before = state_of(server)
 
     async def drop(number: int) -> None:
-        async with websockets.connect(
-            address(server.url), subprotocols=["streamlit"], max_size=None, proxy=None
-        ) as socket:
+        async with connected(server.url) as socket:
             session = Session(socket, query.replace("i=0", f"i={number % images}"))
             await socket.send(session.request())
 
@@ -82,7 +79,7 @@ async def dropped(server: Server, query: str, images: int) -> dict[str, Any]:
     await asyncio.sleep(FAREWELL)
     after = state_of(server)
     start = time.perf_counter()
-    async with websockets.connect(address(server.url), subprotocols=["streamlit"], max_size=None, proxy=None) as socket:
+    async with connected(server.url) as socket:
         await Session(socket, query).run()
     return {"connections": DROPPED, "before": before, "after": after, "next_wait_s": time.perf_counter() - start}
 
