@@ -246,9 +246,9 @@ def trainings() -> Trainings:
 
 
 def training() -> Training | None:
-    """The one of this session, if it has asked for any."""
+    """The one that this session asked for; None where there is none, or it has ended with a page that was away long."""
     own: Training | None = st.session_state.get(TRAINING)
-    return own
+    return own if own is not None and trainings().keeps(own) else None
 
 
 def train(plan: Plan, archive: bytes | None) -> None:

@@ -141,6 +141,11 @@ class Trainings:
                 self.line.remove(training)
             shutil.rmtree(training.folder, ignore_errors=True)
 
+    def keeps(self, training: Training) -> bool:
+        """Whether it is here still."""
+        with self.lock:
+            return training in self.line
+
     def place(self, training: Training) -> int:
         """How many wait before it."""
         with self.lock:

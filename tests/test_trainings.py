@@ -180,6 +180,7 @@ def test_a_closed_page_ends_its_training_after_a_while_and_leaves_nothing(line, 
     monkeypatch.setattr(trainings, "GONE", GONE / 1e4)
     until(lambda: gone not in line.line)
     assert process.poll() is not None and not gone.folder.exists() and here.state == "running"
+    assert line.keeps(here) and not line.keeps(gone)  # who comes back finds the page as at first
 
 
 def test_the_end_of_the_server_ends_all_of_them(line):

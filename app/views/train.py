@@ -13,6 +13,7 @@ from app.trainings import Training
 from app.views import common
 from gpvae_core.errors import InputError
 from gpvae_core.inference import METHODS
+from gpvae_core.paths import CONFIG, WEIGHTS
 
 FROM_SCRATCH = ("vae", "vae-3", "fullcov", "hf", "iaf", "me", "gpvae")
 DIGITS, MNIST, OWN = "Digits (offline)", f"MNIST (its first {MOST_IMAGES:,} images)", "A zip file of images"
@@ -141,6 +142,6 @@ def _zipped(training: Training) -> bytes:
     folder = training.checkpoint
     assert folder is not None
     with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
-        for name in ("config.json", "model.safetensors"):
+        for name in (CONFIG, WEIGHTS):
             archive.write(folder / name, name)
     return bytes(packed.getvalue())
