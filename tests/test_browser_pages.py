@@ -164,7 +164,7 @@ def test_a_model_is_trained_stopped_resumed_and_opened_and_nobody_else_sees_it(v
     page.get_by_role("button", name="Go on").click()
     until(page, "the training", lambda: "Finished: epoch 2 of 2" in page.locator(".stMain").inner_text())
     page.get_by_text("misses the exact posterior by").wait_for()
-    assert page.locator(".js-plotly-plot").count() == 2
+    until(page, "both charts", lambda: page.locator(".js-plotly-plot").count() == 2)
     nothing_is_serious(page)
     page.get_by_role("button", name="Open in Explore").click()
     settle(page)
