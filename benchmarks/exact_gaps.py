@@ -1,19 +1,19 @@
 """The exact-gap table: every method's q on one frozen decoder, against the exact posteriors of the whole test set.
 
-    python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--train | --times | --ship]
-                                            [--device cuda]
+    python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--seeds 0]
+                                            [--epochs 40] [--device cuda] [--jobs 8] [--times | --ship]
 
 An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder, at an equal
 number of decoder passes; runs/encoders/DECODER/NAME holds it, and a run that was killed goes on. The others need no
 training. KL(q || p(z|x)) is the stored exact log p(x) less q's ELBO by quadrature; KL(p || q) is over the stored
-reference posteriors; coverage is of images that the decoder made; times are of a batch of 128 in float32.
+reference posteriors; coverage is of images that the decoder made. Several seeds are several trainings: NAME, seed 1.
+--times measures what a batch of 128 takes in float32 on the CPU, all rows side by side.
 Writes benchmarks/results/exact-gaps-DECODER.json, a method at a time.
 """
 
 import argparse
 import json
 import time
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.common import RESULTS, command, hardware, store_part, store_result, told
+from benchmarks.common import RESULTS, command, device_name, hardware, pooled, store_part, store_result, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.psis import LIMIT, smoothed
@@ -33,7 +33,8 @@ from gpvae_core.files import read_json, write_atomically
 from gpvae_core.models import VariationalAutoencoder, build
 from gpvae_core.paths import MANIFEST, WEIGHTS
 from gpvae_core.shipped import digests, manifest
-from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
+from gpvae_core.tensors import in_float64
+from gpvae_core.training.evaluation import evaluate_bounds, generator_on, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig, start_from
 from gpvae_core.training.runs import run
 
@@ -43,7 +44,8 @@ MADE, DRAWS, MASSES = 1000, 400, (0.5, 0.8, 0.95)
 BATCH, REPEATS = 128, 5
 IWAE = 100
 FIRST = 3  # images whose KLs a test computes again
-REFEREED, REFEREED_TOGETHER, WEIGHTED, SMALL_KL, LARGE_KL = 300, 50, 1000, 0.1, 1.0
+REFEREED, REFEREED_TOGETHER, WEIGHTED, SMALL_KL, LARGE_KL = 1000, 50, 1000, 0.1, 1.0
+DECODED_TOGETHER = 2000
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ ROWS = {
     "vae, trained on": Row("vae", training={}),
     "vae, augmented": Row("vae", training={"augment": 1.0}, ship="vae-augmented", note="augmented images"),
     "vae, decoder's own images": Row("vae", training={"dreams": 1.0}),
+    "vae-3": Row("vae-3", training={}),
+    "gpvae, trained on": Row("gpvae", training={}),
     "fullcov": Row("fullcov", training={}, ship="fullcov"),
     "me-2": Row("me", {"components": 2}, {}),
     "me-4": Row("me", {"components": 4}, {}, "me-4"),
+    "misvae-4": Row("misvae", {"components": 4}, {}),
     "rme-2": Row("rme", {"components": 2}, {}),
     "rme-4": Row("rme", {"components": 4}, {}, "rme-4"),
     "hf-4": Row("hf", {"flows": 4}, {}, "hf-4"),
@@ -88,19 +93,46 @@ ROWS = {
 }
 
 
-def encoder(name: str, base: Checkpoint, data: Dataset, device: str = "cpu") -> VariationalAutoencoder:
-    """The method's encoder on the decoder of ``base``, trained where it has to be, on ``device``."""
+@dataclass(frozen=True)
+class Asked:
+    """A row of one decoder's table that is to be made, and where."""
+
+    name: str
+    seed: int
+    decoder: str
+    images: int | None
+    data_dir: Path | None
+    device: str
+    epochs: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}, seed {self.seed}" if self.seed else self.name
+
+
+def split_key(key: str) -> tuple[str, int]:
+    """The row and the seed of one entry of the results."""
+    name, _, seed = key.partition(", seed ")
+    return name, int(seed or 0)
+
+
+def encoder(
+    key: str, base: Checkpoint, data: Dataset, device: str = "cpu", epochs: int = EPOCHS
+) -> VariationalAutoencoder:
+    """A row's encoder on the decoder of ``base``, trained where it has to be, on ``device``, and there."""
+    name, seed = split_key(key)
     row = ROWS[name]
     config = replace(base.config, method=row.method, options=row.options)
     if row.training is None:
         model = build(config, seed=0)
         start_from(model, base.model, data.train)
-        return model.requires_grad_(False).eval()
-    out = folder_of(name, base)
-    epochs = EPOCHS * max(1, round(IMAGES_AN_EPOCH / len(data.train)))
+        return model.requires_grad_(False).eval().to(device)
+    out = folder_of(key, base)
+    epochs *= max(1, round(IMAGES_AN_EPOCH / len(data.train)))
     training = TrainingConfig(
         data.name,
-        epochs=epochs,
+        seed,
+        epochs,
         patience=epochs,  # the best epoch is kept; the schedule ends in a rate of 0
         learning_rate=RATE,
         encoder_noise=NOISE,
@@ -110,21 +142,22 @@ def encoder(name: str, base: Checkpoint, data: Dataset, device: str = "cpu") -> 
     )
     if (out / STATE).exists() or not (out / WEIGHTS).exists():  # a run whose state was removed is finished
         for progress in run(out, data, config, training, device=device, resume=(out / STATE).exists()):
-            print(f"{name}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.3f}", flush=True)
-    model = load_checkpoint(out).model
+            print(f"{key}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.3f}", flush=True)
+    model = load_checkpoint(out, device=torch.device(device)).model
     rounded = {key: t.half().float() for key, t in model.encoder.state_dict().items()}  # as it is shipped
     model.encoder.load_state_dict(rounded)
     return model
 
 
-def folder_of(name: str, base: Checkpoint) -> Path:
+def folder_of(key: str, base: Checkpoint) -> Path:
     """Where a row's encoder is trained."""
-    return Path("runs/encoders") / base.name / name.replace(",", "").replace(" ", "-").replace("'", "")
+    return Path("runs/encoders") / base.name / key.replace(",", "").replace(" ", "-").replace("'", "")
 
 
-def epochs_of(name: str, base: Checkpoint) -> int:
+def epochs_of(key: str, base: Checkpoint) -> int:
     """How long a row's encoder was trained on the kept decoder; 0: not at all."""
-    return 0 if ROWS[name].training is None else int(load_checkpoint(folder_of(name, base)).training["epochs"])
+    trained = ROWS[split_key(key)[0]].training is not None
+    return int(load_checkpoint(folder_of(key, base)).training["epochs"]) if trained else 0
 
 
 def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
@@ -146,8 +179,8 @@ def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
 
 
 def measure(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet, evidence: np.ndarray) -> dict[str, Any]:
-    """Every number of one line; KLs of each image beside them, under ``kl``."""
-    exact = deepcopy(model).double()  # one copy: what a method decodes once is decoded once
+    """Every number of one line but its times; KLs of each image beside them, under ``kl``."""
+    exact = in_float64(model)  # one copy: what a method decodes once is decoded once
     bound = evaluate_bounds(model, images, seed=0)["elbo"]
     kl = evidence - bound.values.numpy()
     iwae = iwae_bound(model, images.take(np.arange(min(len(images), 1000))), samples=IWAE, seed=0).values.numpy()
@@ -163,7 +196,6 @@ def measure(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet, e
         **reverse(exact, base, images),
         **referee(model, images, kl),
         "coverage": coverage(exact, base),
-        "ms": milliseconds(model, images),
         "parameters": sum(p.numel() for p in model.encoder.parameters()),
     }
 
@@ -174,7 +206,7 @@ def reverse(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet) -
     values: list[float] = []
     for first in range(0, len(posteriors), 250):
         some = posteriors[first : first + 250]
-        q = model.infer_as_it_is(images.pixels(slice(first, first + len(some)))).q
+        q = model.infer_as_it_is(images.pixels(slice(first, first + len(some)))).q.to("cpu")
         for k, one in enumerate(some):
             log_q = q[k].log_prob(torch.as_tensor(one.points)).numpy()
             values.append(float(-one.numbers["entropy"] - one.weights @ log_q))
@@ -189,10 +221,11 @@ def referee(model: VariationalAutoencoder, images: ImageSet, kl: np.ndarray) -> 
     """
     ks, effective = [], []
     for first in range(0, min(REFEREED, len(images)), REFEREED_TOGETHER):
-        x = images.pixels(slice(first, first + REFEREED_TOGETHER))
+        x = images.pixels(slice(first, first + REFEREED_TOGETHER)).to(model.device)
         q = model.infer_as_it_is(x).q
-        z, log_q = q.rsample_with_log_prob(WEIGHTED, generator=torch.Generator().manual_seed(first))
-        found = smoothed(torch.cat([model.generative.log_joint(x, part) for part in z.split(10)]) - log_q)
+        z, log_q = q.rsample_with_log_prob(WEIGHTED, generator=generator_on(model.device, first))
+        parts = [model.generative.log_joint(x, part) for part in z.split(DECODED_TOGETHER // len(x))]
+        found = smoothed((torch.cat(parts) - log_q).cpu())
         ks.append(found.k)
         effective.append(found.ess)
     k = torch.cat(ks).numpy()
@@ -216,7 +249,7 @@ def coverage(model: VariationalAutoencoder, base: Checkpoint) -> list[float]:
     made = base.simulate(MADE, seed=1)
     within: list[float] = []
     for x, z in zip(made.images.split(250), made.latents.double().split(250), strict=True):
-        q = model.infer_as_it_is(x).q
+        q = model.infer_as_it_is(x).q.to("cpu")
         _, log_q = q.rsample_with_log_prob(DRAWS, generator=torch.Generator().manual_seed(0))
         within += (log_q > q.log_prob(z[None])[0]).double().mean(0).tolist()
     return [float((np.array(within) <= mass).mean()) for mass in MASSES]
@@ -232,6 +265,31 @@ def milliseconds(model: VariationalAutoencoder, images: ImageSet) -> float:
     return 1e3 * min(times)
 
 
+def trainable(name: str) -> bool:
+    """Whether another seed gives another encoder."""
+    return ROWS[name].training is not None
+
+
+def made(row: Asked) -> dict[str, Any]:
+    """What the table says of one row; its encoder is trained first if it has to be."""
+    base = load_checkpoint(row.decoder)
+    data = dataset_of(base, None, row.data_dir)
+    count = min(row.images or len(data.test), len(data.test))
+    stored = stored_columns(base, data.name, len(data.test))
+    images, evidence = data.test.take(np.arange(count)), stored["log_evidence"][:count]
+    found = measure(encoder(row.key, base, data, row.device, row.epochs), base, images, evidence)
+    better = float((found.pop("kl") < stored["kl_base"][:count]).mean())
+    found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
+    return found | {"epochs": epochs_of(row.key, base), "images": count, "device": device_name(row.device)}
+
+
+def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
+    """Put the times of all rows into the results."""
+    for key, numbers in stored.items():
+        numbers["ms"] = milliseconds(encoder(key, base, data), data.test)
+    store_result(f"exact-gaps-{base.name}.json", stored)
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -239,43 +297,24 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME")
     parser.add_argument("--images", type=int)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="Where encoders are trained.")
-    parser.add_argument("--train", action="store_true", help="Only train what has to be trained.")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     parser.add_argument("--ship", action="store_true", help="Only put what was measured into pretrained/.")
     parser.add_argument("--times", action="store_true", help="Only measure the times of all stored rows, side by side.")
-    arguments = parser.parse_args()
-    base = load_checkpoint(arguments.decoder)
-    data = dataset_of(base, None, arguments.data_dir)
-    if arguments.train:
-        for name in arguments.only:
-            encoder(name, base, data, arguments.device)
+    given = parser.parse_args()
+    if given.ship or given.times:
+        base = load_checkpoint(given.decoder)
+        data = dataset_of(base, None, given.data_dir)
+        (ship if given.ship else timed)(base, data, read_json(RESULTS / f"exact-gaps-{base.name}.json"))
         return
-    if arguments.ship:
-        ship(base, data, read_json(RESULTS / f"exact-gaps-{base.name}.json"))
-        return
-    if arguments.times:
-        name = f"exact-gaps-{base.name}.json"
-        stored = read_json(RESULTS / name)
-        for row, numbers in stored.items():
-            numbers["ms"] = milliseconds(encoder(row, base, data), data.test)
-        store_result(name, stored)
-        return
-    count = min(arguments.images or len(data.test), len(data.test))
-    images = data.test.take(np.arange(count))
-    evidence = stored_columns(base, data.name, len(data.test))["log_evidence"][:count]
-    plain = measure(encoder("vae", base, data), base, images, evidence)
-    for name in arguments.only:
-        found = dict(plain) if name == "vae" else measure(encoder(name, base, data), base, images, evidence)
-        better = float((found.pop("kl") < plain["kl"]).mean())
-        found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
-        about = {
-            "epochs": epochs_of(name, base),
-            "images": count,
-            "command": command("exact_gaps", arguments.data_dir),
-            "hardware": hardware(),
-        }
-        store_part(f"exact-gaps-{base.name}.json", name, found | about)
-        print(f"{name}: KL {found['mean']:.3f}, median {found['median']:.4f}, {found['ms']:.0f} ms", flush=True)
+    rest = (given.decoder, given.images, given.data_dir, given.device, given.epochs)
+    asked = [Asked(name, seed, *rest) for seed in given.seeds for name in given.only if trainable(name) or not seed]
+    about = {"command": command("exact_gaps", given.data_dir), "hardware": hardware()}
+    for row, found in pooled(made, asked, given.jobs):
+        store_part(f"exact-gaps-{row.decoder}.json", row.key, found | about)
+        print(f"{row.key}: KL {found['mean']:.3f}, median {found['median']:.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,29 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes, write_atomically
 
+Module = TypeVar("Module", bound=nn.Module)
 CHECKSUM = "sha256"  # the key, in a file's own metadata, of the digest of everything else in it
+
+
+def in_float64(module: Module) -> Module:
+    """A copy in float64; on the CPU where its device has none."""
+    copy = deepcopy(module)
+    on_mps = any(t.device.type == "mps" for t in module.state_dict().values())
+    return (copy.cpu() if on_mps else copy).double()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:

@@ -40,6 +40,7 @@ CASES = [
     Case("fullcov"),
     Case("me", {"components": 3}),
     Case("rme", {"components": 3}),
+    Case("misvae", {"components": 3}),
     Case("hf", {"flows": 2}),
     Case("iaf", {"flows": 2}),
     Case("savae", {"steps": 2}),

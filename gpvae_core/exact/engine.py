@@ -32,6 +32,7 @@ from gpvae_core.exact.modes import (
 )
 from gpvae_core.exact.posterior import ExactPosterior
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.tensors import in_float64
 
 HALF_WIDTH, NODES = 4.5, 181
 FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths
@@ -108,8 +109,7 @@ class PosteriorEngine:
     @cached_property
     def double_model(self) -> GenerativeModel:
         """The same model in float64: the yardstick of the arithmetic error; on the CPU where its device has none."""
-        copy = deepcopy(self.model)
-        return (copy.cpu() if self.grid.eta.device.type == "mps" else copy).double()
+        return in_float64(self.model)
 
     @property
     def half_width(self) -> float:

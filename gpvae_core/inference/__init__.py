@@ -12,7 +12,7 @@ from gpvae_core.inference.flows import AutoregressiveEncoder, HouseholderEncoder
 from gpvae_core.inference.full_gaussian import FullGaussianEncoder
 from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.inference.gp import GPEncoder
-from gpvae_core.inference.mixtures import MixtureEncoder, RecursiveMixtureEncoder
+from gpvae_core.inference.mixtures import CodedMixtureEncoder, MixtureEncoder, RecursiveMixtureEncoder
 from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.inference.savae import SemiAmortizedEncoder
 from gpvae_core.inference.svi import SVIEncoder
@@ -54,6 +54,7 @@ METHODS: dict[str, Method] = {
     "fullcov": Method(FullGaussianEncoder, "VAE with a full covariance", "Cremer, Li & Duvenaud 2018"),
     "me": Method(MixtureEncoder, "mixture encoder", KIM_PAVLOVIC),
     "rme": Method(RecursiveMixtureEncoder, "recursive mixture encoder", KIM_PAVLOVIC),
+    "misvae": Method(CodedMixtureEncoder, "mixture by component codes", "Hotti et al. 2024"),
     "hf": Method(HouseholderEncoder, "Householder flow", "Tomczak & Welling 2016"),
     "iaf": Method(AutoregressiveEncoder, "inverse autoregressive flow", "Kingma et al. 2016"),
     "savae": Method(SemiAmortizedEncoder, "semi-amortised VAE", "Kim, Wiseman et al. 2018"),

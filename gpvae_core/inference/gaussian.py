@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoder, Inference
+from gpvae_core.inference.base import Encoder, Inference, cannot_start
 
 
 class GaussianEncoder(Encoder):
@@ -39,8 +39,23 @@ class GaussianEncoder(Encoder):
         return Inference({"q": self.gaussian(self.trunk_features(x))})
 
     def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
-        """Take the plain VAE's encoder within another method's."""
-        super().start_from(other.plain(), x, size)
+        """Take the plain VAE's encoder within another method's; further trunks begin unheard."""
+        plain = other.plain()
+        if isinstance(plain, GaussianEncoder) and len(self.others) > len(plain.others):
+            self._extend(plain)
+        else:
+            super().start_from(plain, x, size)
+
+    @torch.no_grad()
+    def _extend(self, smaller: "GaussianEncoder") -> None:
+        """Say what one of fewer trunks says: the head's weights for the others' features are 0."""
+        try:
+            for mine, theirs in zip([self.trunk, *self.others], [smaller.trunk, *smaller.others], strict=False):
+                mine.load_state_dict(theirs.state_dict())
+            self.head.weight.zero_()[:, : smaller.head.in_features].copy_(smaller.head.weight)
+            self.head.bias.copy_(smaller.head.bias)
+        except RuntimeError:
+            raise cannot_start(self, smaller) from None
 
     def gaussian(self, features: Tensor) -> DiagonalGaussian:
         """q from the trunk's features (B, p)."""

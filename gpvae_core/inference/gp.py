@@ -108,11 +108,13 @@ class GPEncoder(Encoder):
 
         ``shared``: psi_m and psi_s are the base encoder's own, one trunk instead of three. ``unit``: features are
         scaled to length 1, so that the prior variance of f_j(x) and h_j(x) is 1 for every x: V(f) then says how unlike
-        the training images x is, not how long its features are.
+        the training images x is, not how long its features are. ``trunks``: of the base encoder, all of whose features
+        a shared process sees.
         """
 
         shared: bool = False
         unit: bool = False
+        trunks: int = 1
 
     labels: ClassVar[dict[str, str]] = {"base": "base encoder", "marginal": "marginalised q(z|x)"}
     INITIAL_STD = 3e-4  # of the weights, where no trained VAE says how wide the posteriors are
@@ -122,12 +124,13 @@ class GPEncoder(Encoder):
     ) -> None:
         super().__init__(trunk, features, latent_dim)
         self.shared, self.unit = options.shared, options.unit
-        self.base_encoder = GaussianEncoder(trunk, features, latent_dim)
+        self.base_encoder = GaussianEncoder(trunk, features, latent_dim, GaussianEncoder.Options(options.trunks))
         if not self.shared:
             self.psi_mean = trunk()
             self.psi_std = trunk()
-        self.weights_mean = WeightPosterior(latent_dim, features, self.INITIAL_STD)
-        self.weights_std = WeightPosterior(latent_dim, features, self.INITIAL_STD)
+        seen = options.trunks * features if self.shared else features
+        self.weights_mean = WeightPosterior(latent_dim, seen, self.INITIAL_STD)
+        self.weights_std = WeightPosterior(latent_dim, seen, self.INITIAL_STD)
 
     def plain(self) -> GaussianEncoder:
         return self.base_encoder

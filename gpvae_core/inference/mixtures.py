@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,13 @@ from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
 from gpvae_core.inference.gaussian import OnTrunk
 
 APART = 0.1  # of fresh weights that are added to a VAE's, so that the components differ
+
+
+def at_least_one(components: int) -> int:
+    """The number, where a mixture can have so many components. Raises InputError where not."""
+    if components < 1:
+        raise InputError(f"components must be at least 1, but it is {components}")
+    return components
 
 
 class MixtureEncoder(OnTrunk):
@@ -33,9 +41,7 @@ class MixtureEncoder(OnTrunk):
 
     def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
         super().__init__(trunk, features, latent_dim)
-        count = (options or self.Options()).components
-        if count < 1:
-            raise InputError(f"components must be at least 1, but it is {count}")
+        count = at_least_one((options or self.Options()).components)
         self.heads = nn.ModuleList(nn.Linear(features, 2 * latent_dim) for _ in range(count))
         self.logits = nn.Linear(features, count)
 
@@ -54,6 +60,48 @@ class MixtureEncoder(OnTrunk):
         for k, own in enumerate(self.heads):
             for mine, theirs in zip(own.parameters(), head.parameters(), strict=True):
                 mine.copy_(theirs + (APART * mine if k else 0))
+
+
+class CodedMixtureEncoder(OnTrunk):
+    """q(z|x) = 1/S sum_s N(b(x, s), Diag(c(x, s))^2): one network that is told which component it speaks for.
+
+    The code s, one-hot, enters a layer behind the trunk, whose result is added to the trunk's features (Hotti et al.
+    2024). Trained by the stratified ELBO, which with equal weights is MISELBO.
+    """
+
+    @dataclass(frozen=True)
+    class Options:
+        """How many ``components``."""
+
+        components: int = 2
+
+    labels: ClassVar[dict[str, str]] = {"q": "encoder's mixture by codes"}
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+        super().__init__(trunk, features, latent_dim)
+        self.count = at_least_one((options or self.Options()).components)
+        self.coded = nn.Linear(features + self.count, features)
+        self.added = nn.Linear(features, features)
+        self.head = nn.Linear(features, 2 * latent_dim)
+
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        features = self.trunk_features(x)
+        components = tuple(self.component(features, s) for s in range(self.count))
+        return Inference({"q": Mixture(features.new_full((len(x), self.count), -log(self.count)), components)})
+
+    def component(self, features: Tensor, s: int) -> DiagonalGaussian:
+        """N(b(x, s), Diag(c(x, s))^2) from the trunk's features (B, p)."""
+        code = features.new_zeros(len(features), self.count)
+        code[:, s] = 1
+        behind = features + self.added(nn.functional.silu(self.coded(torch.cat([features, code], -1))))
+        mean, log_std = self.head(behind).chunk(2, dim=-1)
+        return DiagonalGaussian(mean, torch.exp(log_std))
+
+    def take_head(self, head: nn.Linear) -> None:
+        """For every component, each a little apart by its code."""
+        self.head.load_state_dict(head.state_dict())
+        for p in self.added.parameters():
+            p.mul_(APART)
 
 
 class RecursiveMixtureEncoder(MixtureEncoder):

@@ -1,7 +1,6 @@
 """Averages over a data set: the ELBO of every stage of a method, and the importance-weighted bound."""
 
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from math import ceil, log
 
@@ -16,7 +15,7 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference import Inference
 from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.tensors import full_precision
+from gpvae_core.tensors import full_precision, in_float64
 
 BATCH = 500
 QUADRATURE_BATCH = 100
@@ -92,7 +91,7 @@ def evaluate_bounds(
     generator = generator_on(model.device, seed)
     rows = QUADRATURE_BATCH if planar else max(1, CHUNK // draws)
     parts: dict[str, list[Tensor]] = {}
-    exact = deepcopy(model).cpu().double()
+    exact = in_float64(model)
     for start in range(0, len(images), rows):
         x = images.pixels(slice(start, start + rows)).to(model.device)
         found = _integrated(model, exact, x) if planar else _drawn(model, x, draws, generator)
@@ -110,13 +109,13 @@ def _bound(parts: list[Tensor], method: str, *, drawn: bool) -> Bound:
     return Bound(values, errors, method, drawn)
 
 
-def _integrated(model: VariationalAutoencoder, copy: VariationalAutoencoder, x: Tensor) -> dict[str, Tensor]:
-    """ELBO and its numerical error, (2, B), by the names of ``named``; ``copy``: of the model, float64 on the CPU."""
+def _integrated(model: VariationalAutoencoder, exact: VariationalAutoencoder, x: Tensor) -> dict[str, Tensor]:
+    """ELBO and its numerical error, (2, B), by the names of ``named``; ``exact``: the model in float64."""
     joint = Decoded(model.generative, x)
-    exact = Decoded(copy.generative, x.cpu())
+    yardstick = Decoded(exact.generative, x)
     smooth = [not model.generative.has_kinks] * len(x)
-    qs = named(copy.infer_as_it_is(x))
-    found = elbos_by_decodes(joint, exact, [[q[i] for q in qs.values()] for i in range(len(x))], smooth, TOLERANCE)
+    qs = {name: q.to("cpu") for name, q in named(exact.infer_as_it_is(x)).items()}
+    found = elbos_by_decodes(joint, yardstick, [[q[i] for q in qs.values()] for i in range(len(x))], smooth, TOLERANCE)
     numbers = torch.tensor([[[e.value, e.error] for e in own] for own in found], dtype=torch.float64)
     return {name: numbers[:, k].T for k, name in enumerate(qs)}
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.exact.expectations import hermite
+from gpvae_core.inference.gaussian import GaussianEncoder
 from gpvae_core.inference.gp import process_of
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.training.fit import start_from
@@ -21,11 +22,13 @@ ORDER = 6  # of Gauss-Hermite for the curvature: 36 decodes an image
 def on_top_of(
     trained: VariationalAutoencoder, config: ModelConfig, images: ImageSet
 ) -> tuple[VariationalAutoencoder, ModelConfig]:
-    """A GPVAE on the unit features of a plain VAE's own trunk, everything of the VAE kept, and its config; unsettled.
+    """A GPVAE on the unit features of a plain VAE's own trunks, all of the VAE kept, and its config; unsettled.
 
-    ``images`` are those that the VAE was trained on. Raises InputError where the VAE has several trunks.
+    ``images`` are those that the VAE was trained on. Raises InputError where ``trained`` is no plain VAE.
     """
-    config = replace(config, method=METHOD)
+    plain = trained.encoder.plain()
+    trunks = 1 + len(plain.others) if isinstance(plain, GaussianEncoder) else 1
+    config = replace(config, method=METHOD, options={"trunks": trunks} if trunks > 1 else {})
     model = build(config, seed=0).to(trained.device)
     start_from(model, trained, images)
     return model, config
