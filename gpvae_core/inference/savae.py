@@ -15,6 +15,7 @@ from gpvae_core.inference.gaussian import FromGaussian
 from gpvae_core.inference.refining import rule
 
 FAR, WIDE = 3.0, 0.5  # the most that a step moves the mean, in standard deviations, and log s
+STEEPEST = 100.0  # the most that training hears of an image through one step, in nats for a standard deviation
 
 
 class SemiAmortizedEncoder(FromGaussian):
@@ -22,7 +23,8 @@ class SemiAmortizedEncoder(FromGaussian):
 
     ``curved`` multiplies the gradient by the inverse Fisher information of q: s^2 for m, 1/2 for log s, so that one
     rate suits posteriors of any width. Without it the steps are the paper's, plain gradients of a fixed rate: 1e-3
-    there. Training differentiates through the steps.
+    there. Training differentiates through the steps. Through many of them gradients explode, as in any recurrent
+    network, so an image's is held to STEEPEST where it leaves a step; Kim, Wiseman et al. clip them there, too.
     """
 
     @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class SemiAmortizedEncoder(FromGaussian):
         nodes, weights = rule(start.dim, start.mean, self.options.draws)
         mean, log_std = start.mean, torch.log(start.std)
         path = [start]
-        for _ in range(self.options.steps):
+        for step in range(self.options.steps):
+            if training and step:
+                mean, log_std = held_in(mean, torch.exp(log_std).detach()), held_in(log_std, torch.ones_like(log_std))
             with torch.enable_grad():
                 if not mean.requires_grad:
                     mean, log_std = mean.detach().requires_grad_(), log_std.detach().requires_grad_()
@@ -81,3 +85,17 @@ class SemiAmortizedEncoder(FromGaussian):
         std = torch.exp(log_std)
         far = (rate * std * of_mean).clamp(-FAR, FAR)
         return mean + std * far, log_std + (0.5 * rate * of_width).clamp(-WIDE, WIDE)
+
+
+def held_in(t: Tensor, unit: Tensor) -> Tensor:
+    """t (B, d) itself; of a mean over B images the gradient that goes back beyond it is at most STEEPEST a ``unit``."""
+    if not t.requires_grad:
+        return t
+    beyond, most = t.view_as(t), STEEPEST / len(t)
+
+    def shortened(gradient: Tensor) -> Tensor:
+        length = (gradient * unit).norm(dim=-1, keepdim=True)
+        return torch.nan_to_num(gradient * (most / length).clamp(max=1.0), 0.0, 0.0, 0.0)
+
+    beyond.register_hook(shortened)
+    return beyond.view_as(beyond)  # a step's own gradient is taken here, and must be whole
