@@ -145,7 +145,7 @@ def test_steps_of_savae_raise_the_elbo_where_they_suit_the_curvature(digits, dig
 def test_savae_trains_through_many_steps_without_exploding():
     """Sixteen steps under narrow noise: every step multiplies what comes back through it."""
     config = ModelConfig(
-        method="savae", image_shape=(1, 8, 8), channels=(4, 8), hidden=12, std=0.05, options={"steps": 16}
+        method="savae", image_shape=(1, 8, 8), channels=(4, 8), hidden=12, std=0.1, options={"steps": 16}
     )
     model = build(config, seed=0)
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_savae_trains_through_many_steps_without_exploding():
     model, x = model.double(), torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     climbed = model.encoder.objective(Batch(x, x, 16), model.generative, generator=torch.Generator().manual_seed(0))
     climbed.value.backward()
-    assert float(torch.stack([p.grad.norm() for p in model.encoder.parameters()]).norm()) < 10_000  # was 560,000
+    assert float(torch.stack([p.grad.norm() for p in model.encoder.parameters()]).norm()) < 10_000  # was 10,000,000
     with torch.no_grad():
         by_steps = model.encoder.walk(x, model.generative, model.encoder.first(x))[-1]
     torch.testing.assert_close(model.encoder.infer(x, model.generative).q.mean.detach(), by_steps.mean)
