@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import Distribution
 
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian
 from gpvae_core.distributions.flow import Flow, GatedAutoregressive, Reflection
 from gpvae_core.errors import InputError
@@ -18,12 +19,28 @@ from gpvae_core.inference.base import Batch
 from gpvae_core.inference.masked import masked_network
 from gpvae_core.inference.newton import climbed
 from gpvae_core.models import ModelConfig, build
+from gpvae_core.training.evaluation import evaluate_bounds
 from gpvae_core.training.fit import TrainingConfig, fit, start_from
+from gpvae_core.training.runs import run
 from gpvae_core.training.transforms import NUMBERS, warped
 from tests.cases import Case
 from tests.decoders import FOLDED, STD, Features, Linear
 
-METHODS_FROM_A_VAE = ["vae", "fullcov", "me", "rme", "hf", "iaf", "savae", "svi", "vlae", "gn", "gpvae", "gpvae-unit"]
+METHODS_FROM_A_VAE = [
+    "vae",
+    "vae-3",
+    "fullcov",
+    "me",
+    "rme",
+    "hf",
+    "iaf",
+    "savae",
+    "svi",
+    "vlae",
+    "gn",
+    "gpvae",
+    "gpvae-unit",
+]
 
 
 @pytest.fixture
@@ -171,6 +188,63 @@ def test_a_mixture_of_one_is_the_vae(tiny_dataset):
         model = build(replace(small, method=method, options={"components": 1}), seed=1)
         start_from(model, vae, tiny_dataset.train)
         torch.testing.assert_close(model.infer(x).q.log_prob(z), vae.infer(x).q.log_prob(z))
+
+
+def test_a_component_more_never_takes_the_validation_elbo_down(digits, tmp_path):
+    """One at a time, each run from the one before: at worst its start is kept, which is the same mixture."""
+    few = replace(digits, train=digits.train.take(np.arange(300)), validation=digits.validation.take(np.arange(30)))
+    found, before = [], "digits-2d"
+    for count in (1, 2, 3):
+        config = replace(load_checkpoint("digits-2d").config, method="rme", options={"components": count})
+        training = TrainingConfig(
+            dataset="digits", epochs=2, learning_rate=3e-4, decoder="digits-2d", initial=before, encoder_noise=0.1
+        )
+        out = tmp_path / str(count)
+        list(run(out, few, config, training))
+        kept, before = load_checkpoint(out), str(out)
+        found.append(float(evaluate_bounds(kept.model, few.validation, seed=0)["elbo"].values.mean()))
+    assert found[0] <= found[1] + 1e-9 and found[1] <= found[2] + 1e-9
+
+
+@pytest.mark.parametrize("method", ["me", "rme"])
+def test_draws_part_the_twins_that_a_mixture_goes_on_with(method, digits, tmp_path):
+    few = replace(digits, train=digits.train.take(np.arange(100)), validation=digits.validation.take(np.arange(20)))
+    config = replace(load_checkpoint("digits-2d").config, method=method, options={"components": 2})
+    one = build(replace(config, options={"components": 1}), seed=0)
+    model = build(config, seed=1)
+    start_from(model, one, few.train)
+    x = digits.test.pixels(slice(0, 20))
+    weights = model.infer(x).q.log_weights.exp()
+    torch.testing.assert_close(weights, torch.full((20, 2), 0.5, dtype=torch.float64))
+    list(fit(model, config, TrainingConfig(dataset="digits", epochs=1), few, tmp_path / "run"))
+    parts = model.infer(x).q.components
+    assert float((parts[0].mean - parts[1].mean).abs().min()) > 0
+
+
+def test_a_start_that_no_epoch_betters_is_kept_and_resumed(digits, tmp_path):
+    few = replace(digits, train=digits.train.take(np.arange(200)), validation=digits.validation.take(np.arange(50)))
+    config = replace(load_checkpoint("digits-2d").config, method="vae", options={})
+    training = TrainingConfig(
+        dataset="digits", epochs=2, decoder="digits-2d", initial="digits-2d", learning_rate=0.02, encoder_noise=0.1
+    )
+    progress = next(run(tmp_path / "run", few, config, training))
+    assert progress.best_epoch == 0 and progress.best_elbo > progress.validation["elbo"]
+    *_, last = run(tmp_path / "run", few, config, training, resume=True)
+    kept = load_checkpoint(tmp_path / "run")
+    assert last.epoch == 2 and kept.training["best_epoch"] == 0
+    x = digits.test.pixels(slice(0, 3))
+    assert torch.equal(kept.infer(x).start.mean, load_checkpoint("digits-2d").infer(x).start.mean)
+
+
+def test_three_trunks_begin_as_the_one_that_they_start_from(tiny_dataset):
+    small = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
+    vae, model = build(small, seed=5), build(replace(small, method="vae-3"), seed=1)
+    start_from(model, vae, tiny_dataset.train)
+    x = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(model.infer(x).q.mean, vae.infer(x).q.mean)
+    torch.testing.assert_close(model.infer(x).q.std, vae.infer(x).q.std)
+    model.encoder.infer(x, model.generative).q.mean.sum().backward()
+    assert bool(model.encoder.head.weight.grad[0, 8:].any())  # unheard, but heard from the first step on
 
 
 @pytest.mark.parametrize("method", ["me", "rme"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gpvae_core.distributions import DiagonalGaussian, Mixture, standard_normal_log_prob
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Batch, Inference, Objective
+from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, cannot_start
 from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
 from gpvae_core.inference.gaussian import OnTrunk
 
@@ -60,6 +60,29 @@ class MixtureEncoder(OnTrunk):
         for k, own in enumerate(self.heads):
             for mine, theirs in zip(own.parameters(), head.parameters(), strict=True):
                 mine.copy_(theirs + (APART * mine if k else 0))
+
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """Go on from a mixture of fewer components, or take all from an equal one; else as any method on a trunk."""
+        if isinstance(other, MixtureEncoder) and len(other.heads) < len(self.heads):
+            self._extend(other)
+        else:
+            super().start_from(other, x, size)
+
+    @torch.no_grad()
+    def _extend(self, smaller: "MixtureEncoder") -> None:
+        """The same mixture: new components are its first one's twins and share its weight; draws part them."""
+        twin_of = [*range(len(smaller.heads)), *[0] * (len(self.heads) - len(smaller.heads))]
+        try:
+            self.trunk.load_state_dict(smaller.trunk.state_dict())
+            for own, k in zip(self.heads, twin_of, strict=True):
+                own.load_state_dict(smaller.heads[k].state_dict())
+        except RuntimeError:
+            raise cannot_start(self, smaller) from None
+        self.logits.weight.copy_(smaller.logits.weight[twin_of])
+        self.logits.bias.copy_(smaller.logits.bias[twin_of])
+        for own, k in enumerate(twin_of):
+            if k == 0:
+                self.logits.bias[own] -= log(twin_of.count(0))
 
 
 class CodedMixtureEncoder(OnTrunk):

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ def fit(
 ) -> Iterator[Progress]:
     """Train ``model`` and keep in ``folder`` the weights of the best epoch on validation, and the last state.
 
+    Epoch 0 is the start, where the run has an ``initial`` one: it is kept if no epoch is better.
+
     Every epoch's permutation, pixel draws and latent noise come from (seed, epoch) alone, so that a run that was
     killed and resumed ends with the same weights as one that was not. ``on_step(epoch, images, objective)`` is
     called after each step. On a GPU every step is one CUDA graph, if the method is ``capturable``. Raises InputError on
@@ -129,15 +132,17 @@ def fit(
     optimizer = adam(model, config, captured)
     state = _resume(folder, model, optimizer) if resume and (folder / STATE).exists() else _State()
     step = _step(model, config, optimizer, dataset, captured)
+    keep = partial(_keep_if_best, state, folder, model, model_config, config)
+    if config.initial and not state.epoch:  # a start that no epoch betters is what is kept
+        keep(_validated(model, dataset))
+        _save_state(folder, model, optimizer, state)
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
         state.epoch += 1
         parts = _epoch(step, config, state.epoch, on_step)
         speed = len(dataset.train) / (time.perf_counter() - started)
-        validation = {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
-        if validation["elbo"] > state.best_elbo:
-            state.best_elbo, state.best_epoch = validation["elbo"], state.epoch
-            save_checkpoint(folder, model, model_config, {**asdict(config), "best_epoch": state.best_epoch})
+        validation = _validated(model, dataset)
+        keep(validation)
         state.seconds += time.perf_counter() - started
         _save_state(folder, model, optimizer, state)
         health = _health(model, dataset)
@@ -152,6 +157,25 @@ def fit(
             seconds=state.seconds,
             finished=state.epoch == config.epochs,
         )
+
+
+def _validated(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, float]:
+    """The ELBO of every stage on the validation images, in nats."""
+    return {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
+
+
+def _keep_if_best(
+    state: _State,
+    folder: Path,
+    model: VariationalAutoencoder,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    validation: dict[str, float],
+) -> None:
+    """Write the weights where none were better on validation."""
+    if validation["elbo"] > state.best_elbo:
+        state.best_elbo, state.best_epoch = validation["elbo"], state.epoch
+        save_checkpoint(folder, model, model_config, {**asdict(config), "best_epoch": state.best_epoch})
 
 
 def adam(model: VariationalAutoencoder, config: TrainingConfig, captured: bool) -> torch.optim.Adam:
