@@ -18,7 +18,7 @@ from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.judgement import Judged, judge
 from gpvae_core.diagnostics.scores import score_inferred
 from gpvae_core.exact import ExactPosterior, PosteriorEngine
-from gpvae_core.exact.best_gaussian import GaussianFit
+from gpvae_core.exact.best_gaussian import Step
 from gpvae_core.exact.grid import grid_points
 
 Array = NDArray[np.floating]
@@ -39,8 +39,8 @@ class View:
     ``report`` and ``scores`` hold the numbers, ``others`` the keys of other encoders' overlays, the rest what figures
     need: log p(x, z) on the base grid (n, n), the log
     density on the zoomed lattice (-inf where there is no mass), the levels of the mass contours, tiles decoded over
-    the zoomed window, pictures by name, the way of the Gaussian search from the encoder as (mean, std, ELBO), and the
-    nats by which it ends below the best Gaussian.
+    the zoomed window, pictures by name, the way of the Gaussian search from the encoder, the
+    nats by which it ends below the best Gaussian, and the steps of each method that makes some, by its overlay's key.
     """
 
     pixels: Array
@@ -59,8 +59,9 @@ class View:
     levels: Array
     tiles: Array
     pictures: dict[str, Array]
-    path: list[tuple[Array, Array, float]]
+    path: list[Step]
     path_short: float
+    paths: dict[str, list[Step]]
 
     @property
     def arrives(self) -> bool:
@@ -120,7 +121,7 @@ def compute_views(
     offers = checkpoint.encoders if others else {}  # read from disk
     labels = {**checkpoint.model.encoder.labels, **{name: offers[name].label for name, _ in others}}
     said = {name: other.infer(x) for name, other in others}
-    judgements = judge(engine, x, inference, labels, others=said)
+    judgements = judge(engine, x, inference, labels, others=said, paths=True)
     frames = [_frame(judged) for judged in judgements]
     latents = [frame.latents for frame in frames]
     # one decode for the tiles and pictures of all
@@ -189,8 +190,9 @@ def _view(
         levels=exact.hdr_levels(MASSES),
         tiles=grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
         pictures=dict(zip(frame.places, decoded[count:], strict=True)),
-        path=_path(judged.best["diagonal"]),
+        path=judged.best["diagonal"].path,
         path_short=judged.best["diagonal"].short,
+        paths=judged.paths,
     )
 
 
@@ -215,11 +217,6 @@ def zoom_window(low: Array, high: Array, overlays: list[Overlay]) -> tuple[Array
             low, high = wide_low, wide_high
     centre, half = (low + high) / 2, 0.54 * float((high - low).max())
     return centre - half, centre + half, left_out
-
-
-def _path(fit: GaussianFit) -> list[tuple[Array, Array, float]]:
-    """Each step of the search that starts at the encoder: mean, std, ELBO."""
-    return [(step.mean, np.sqrt(np.diag(step.covariance)), step.elbo) for step in fit.path]
 
 
 @torch.no_grad()

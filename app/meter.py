@@ -221,13 +221,13 @@ def _parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[str, 
 
 def walk_end(view: View) -> str:
     """Where the search that starts at the encoder ends, and how far below the best Gaussian, in words."""
-    steps, (mean, _, elbo) = len(view.path) - 1, view.path[-1]
+    steps, last = len(view.path) - 1, view.path[-1]
     if view.arrives:
-        return f"The walk from the encoder arrives at the best Gaussian: ELBO {elbo_text(elbo)} nats."
+        return f"The walk from the encoder arrives at the best Gaussian: ELBO {elbo_text(last.elbo)} nats."
     stopped = "was cut off" if steps >= STEPS else "stopped in a local optimum"
     return (
-        f"The walk from the encoder {stopped}: ELBO {elbo_text(elbo)}, {view.path_short:.3g} nats below the best "
-        f"Gaussian, which was found from another start. It stands at z = ({mean[0]:.3f}, {mean[1]:.3f}). "
+        f"The walk from the encoder {stopped}: ELBO {elbo_text(last.elbo)}, {view.path_short:.3g} nats below the best "
+        f"Gaussian, which was found from another start. It stands at z = ({last.mean[0]:.3f}, {last.mean[1]:.3f}). "
         "Every step goes uphill, so a walk that starts on a lower hill ends on its top."
     )
 

@@ -9,11 +9,12 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from app.compute import CENTRE, Array, View, grey
-from app.meter import elbo_text, number, short, walk_end
+from app.meter import number, short
 from app.overlays import Overlay
 from app.own import KEY as MINE
 from app.own import Mine
 from app.theme import MASSES
+from app.walks import walks
 from gpvae_core.data.images import SIDE
 
 HEAT_NODES = 81
@@ -25,9 +26,6 @@ DASH_ARRAYS = {"-": "none", "--": "9 5", ":": "1.5 5"}
 HINT = (
     "Move over a plane, drag a finger along it, or use the arrow keys: the point is decoded here, without the server."
 )
-WALK = "Walk from the encoder to the best"
-WALK_UPHILL = "Walk uphill from the encoder"
-WALK_START = "One Gaussian sets out from the encoder's guess. Each step raises its ELBO."
 FIELDS = ("zoom", "box")
 AT_REST = "move over the plane"
 INVITATION = "Place a Gaussian yourself: its KL follows while you drag, and is computed exactly when you let go."
@@ -74,10 +72,7 @@ def plane_data(
         "pictures": [{"name": "x", "pixels": packed(grey(view.pixels))}]
         + [{"name": f"from the {n}", "pixels": packed(grey(p))} for n, p in view.pictures.items() if n != CENTRE],
         "centre": {"name": f"from the {CENTRE}", "pixels": packed(grey(view.pictures[CENTRE]))},
-        "path": [
-            {"mean": m.tolist(), "std": s.tolist(), "elbo": elbo, "text": elbo_text(elbo)} for m, s, elbo in view.path
-        ],
-        "walk": {"label": WALK if view.arrives else WALK_UPHILL, "start": WALK_START, "end": walk_end(view)},
+        "walks": [walk.data() for walk in walks(view)],
         "alt": alt_texts(view, title),
     }
 
@@ -95,7 +90,7 @@ def veiled(data: dict[str, Any]) -> dict[str, Any]:
         "lines": [],
         "overlays": [],
         "truth": None,
-        "path": [],
+        "walks": [],
         "pictures": [x],
         "centre": {"name": AT_REST, "pixels": packed(np.zeros(SIDE * SIDE, np.uint8))},
         "alt": dict.fromkeys(data["alt"], VEILED),

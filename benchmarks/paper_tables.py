@@ -137,7 +137,7 @@ class Searched(Encoder):
         start = self.own.infer(x, model).q
         middle = x.new_zeros(1, *start.batch_shape, start.dim)
         places = torch.cat([part.transport(middle)[0] for _, part in start.parts()])
-        return Inference({"start": start, "q": self.search.climb(x, model, places)})
+        return Inference({"start": start, "q": self.search.climb(x, model, places)[-1]})
 
 
 def measure(model: VariationalAutoencoder, images: ImageSet) -> dict[str, float]:

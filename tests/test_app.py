@@ -40,6 +40,7 @@ from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.exact.best_gaussian import Step
 from gpvae_core.paths import grid_cache
 from gpvae_core.shipped import manifest
 from tests.test_state import STROKES
@@ -273,7 +274,8 @@ def test_the_hardest_images_are_trusted(hard_views):
 def test_a_walk_that_stops_short_says_where_and_how_far_below(hard_views, mnist, mnist_engine, index, short):
     """The end is an optimum, by the engine's own ELBO around it, and as far below the best one as is said."""
     hard = hard_views[index]
-    mean, std, elbo = hard.path[-1]
+    last = hard.path[-1]
+    mean, std, elbo = last.mean, np.sqrt(np.diag(last.covariance)), last.elbo
     exact = mnist_engine.posterior(mnist.test.pixels(slice(index, index + 1)))
 
     def height(mean, std):
@@ -285,7 +287,7 @@ def test_a_walk_that_stops_short_says_where_and_how_far_below(hard_views, mnist,
         for side in (-0.1, 0.1):
             assert height(mean + side * axis * std, std) < height(mean, std)
             assert height(mean, std * np.exp(side * axis)) < height(mean, std)
-    walk = plane_data(hard, "digest", "it")["walk"]
+    (walk,) = plane_data(hard, "digest", "it")["walks"]
     assert walk["end"] in unescape(gap_meter(hard))
     wanted = f"stopped in a local optimum: ELBO {elbo:.3f}, {short} nats below the best Gaussian, which was found from "
     assert f"{wanted}another start." in walk["end"]
@@ -295,8 +297,8 @@ def test_a_walk_that_stops_short_says_where_and_how_far_below(hard_views, mnist,
 
 def test_a_walk_that_arrives_says_so(hard_views):
     easy = hard_views[5]
-    assert easy.arrives and easy.path[-1][2] == pytest.approx(easy.report["elbo_best"], abs=1e-2)
-    walk = plane_data(easy, "digest", "it")["walk"]
+    assert easy.arrives and easy.path[-1].elbo == pytest.approx(easy.report["elbo_best"], abs=1e-2)
+    (walk,) = plane_data(easy, "digest", "it")["walks"]
     assert "arrives at the best Gaussian" in walk["end"] and walk["end"] in unescape(gap_meter(easy))
     assert walk["label"] == "Walk from the encoder to the best"
 
@@ -325,11 +327,13 @@ def test_no_number_of_an_empty_image_has_more_digits_than_its_error_allows(empty
     """Nor of one whose encoder is 77,036,156,608,412 nats away, +- 700,000."""
     changed = {"kl_base": 77036156608412.84, "kl_base_error": 695497.1, "elbo_base": -77036156607911.2}
     changed |= {"amortization_gap_base": 77036156608412.34, "amortization_gap_base_error": 695497.09}
-    far = replace(empty_view, report=empty_view.report | changed, path=[(np.zeros(2), np.ones(2), -77036156607911.2)])
+    far = replace(
+        empty_view, report=empty_view.report | changed, path=[Step(np.zeros(2), np.eye(2), -77036156607911.2)]
+    )
     for view in (empty_view, far):
         data = plane_data(view, "digest", "it")
         said = [gap_meter(view), numbers_table(view), sheet_table([("one", view)]), *data["alt"].values()]
-        said += [scores_table(view, {"kl_base": np.zeros(3)}), *(step["text"] for step in data["path"])]
+        said += [scores_table(view, {"kl_base": np.zeros(3)}), *(step["text"] for step in data["walks"][0]["path"])]
         for words in said:
             assert [n for n in re.findall(r"[\d.]+", words) if len(n.replace(".", "")) > 9] == []
     assert "7.70361566e+13" in gap_meter(far)
@@ -559,6 +563,33 @@ def test_other_encoders_stand_beside_the_checkpoints_own(digits, digits_2d, digi
     assert parts == pytest.approx(view.report["kl_svi"], abs=1e-3) and "amortization_gap_gn" not in view.report
     assert 'aria-label="Gauss-Newton search: KL' in html and html.count('class="undivided"') == 1
     assert "undivided" not in gap_meter(alone)
+
+
+def test_a_method_that_looks_step_by_step_is_walked(digits, digits_2d, digits_engine):
+    pixels = digits.test.pixels(slice(4, 5))[0, 0].numpy()
+    others = [(name, digits_2d.with_method(name)) for name in ("svi", "gn", "savae")]
+    view = compute_view(digits_2d, digits_engine, pixels, others=others)
+    x = torch.as_tensor(pixels)[None, None]
+    exact = digits_engine.posterior(x)
+    assert set(view.paths) == {"svi", "gn", "savae"}
+    for name, opened in others:
+        steps, said = view.paths[name], opened.infer(x)
+        for step, q in ((steps[0], said.start[0]), (steps[-1], said.q[0])):
+            np.testing.assert_allclose(step.mean, q.mean_and_std()[0].numpy())
+            wanted = exact.elbo(q)
+            assert step.elbo == pytest.approx(wanted.value, abs=2e-3 + 2 * wanted.error)
+    assert (np.diff([step.elbo for step in view.paths["svi"]]) > -1e-4).all()
+    first, *more = plane_data(view, "digest", "it")["walks"]
+    assert first["name"] == "to the best Gaussian" and [walk["name"] for walk in more] == [
+        f"along {next(q.label for q in view.overlays if q.key == name)}" for name in view.paths
+    ]
+    for walk, steps in zip(more, view.paths.values(), strict=True):
+        shown = walk["path"]
+        assert 3 <= len(shown) <= 10
+        for sent, step in ((shown[0], steps[0]), (shown[1], steps[1]), (shown[-1], steps[-1])):
+            a, b, c = sent["tril"]
+            factor = np.array([[a, 0], [b, c]])
+            np.testing.assert_allclose(factor @ factor.T, step.covariance, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.usefixtures("offline")

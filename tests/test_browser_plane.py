@@ -113,6 +113,18 @@ def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, 
     expect(page.locator(".walk-end")).to_contain_text("stopped in a local optimum")
 
 
+def test_the_steps_of_another_method_are_walked(visit):
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&q=svi", reduced_motion="reduce")
+    settle(page)
+    page.get_by_label("Which walk").select_option(label="along SVI, image by image")
+    expect(page.get_by_role("button", name="Follow SVI, image by image")).to_be_visible()
+    words, heights = page.locator(".walk-text"), []
+    for _ in range(3):
+        page.get_by_role("button", name="Step").click()
+        heights.append(float(re.search(r"ELBO (-?[\d.]+)", words.inner_text()).group(1)))
+    assert heights == sorted(heights) and page.locator(".panel-zoom path.line.walk").count() == 3
+
+
 DASHES = """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
   const style = getComputedStyle(svg.querySelector(`path.line.${layer}`));
   return [style.strokeDasharray, style.stroke];

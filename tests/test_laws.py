@@ -202,6 +202,16 @@ def test_the_global_random_stream_is_left_alone(number):
 
 
 @EVERY
+def test_a_path_leads_from_the_start_to_q(number):
+    model, x = built(number)
+    inference = model.infer(x)
+    for q, wanted in zip((*inference.path[:1], *inference.path[-1:]), (inference.start, inference.q), strict=False):
+        for mine, theirs in zip(q.mean_and_std(), wanted.mean_and_std(), strict=True):
+            torch.testing.assert_close(mine, theirs)
+    assert bool(inference.path) == (CASES[number].method in {"savae", "svi", "vlae", "gn"})
+
+
+@EVERY
 def test_every_stage_has_words(number):
     model, x = built(number)
     assert set(model.encoder.labels) == set(model.infer(x).stages)

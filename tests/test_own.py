@@ -83,7 +83,7 @@ def test_the_browsers_field_is_log_p_of_x_and_z(digits_2d, view):
 def test_a_veiled_plane_tells_nothing_of_the_answer(digits_2d, view):
     data = plane_data(view, "d", "an image", own=own_data(view, MINE, own.field(digits_2d, view), veil=True))
     hidden = veiled(data)
-    assert hidden["lines"] == [] and hidden["overlays"] == [] and hidden["path"] == [] and hidden["truth"] is None
+    assert hidden["lines"] == [] and hidden["overlays"] == [] and hidden["walks"] == [] and hidden["truth"] is None
     assert hidden["mean"] == [0.0, 0.0] and [p["name"] for p in hidden["pictures"]] == ["x"]
     assert hidden["own"]["field"] is None and hidden["own"]["evidence"] is None and hidden["own"]["kl"] is None
     assert not any(f"{value:.3f}" in str(hidden["alt"]) for value in view.report["mean"])

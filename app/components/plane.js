@@ -92,11 +92,14 @@ function look({ colour, dark, bright, dash }) {
   return `--light:${colour};--dark:${dark};--bright:${bright};--dash:${dash};stroke-linecap:${dash.startsWith("1.5") ? "round" : "butt"}`;
 }
 
+// ``tril``: the Cholesky factor of a covariance, row by row; without one ``std`` along the axes.
 function ellipse(q, mass) {
   const radius = Math.sqrt(-2 * Math.log(1 - mass));
+  const [a, b, c] = q.tril ?? [q.std[0], 0, q.std[1]];
   return Array.from({ length: 91 }, (_, k) => {
     const angle = (2 * Math.PI * k) / 90;
-    return [q.mean[0] + radius * q.std[0] * Math.cos(angle), q.mean[1] + radius * q.std[1] * Math.sin(angle)];
+    const [x, y] = [radius * Math.cos(angle), radius * Math.sin(angle)];
+    return [q.mean[0] + a * x, q.mean[1] + b * x + c * y];
   });
 }
 
@@ -541,7 +544,7 @@ class Plane {
     this.takeBoxAtlas();
     this.showPictures();
     this.showToggles();
-    this.walk.show(data.path, data.walk);
+    this.walk.show(data.walks);
     this.own.show(data.own);
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);

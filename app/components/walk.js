@@ -11,9 +11,11 @@ class Walk {
     this.clear = element("button", { type: "button" }, "Clear the walk");
     this.scrub = element("input", { type: "range", min: 0, value: 0, step: "any", "aria-label": "Place on the walk" });
     this.curve = vector("svg", { class: "curve", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" });
+    this.choice = element("select", { "aria-label": "Which walk" });
     this.text = element("output", { class: "walk-text" });
     this.room = element("div", { class: "room words" }, this.text);
-    this.root = element("div", { class: "walk" }, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
+    this.root = element("div", { class: "walk" }, this.choice, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
+    this.choice.addEventListener("change", () => { this.take(this.choice.selectedIndex); this.plane.draw(); });
     this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
     this.clear.addEventListener("click", () => { this.pause(); this.go(-1); });
@@ -24,16 +26,26 @@ class Walk {
     });
   }
 
-  show(path, words) {
+  show(walks) {
+    const chosen = this.walks?.[this.choice.selectedIndex]?.name; // another image keeps the kind of walk
+    this.walks = walks;
+    this.choice.replaceChildren(...walks.map((walk) => element("option", {}, walk.name)));
+    this.choice.hidden = walks.length < 2;
+    this.take(Math.max(walks.findIndex((walk) => walk.name === chosen), 0));
+  }
+
+  take(number) {
     this.pause();
-    this.path = path;
-    this.words = words;
+    this.words = this.walks[number];
+    this.path = this.words?.path ?? [];
+    this.choice.selectedIndex = this.words ? number : -1;
+    const last = this.path.length - 1;
     this.play.dataset.room = this.label;
-    this.room.dataset.other = words.start;
-    this.room.dataset.room = `step ${path.length - 1} of ${path.length - 1}. ${words.end}`;
+    this.room.dataset.other = this.words?.start ?? "";
+    this.room.dataset.room = `step ${last} of ${last}. ${this.words?.end ?? ""}`;
     this.place = -1; // not on the plane yet
-    this.scrub.max = Math.max(path.length - 1, 1);
-    this.root.hidden = path.length < 2;
+    this.scrub.max = Math.max(last, 1);
+    this.root.hidden = this.path.length < 2 && this.walks.length < 2;
     this.say();
   }
 
@@ -73,7 +85,7 @@ class Walk {
     const k = Math.min(Math.floor(this.place), this.path.length - 1);
     const [a, b, share] = [this.path[k], this.path[Math.min(k + 1, this.path.length - 1)], this.place - k];
     const mix = (from, to) => from.map((value, axis) => value + share * (to[axis] - value));
-    return { mean: mix(a.mean, b.mean), std: mix(a.std, b.std) };
+    return { mean: mix(a.mean, b.mean), tril: mix(a.tril, b.tril) };
   }
 
   // The ELBO of each step, and how far the walk has come.

@@ -12,7 +12,7 @@ from torch import Tensor
 from gpvae_core.distributions import DiagonalGaussian, Posterior
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, ExactPosterior, PosteriorEngine
-from gpvae_core.exact.best_gaussian import GaussianFit, best_gaussians
+from gpvae_core.exact.best_gaussian import GaussianFit, Step, best_gaussians
 from gpvae_core.exact.divergences import elbos, gap
 from gpvae_core.exact.expectations import moments
 from gpvae_core.inference import Inference
@@ -37,7 +37,8 @@ class Judged:
     """One image: its exact posterior, the judgement of every stage, the best Gaussians, U(x) where there is one.
 
     ``others``: the judgements of other methods on the same decoder. ``best``: by family, "diagonal" or "full".
-    ``half_width``: of the box on screen, in latent units.
+    ``half_width``: of the box on screen, in latent units. ``paths``: the q's on the way of each method that makes
+    steps, where they were asked for.
     """
 
     exact: ExactPosterior
@@ -46,6 +47,7 @@ class Judged:
     best: dict[str, GaussianFit]
     uncertainty: float | None
     half_width: float
+    paths: dict[str, list[Step]]
 
     def row(self) -> dict[str, Any]:
         """Every number of the image under its column's name, with the error of each, in nats.
@@ -125,12 +127,14 @@ def judge(
     *,
     families: Sequence[str] = ("diagonal",),
     others: Mapping[str, Inference] = MappingProxyType({}),
+    paths: bool = False,
 ) -> list[Judged]:
     """Each image of x (B, C, H, W), whose inference is there already; all of them share decodes.
 
     ``labels``: words for the stages and the others, by default their keys. ``families``: of which Gaussians the best
     one is sought. ``others``: what other methods on this decoder say of the images; the q of each is judged as well.
-    Modes are sought from all their places, so that methods that are judged together share one log p(x).
+    Modes are sought from all their places, so that methods that are judged together share one log p(x). ``paths``:
+    whether every step of a method that makes steps is judged, too.
     """
     own, count = inference.stages, len(x)
     every = {**own, **{key: one.q for key, one in others.items()}}
@@ -143,6 +147,7 @@ def judge(
     starts = [[inference.start[k]] for k in range(count)]
     fits = {name: best_gaussians(posteriors, starts, diagonal=FAMILIES[name]) for name in families}
     scores = inference.uncertainty
+    steps = _paths(posteriors, {list(own)[-1]: inference, **others}) if paths else [{} for _ in posteriors]
 
     def judged(keys: Iterable[str], k: int) -> dict[str, Judgement]:
         return {
@@ -158,9 +163,28 @@ def judge(
             {name: fit[k] for name, fit in fits.items()},
             None if scores is None else float(scores[k]),
             engine.half_width,
+            steps[k],
         )
         for k, exact in enumerate(posteriors)
     ]
+
+
+def _paths(posteriors: Sequence[ExactPosterior], said: Mapping[str, Inference]) -> list[dict[str, list[Step]]]:
+    """For each image the steps of every method that makes some: repeated ones, where it had arrived, are left out."""
+    asked = [
+        (k, name, q[k])
+        for name, inference in said.items()
+        for k in range(len(posteriors))
+        for q in (inference.path if len(inference.path) > 1 else ())
+    ]
+    bounds = elbos([posteriors[k] for k, *_ in asked], [q for *_, q in asked])
+    found: list[dict[str, list[Step]]] = [{} for _ in posteriors]
+    for (k, name, q), bound in zip(asked, bounds, strict=True):
+        mean, covariance = moments(q)
+        path = found[k].setdefault(name, [])
+        if not path or not np.array_equal(path[-1].mean, mean) or not np.array_equal(path[-1].covariance, covariance):
+            path.append(Step(mean, covariance, bound.value))
+    return found
 
 
 def places(inference: Inference) -> Tensor:

@@ -1,7 +1,7 @@
 """What an inference method is: images in, named posteriors out, each of which can be sampled with its log-density."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -45,10 +45,12 @@ class Inference:
     """What a method says of a batch of images: its posteriors by name, in the order in which they come about.
 
     The last one is the method's q(z|x); those before it are its stages. ``extras``: numbers beside them, (B, ...) each.
+    ``path``: of a method that looks at the image step by step, its q before the first step and after each.
     """
 
     stages: Mapping[str, Posterior]
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    path: Sequence[Posterior] = ()
 
     @property
     def q(self) -> Posterior:
@@ -69,7 +71,9 @@ class Inference:
     def detach(self) -> "Inference":
         """Cut off from the graph."""
         return Inference(
-            {key: q.detach() for key, q in self.stages.items()}, {key: t.detach() for key, t in self.extras.items()}
+            {key: q.detach() for key, q in self.stages.items()},
+            {key: t.detach() for key, t in self.extras.items()},
+            [q.detach() for q in self.path],
         )
 
 

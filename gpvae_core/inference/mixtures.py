@@ -80,9 +80,9 @@ class MixtureEncoder(OnTrunk):
             raise cannot_start(self, smaller) from None
         self.logits.weight.copy_(smaller.logits.weight[twin_of])
         self.logits.bias.copy_(smaller.logits.bias[twin_of])
-        for own, k in enumerate(twin_of):
+        for row, k in enumerate(twin_of):
             if k == 0:
-                self.logits.bias[own] -= log(twin_of.count(0))
+                self.logits.bias[row] -= log(twin_of.count(0))
 
 
 class CodedMixtureEncoder(OnTrunk):

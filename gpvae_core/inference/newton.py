@@ -59,27 +59,32 @@ class NewtonEncoder(Refiner):
         self.options = options
         self._kept: tuple[Any, PriorDraws] | None = None
 
-    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
         places, starts = start.mean[None], self.options.starts
         if self.options.draws:
             places = _highest(model, x, torch.cat([places, self._draws(model, x).tops(x, starts)]), starts)
         return self.climb(x, model, places)
 
-    def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+    def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
         """From the encoder's mean alone: all draws would have to be decoded anew for every batch."""
         return self.climb(x, model, start.mean[None])
 
-    def climb(self, x: Tensor, model: GenerativeModel, z: Tensor) -> Posterior:
-        """Laplace's Gaussian after the climb from each of the places z (K, B, d) of images x (B, C, H, W)."""
-        steps, search = self.options.steps, self.options.search
+    def climb(self, x: Tensor, model: GenerativeModel, z: Tensor) -> list[Posterior]:
+        """Laplace's Gaussians for images x (B, C, H, W) on the climb from each of the places z (K, B, d).
+
+        At each look the one that holds most, then the one after the last step, of that look's width.
+        """
+        steps, search, path = self.options.steps, self.options.search, list[Posterior]()
         for t in range(steps):
             near = laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
             near = _heaviest(near, len(x), -(-len(z) // 2) if t + 1 < steps else 1)
+            best = near.take(torch.arange(len(x), device=x.device))
+            path.append(best.gaussian(best.place))
             every = _repeated(x, len(near.place) // len(x))
             z = climbed(model, every, near, t, search=search).reshape(-1, *z.shape[1:])
         if not search:
             near = laplace(model, x, z[0])
-        return near.gaussian(z[0])
+        return [*path, near.gaussian(z[0])]
 
     def _draws(self, model: GenerativeModel, like: Tensor) -> PriorDraws:
         """The prior's draws under this decoder, made anew only where it is another one or its weights have changed."""

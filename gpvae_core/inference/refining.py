@@ -30,24 +30,25 @@ class Refiner(FromGaussian):
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "refined q(z|x)"}
 
     @abstractmethod
-    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
-        """A better q for images x, without a graph."""
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
+        """q after each step for images x, without a graph: the last is what the method stands for."""
 
-    def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+    def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
         """``refine`` where the decoder changes after every batch."""
         return self.refine(x, model, start)
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
         start = self.first(x)
         with torch.no_grad():
-            return Inference({"start": start, "q": self.refine(x, model, start.detach())})
+            path = [start, *self.refine(x, model, start.detach())]
+        return Inference({"start": start, "q": path[-1]}, path=path)
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         start = self.first(batch.seen)
         parts = {"elbo_start": elbo_held(model, batch.x, start, generator=generator).mean()}
         if any(p.requires_grad for p in model.parameters()):  # else the refined q would train nothing
             with torch.no_grad():
-                q = self.refine_in_training(batch.x, model, start.detach())
+                *_, q = self.refine_in_training(batch.x, model, start.detach())
             fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
             parts |= {"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()}
         return Objective(parts)

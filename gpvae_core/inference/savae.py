@@ -55,7 +55,8 @@ class SemiAmortizedEncoder(FromGaussian):
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
         start = self.first(x)
-        return Inference({"start": start, "q": self.walk(x, model, start)[-1]})
+        path = self.walk(x, model, start)
+        return Inference({"start": start, "q": path[-1]}, path=path)
 
     def walk(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[DiagonalGaussian]:
         """q before and after every step."""

@@ -40,10 +40,11 @@ class SVIEncoder(Refiner):
             raise InputError(f"steps must be at least 1, but it is {options.steps}")
         self.steps = options.steps
 
-    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> Posterior:
+    def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
         nodes, weights = rule(start.dim, start.mean)
         mean, std = start.mean.clone(), start.std.clone()
         left = torch.arange(len(x), device=x.device)  # the images that still climb
+        path: list[Posterior] = []
         for _ in range(self.steps):
             bound, slope, curvature = _stein(model, x[left], mean[left], std[left], nodes, weights)
             rises = torch.zeros(len(left), dtype=torch.bool, device=x.device)
@@ -60,7 +61,8 @@ class SVIEncoder(Refiner):
             left = left[rises]
             if not len(left):
                 break
-        return DiagonalGaussian(mean, std)
+            path.append(DiagonalGaussian(mean.clone(), std.clone()))
+        return path or [start]
 
 
 def _bound(model: GenerativeModel, x: Tensor, mean: Tensor, std: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:

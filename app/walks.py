@@ -1,0 +1,65 @@
+"""The walks over the plane and their words: to the best Gaussian, and of each method that looks step by step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.compute import View
+from app.meter import elbo_text, walk_end
+from gpvae_core.exact.best_gaussian import Step
+
+BEST = "to the best Gaussian"
+LABEL = "Walk from the encoder to the best"
+LABEL_UPHILL = "Walk uphill from the encoder"
+SETTLED = 5e-4  # nats: below the last decimal of an ELBO on the page
+START = "One Gaussian sets out from the encoder's guess. Each step raises its ELBO."
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One walk: what the list and the button call it, what is said before its first step and after its last."""
+
+    name: str
+    label: str
+    start: str
+    end: str
+    steps: list[Step]
+
+    def data(self) -> dict[str, Any]:
+        """The walk as the component wants it: each Gaussian by its mean and its Cholesky factor."""
+        words = {"name": self.name, "label": self.label, "start": self.start, "end": self.end}
+        return words | {"path": [_sent(step) for step in self.steps]}
+
+
+def walks(view: View) -> list[Walk]:
+    """The search for the best Gaussian first, then the steps of the methods on show."""
+    best = Walk(BEST, LABEL if view.arrives else LABEL_UPHILL, START, walk_end(view), view.path)
+    labels = {q.key: q.label for q in view.overlays}
+    return [best, *(_of_method(view, key, labels[key], steps) for key, steps in view.paths.items() if len(steps) > 1)]
+
+
+def _of_method(view: View, key: str, name: str, steps: list[Step]) -> Walk:
+    """Its steps; those that no longer change what is shown are left out, but for the last."""
+    arrived = next(k for k, step in enumerate(steps) if abs(step.elbo - steps[-1].elbo) < SETTLED)
+    steps = [*steps[:arrived], steps[-1]]
+    start = f"One Gaussian sets out from the encoder's guess. At each step {name} looks at the image again."
+    kl = f"{view.report[f'kl_{key}']:.3g}"
+    end = f"{name} ends here: ELBO {elbo_text(steps[-1].elbo)} nats, {kl} below log p(x)."
+    return Walk(f"along {name}", f"Follow {name}", start, end, steps)
+
+
+def _sent(step: Step) -> dict[str, Any]:
+    elbo = {"elbo": _finite(step.elbo), "text": elbo_text(step.elbo)}
+    return {"mean": step.mean.tolist(), "tril": _factor(step)} | elbo
+
+
+def _factor(step: Step) -> list[float]:
+    """The lower Cholesky factor of the covariance, row by row, without its 0."""
+    (a, _), (b, c) = np.linalg.cholesky(step.covariance).tolist()
+    return [a, b, c]
+
+
+def _finite(elbo: float) -> float:
+    """A height that JSON and a curve can hold: a q where the decoder's arithmetic ends has none."""
+    return elbo if np.isfinite(elbo) else float(np.finfo(np.float32).min)
