@@ -35,6 +35,18 @@ def _row(name: str, n: dict[str, Any]) -> list[str]:
     ]
 
 
+def whole() -> list[list[str]]:
+    """Mean and median KL on whole test sets, or the first 2,000 images, one column a decoder."""
+    found = read_json(RESULTS / "exact-gaps-whole.json")["decoders"]
+    head = ["q", *(f"{decoder}: mean, median" for decoder in found)]
+    there = [name for name in ROWS if any(name in rows for rows in found.values())]
+    return [head, *([name, *(_of_whole(rows.get(name)) for rows in found.values())] for name in there)]
+
+
+def _of_whole(n: dict[str, Any] | None) -> str:
+    return "" if n is None else f"{_short(n['mean'])}, {_short(n['median'])}"
+
+
 REFEREE = ["q", "k, median", "effective draws of 1,000", "rank correlation of k with the KL"]
 REFEREE += ["missed: k ≤ 0.7, KL ≥ 1", "false alarms: k > 0.7, KL ≤ 0.1", "largest KL with k ≤ 0.7"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, on_a_gpu, served, speed
-from benchmarks.gap_tables import exact_gaps, proposals, referee
+from benchmarks.gap_tables import exact_gaps, proposals, referee, whole
 from benchmarks.headline import findings, methods
 from benchmarks.table_one import capacity, table_one
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
@@ -206,6 +206,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "claims": claims,
     "exact gaps": exact_gaps,
     "exact gaps, digits": partial(exact_gaps, "digits-2d"),
+    "exact gaps, whole": whole,
     "referee": referee,
     "proposals": proposals,
     "table 1": table_one,
