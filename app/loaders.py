@@ -32,6 +32,7 @@ from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import Columns, stored_columns
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, PosteriorEngine
+from gpvae_core.exact.best_gaussian import Step
 from gpvae_core.paths import CONFIG, WEIGHTS, grid_cache, own_folders
 
 NEIGHBOURS, SURE, READ = 9, 0.85, 3000  # sure of 64 % of MNIST's test images and right on 97 %; digits: 94 and 99.7 %
@@ -313,6 +314,12 @@ def _wanted() -> Callable[[], bool]:
 def own_elbo(checkpoint: Checkpoint, pixels: bytes, mine: own.Mine, log_evidence: float) -> Estimate:
     """The exact ELBO of a user's Gaussian, kept in the memory of the session."""
     return own.exact_elbo(checkpoint, from_bytes(pixels), mine, log_evidence)
+
+
+@st.cache_data(show_spinner=False, max_entries=512, scope="session", hash_funcs=IDENTITY)
+def own_walk(checkpoint: Checkpoint, pixels: bytes, mine: own.Mine) -> list[Step]:
+    """The way uphill from a user's Gaussian, kept in the memory of the session."""
+    return own.walk(checkpoint, from_bytes(pixels), mine)
 
 
 @st.cache_data(

@@ -12,7 +12,9 @@ from app.overlays import BEST, overlay
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.exact import Estimate
+from gpvae_core.exact.best_gaussian import Step, climb
 from gpvae_core.exact.grid import grid_points
+from gpvae_core.exact.joint import Decoded
 
 KEY, LABEL = "mine", "your Gaussian"
 SHARE = 5e-3
@@ -26,8 +28,17 @@ def gaussian(mine: Mine) -> DiagonalGaussian:
     return DiagonalGaussian(numbers[:2], numbers[2:])
 
 
-def with_own(view: View, mine: Mine, elbo: Estimate) -> View:
-    """The view with the user's Gaussian as one more q, before the best one: in meter, tables and exports."""
+def walk(checkpoint: Checkpoint, pixels: Array, mine: Mine) -> list[Step]:
+    """The way uphill from the user's Gaussian, for an image (28, 28)."""
+    model = checkpoint.model.generative
+    return climb(Decoded(model, as_images([pixels])), gaussian(mine), smooth=not model.has_kinks)
+
+
+def with_own(view: View, mine: Mine, elbo: Estimate, steps: list[Step]) -> View:
+    """The view with the user's Gaussian as one more q, before the best one: in meter, tables and exports.
+
+    ``steps``: the ``walk`` from there.
+    """
     q, r = gaussian(mine), view.report
     kl = Estimate(r["log_evidence"] - elbo.value, r["log_evidence_error"] + elbo.error)
     reverse = _kl_to(view, mine)
@@ -44,7 +55,8 @@ def with_own(view: View, mine: Mine, elbo: Estimate) -> View:
     report |= {f"{KEY}_mean": list(mine[:2]), f"{KEY}_std": list(mine[2:])}
     place = next(k for k, one in enumerate(view.overlays) if one.key == BEST)
     overlays = [*view.overlays[:place], overlay(KEY, LABEL, q), *view.overlays[place:]]
-    return replace(view, report=report, overlays=overlays, others=(*view.others, KEY))
+    paths = view.paths | {KEY: steps}
+    return replace(view, report=report, overlays=overlays, others=(*view.others, KEY), paths=paths)
 
 
 def _kl_to(view: View, mine: Mine) -> Estimate:

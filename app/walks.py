@@ -7,6 +7,7 @@ import numpy as np
 
 from app.compute import View
 from app.meter import elbo_text, walk_end
+from app.own import KEY as MINE
 from gpvae_core.exact.best_gaussian import Step
 
 BEST = "to the best Gaussian"
@@ -43,10 +44,19 @@ def _of_method(view: View, key: str, name: str, steps: list[Step]) -> Walk:
     """Its steps; those that no longer change what is shown are left out, but for the last."""
     arrived = next(k for k, step in enumerate(steps) if abs(step.elbo - steps[-1].elbo) < SETTLED)
     steps = [*steps[:arrived], steps[-1]]
+    if key == MINE:
+        return _of_own(view, steps)
     start = f"One Gaussian sets out from the encoder's guess. At each step {name} looks at the image again."
     kl = f"{view.report[f'kl_{key}']:.3g}"
     end = f"{name} ends here: ELBO {elbo_text(steps[-1].elbo)} nats, {kl} below log p(x)."
     return Walk(f"along {name}", f"Follow {name}", start, end, steps)
+
+
+def _of_own(view: View, steps: list[Step]) -> Walk:
+    last, below = steps[-1], max(view.report["elbo_best"] - steps[-1].elbo, 0.0)
+    end = f"The walk from yours ends here: ELBO {elbo_text(last.elbo)} nats, {below:.3g} below the best Gaussian."
+    start = "One Gaussian sets out from yours. Each step raises its ELBO."
+    return Walk("from your Gaussian", "Walk uphill from yours", start, end, steps)
 
 
 def _sent(step: Step) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from app.lesson import STEPS, Seen
 from app.payload import own_data, plane_data, veiled
 from app.state import State, from_query, to_query
 from app.words import languages, words
+from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.exact import Estimate
 
 MINE = (0.3, -0.4, 0.25, 0.15)
@@ -51,7 +52,7 @@ def test_the_elbo_of_ones_own_gaussian_is_exact(digits_2d, view, mine):
 
 def test_it_stands_in_report_meter_and_plane_like_any_q(digits_2d, digits_engine, view):
     elbo = own.exact_elbo(digits_2d, view.pixels, MINE, view.report["log_evidence"])
-    with_it = own.with_own(view, MINE, elbo)
+    with_it = own.with_own(view, MINE, elbo, [])
     r = with_it.report
     assert r["kl_mine"] == pytest.approx(r["log_evidence"] - elbo.value)
     assert r["amortization_gap_mine"] + r["approximation_gap"] == pytest.approx(r["kl_mine"], abs=1e-6)
@@ -66,6 +67,27 @@ def test_it_stands_in_report_meter_and_plane_like_any_q(digits_2d, digits_engine
     apart = -exact.entropy - log_q
     assert r["kl_to_mine"] == pytest.approx(apart.mean(), abs=4 * apart.std() / len(z) ** 0.5)
     assert "your Gaussian" in plane_data(with_it, "d", "an image")["alt"]["zoom"]
+
+
+def test_a_walk_from_ones_own_gaussian_climbs_to_an_optimum(digits_2d, digits_engine, view):
+    """The end is no worse than the same Gaussian moved or widened, by the engine's own ELBO."""
+    steps = own.walk(digits_2d, view.pixels, MINE)
+    np.testing.assert_allclose(steps[0].mean, MINE[:2])
+    np.testing.assert_allclose(np.sqrt(np.diag(steps[0].covariance)), MINE[2:])
+    assert (np.diff([step.elbo for step in steps]) > 0).all() and len(steps) > 2
+    exact = digits_engine.posterior(torch.as_tensor(view.pixels)[None, None])
+    mean, std = steps[-1].mean, np.sqrt(np.diag(steps[-1].covariance))
+
+    def height(mean, std):
+        return exact.elbo(DiagonalGaussian(torch.tensor(mean), torch.tensor(std))).value
+
+    assert steps[-1].elbo == pytest.approx(height(mean, std), abs=1e-2)
+    for axis in np.eye(2):
+        for side in (-0.1, 0.1):
+            assert height(mean + side * axis * std, std) < height(mean, std)
+            assert height(mean, std * np.exp(side * axis)) < height(mean, std)
+    with_it = own.with_own(view, MINE, own.exact_elbo(digits_2d, view.pixels, MINE, view.report["log_evidence"]), steps)
+    assert plane_data(with_it, "d", "an image")["walks"][-1]["name"] == "from your Gaussian"
 
 
 def test_the_browsers_field_is_log_p_of_x_and_z(digits_2d, view):
@@ -148,6 +170,6 @@ def test_coverage_is_said_by_its_counts():
 
 
 def test_a_kl_of_ones_own_says_its_error(view):
-    with_it = own.with_own(view, MINE, Estimate(view.report["log_evidence"] - 2.0, 1e-3))
+    with_it = own.with_own(view, MINE, Estimate(view.report["log_evidence"] - 2.0, 1e-3), [])
     text = own_data(with_it, MINE, None)["text"]
     assert text.startswith("Your KL: 2.000 nats, exact.") and "the best Gaussian" in text

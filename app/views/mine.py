@@ -23,8 +23,9 @@ def joined(checkpoint: Checkpoint, subject: Subject, view: View) -> tuple[View, 
     placed, guessing = _placed(checkpoint, subject), session.current().guess
     if placed is not None:
         evidence = float(view.report["log_evidence"])
-        elbo = loaders.own_elbo(checkpoint, loaders.to_bytes(subject.pixels), placed, evidence)
-        view = with_own(view, placed, elbo)
+        pixels = loaders.to_bytes(subject.pixels)
+        elbo = loaders.own_elbo(checkpoint, pixels, placed, evidence)
+        view = with_own(view, placed, elbo, loaders.own_walk(checkpoint, pixels, placed))
     field = None if placed is None or guessing else loaders.own_field(checkpoint, view)
     return view, own_data(view, placed, field, veil=guessing)
 

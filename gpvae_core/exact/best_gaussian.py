@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpvae_core.distributions import FullGaussian, Posterior
 from gpvae_core.exact.divergences import Estimate, elbos, shared
 from gpvae_core.exact.expectations import hermite, moments
-from gpvae_core.exact.joint import Array, Task, run
+from gpvae_core.exact.joint import Array, LogJoint, Task, run
 from gpvae_core.exact.posterior import ExactPosterior
 
 STEPS = 60
@@ -65,6 +65,15 @@ def best_gaussians(
     found = [result for result in results if result is not None]
     bounds = elbos(posteriors, [fit.q for fit in found])
     return [replace(fit, elbo=bound) for fit, bound in zip(found, bounds, strict=True)]
+
+
+def climb(joint: LogJoint, q: Posterior, *, smooth: bool) -> list[Step]:
+    """Uphill from any q to a diagonal Gaussian that no small change betters: every step, the first one at q's moments.
+
+    ``joint``: log p(x, z) of one image. ``smooth``: whether the decoder has no kinks.
+    """
+    (path,) = run([_climb(*_start(q), True, SMOOTH if smooth else KINKED)], joint)
+    return path
 
 
 def _start(q: Posterior) -> tuple[Array, Array]:
