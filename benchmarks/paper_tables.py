@@ -29,7 +29,6 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoder, Inference
 from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
-from gpvae_core.paths import WEIGHTS
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig
@@ -90,7 +89,7 @@ def trained(
 ) -> tuple[Checkpoint, float]:
     """The model of one run, gone on with where it was interrupted, and the seconds that all of it took."""
     training = TrainingConfig(data.name, seed, epochs)
-    begun = (folder / STATE).exists() and (folder / WEIGHTS).exists()
+    begun = (folder / STATE).exists()
     for progress in run(folder, data, config, training, device=device, resume=begun):
         print(f"{folder}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.2f}", flush=True)
     seconds = read_tensors(folder / STATE)["counters"].tolist()[-1]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
-from gpvae_core.training.fit import TrainingConfig, adam, fit, one_cycle, start_from
+from gpvae_core.training.fit import STATE, TrainingConfig, adam, fit, one_cycle, start_from
 from gpvae_core.training.runs import run
 from gpvae_core.training.steps import CLIP_NORM, Step, Weights
 
@@ -60,6 +61,40 @@ def test_a_killed_and_resumed_run_ends_like_one_that_was_not(tmp_path, tiny_data
     assert same(whole, resumed)
     assert rest[-1].validation == records[-1].validation
     assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("initial", [None, "start"])
+def test_a_run_that_is_killed_at_any_of_its_writes_goes_on_to_the_same_end(
+    initial, tmp_path, tiny_dataset, monkeypatch
+):
+    """Between state, config and weights too: no folder is a dead end, and the best weights are not lost."""
+    config = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
+    if initial:
+        initial = str(tmp_path / "start")
+        list(run(tmp_path / "start", tiny_dataset, config, TrainingConfig("tiny", seed=1, epochs=1)))
+    training = TrainingConfig("tiny", epochs=2, initial=initial)
+    replace_file, writes = Path.replace, []
+
+    def killed(source, target):
+        writes.append(target)
+        if len(writes) == last:
+            raise KeyboardInterrupt
+        return replace_file(source, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    last = 0
+    list(run(tmp_path / "whole", tiny_dataset, config, training))
+    whole = (tmp_path / "whole" / WEIGHTS).read_bytes()
+    for last in range(1, len(writes) + 1):
+        out = tmp_path / str(last)
+        writes.clear()
+        with pytest.raises(KeyboardInterrupt):
+            list(run(out, tiny_dataset, config, training))
+        writes.clear()
+        stored, last = last, 0
+        list(run(out, tiny_dataset, config, training, resume=(out / STATE).exists()))
+        assert (out / WEIGHTS).read_bytes() == whole, f"killed at write {stored}"
+        assert (out / CONFIG).read_bytes() == (tmp_path / "whole" / CONFIG).read_bytes()
 
 
 def test_a_second_training_into_one_folder_is_refused_and_a_killed_one_leaves_no_lock(tmp_path, tiny_dataset):

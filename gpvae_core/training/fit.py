@@ -15,6 +15,7 @@ from gpvae_core.checkpoints import load_weights, save_checkpoint
 from gpvae_core.data import Dataset, ImageSet, check_shape
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
+from gpvae_core.paths import CONFIG
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training.evaluation import evaluate_elbo
 from gpvae_core.training.steps import CapturedStep, Step, Weights
@@ -90,6 +91,11 @@ class _State:
     best_elbo: float = -math.inf
     seconds: float = 0.0
 
+    def take(self, elbo: float) -> None:
+        """Note the validation ELBO of this epoch."""
+        if elbo > self.best_elbo:
+            self.best_elbo, self.best_epoch = elbo, self.epoch
+
 
 def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder, images: ImageSet) -> None:
     """Take decoder and likelihood from ``trained``, and its encoder as far as the methods share one.
@@ -130,21 +136,24 @@ def fit(
     check_shape(model_config.image_shape, dataset.train)
     captured = model.device.type == "cuda" and model.encoder.capturable
     optimizer = adam(model, config, captured)
-    state = _resume(folder, model, optimizer) if resume and (folder / STATE).exists() else _State()
+    begun = resume and all((folder / name).exists() for name in (STATE, CONFIG))  # one alone: cut off at its first save
+    state = _resume(folder, model, optimizer) if begun else _State()
     step = _step(model, config, optimizer, dataset, captured)
-    keep = partial(_keep_if_best, state, folder, model, model_config, config)
-    if config.initial and not state.epoch:  # a start that no epoch betters is what is kept
-        keep(_validated(model, dataset))
-        _save_state(folder, model, optimizer, state)
+    save = partial(_save, folder, model, model_config, config, optimizer, state)
+    if begun:
+        save()  # what was cut off after its state lacks the weights
+    elif config.initial:  # a start that no epoch betters is what is kept
+        state.take(_validated(model, dataset)["elbo"])
+        save()
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
         state.epoch += 1
         parts = _epoch(step, config, state.epoch, on_step)
         speed = len(dataset.train) / (time.perf_counter() - started)
         validation = _validated(model, dataset)
-        keep(validation)
+        state.take(validation["elbo"])
         state.seconds += time.perf_counter() - started
-        _save_state(folder, model, optimizer, state)
+        save()
         health = _health(model, dataset)
         yield Progress(
             epoch=state.epoch,
@@ -164,17 +173,17 @@ def _validated(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, flo
     return {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
 
 
-def _keep_if_best(
-    state: _State,
+def _save(
     folder: Path,
     model: VariationalAutoencoder,
     model_config: ModelConfig,
     config: TrainingConfig,
-    validation: dict[str, float],
+    optimizer: torch.optim.Optimizer,
+    state: _State,
 ) -> None:
-    """Write the weights where none were better on validation."""
-    if validation["elbo"] > state.best_elbo:
-        state.best_elbo, state.best_epoch = validation["elbo"], state.epoch
+    """The state, then the weights where this epoch has the best: a run cut off between the two can make up for it."""
+    _save_state(folder, model, optimizer, state)
+    if state.best_epoch == state.epoch:
         save_checkpoint(folder, model, model_config, {**asdict(config), "best_epoch": state.best_epoch})
 
 

@@ -120,7 +120,7 @@ def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume:
         raise InputError(f"{out} already holds a run; go on with it by --resume, or choose another --out")
     if resume and not (out / STATE).exists():
         raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
-    if resume:
+    if resume and (out / CONFIG).exists():
         record = read_json(out / CONFIG)
         defaults = {**asdict(ModelConfig()), **asdict(TrainingConfig(dataset=""))}  # of settings newer than the run
         saved = {**json.loads(json.dumps(defaults)), **record.get("model", {}), **record.get("training", {})}
