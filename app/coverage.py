@@ -7,6 +7,7 @@ from app.compute import Array
 from app.jobs import Report
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.judgement import places
+from gpvae_core.diagnostics.regions import mass_above
 from gpvae_core.exact import PosteriorEngine
 
 IMAGES, TOGETHER, DRAWS = 100, 4, 1000
@@ -29,9 +30,9 @@ def masses(checkpoint: Checkpoint, engine: PosteriorEngine, seed: int, report: R
         found[EXACT] += [p.hdr_mass(z.numpy()) for p, z in zip(posteriors, made.latents[rows].double(), strict=True)]
         report((start + TOGETHER) / IMAGES)
     for key, q in inference.stages.items():
-        _, log_q = q.rsample_with_log_prob(DRAWS, generator=torch.Generator().manual_seed(seed))
-        inside = log_q > q.log_prob(made.latents.double()[None])[0]
-        found[checkpoint.model.encoder.labels[key]] = inside.double().mean(0).tolist()
+        generator = torch.Generator().manual_seed(seed)
+        masses_of = mass_above(q, made.latents.double(), draws=DRAWS, generator=generator)
+        found[checkpoint.model.encoder.labels[key]] = masses_of.tolist()
     return {words: np.array(values) for words, values in found.items()}
 
 

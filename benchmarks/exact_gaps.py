@@ -27,6 +27,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.psis import LIMIT, smoothed
 from gpvae_core.diagnostics.references import load_references
+from gpvae_core.diagnostics.regions import mass_above
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.encoders import store_encoder, store_list
 from gpvae_core.files import read_json, write_atomically
@@ -250,8 +251,7 @@ def coverage(model: VariationalAutoencoder, base: Checkpoint) -> list[float]:
     within: list[float] = []
     for x, z in zip(made.images.split(250), made.latents.double().split(250), strict=True):
         q = model.infer_as_it_is(x).q.to("cpu")
-        _, log_q = q.rsample_with_log_prob(DRAWS, generator=torch.Generator().manual_seed(0))
-        within += (log_q > q.log_prob(z[None])[0]).double().mean(0).tolist()
+        within += mass_above(q, z, draws=DRAWS, generator=torch.Generator().manual_seed(0)).tolist()
     return [float((np.array(within) <= mass).mean()) for mass in MASSES]
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from gpvae_core.diagnostics.regions import mass_above
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, standard_normal_log_prob
 from gpvae_core.distributions.gaussian import kl_cholesky_to_prior
 from gpvae_core.exact.expectations import hermite
@@ -54,3 +55,13 @@ def test_draws_have_the_moments_and_leave_the_global_stream_alone(generator):
     assert torch.equal(before, torch.get_rng_state())
     torch.testing.assert_close(z.mean(0), q().mean, atol=0.02, rtol=0)
     torch.testing.assert_close(z.std(0), q().std, atol=0.02, rtol=0)
+
+
+def test_the_mass_above_a_place_is_a_gaussians_chi_square():
+    """At r standard deviations a Gaussian of two dimensions holds 1 - exp(-r^2 / 2)."""
+    radii = torch.tensor([0.1, 1.0, 2.0, 4.0], dtype=torch.float64)
+    mean, std = torch.tensor([[0.5, -1.0]]).double().expand(4, 2), torch.tensor([[0.1, 3.0]]).double().expand(4, 2)
+    direction = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    z = mean + std * radii[:, None] * direction
+    found = mass_above(DiagonalGaussian(mean, std), z, draws=20_000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, 1 - torch.exp(-0.5 * radii**2), atol=0.015, rtol=0)
