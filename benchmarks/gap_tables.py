@@ -40,7 +40,14 @@ def whole() -> list[list[str]]:
     found = read_json(RESULTS / "exact-gaps-whole.json")["decoders"]
     head = ["q", *(f"{decoder}: mean, median" for decoder in found)]
     there = [name for name in ROWS if any(name in rows for rows in found.values())]
-    return [head, *([name, *(_of_whole(rows.get(name)) for rows in found.values())] for name in there)]
+    return [head, *([_marked(name, found), *(_of_whole(rows.get(name)) for rows in found.values())] for name in there)]
+
+
+def _marked(name: str, found: dict[str, dict[str, Any]]) -> str:
+    """The row's name, with its number of images on the first decoder where others there have more."""
+    rows = next(iter(found.values()))
+    most, own = max(n["images"] for n in rows.values()), rows[name]["images"]
+    return name if own == most else f"{name} (first {own:,})"
 
 
 def _of_whole(n: dict[str, Any] | None) -> str:

@@ -62,10 +62,10 @@ def test_exact_numbers_are_reproduced(shipped):
 
 
 def test_the_gaps_of_kept_encoders_are_reproduced(shipped):
-    """Each on the first test images: log p(x) as stored, less the ELBO of the weights as they are kept."""
+    """Each on the first test image: log p(x) as stored, less the ELBO of the weights as they are kept."""
     _, checkpoint, data = shipped
     for name, offer in checkpoint.encoders.items():
-        wanted = offer.measured.get("first", [])
+        wanted = offer.measured.get("first", [])[:1]
         x = data.test.take(np.arange(len(wanted)))
         if wanted:
             bound = evaluate_bounds(checkpoint.with_method(name).model, x, seed=0)["elbo"]
