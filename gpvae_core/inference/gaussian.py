@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoder, Inference, cannot_start
 
@@ -21,6 +22,10 @@ class GaussianEncoder(Encoder):
         """``trunks`` > 1 takes the features of several trunks together: as large an encoder as GPVAE's."""
 
         trunks: int = 1
+
+        def __post_init__(self) -> None:
+            if self.trunks < 1:
+                raise InputError(f"trunks must be at least 1, but it is {self.trunks}")
 
     labels: ClassVar[dict[str, str]] = {"q": "encoder's q(z|x)"}
 
