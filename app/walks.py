@@ -1,6 +1,7 @@
 """The walks over the plane and their words: to the best Gaussian, and of each method that looks step by step."""
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def walks(view: View) -> list[Walk]:
 
 def _of_method(view: View, key: str, name: str, steps: list[Step]) -> Walk:
     """Its steps; those that no longer change what is shown are left out, but for the last."""
-    arrived = next(k for k, step in enumerate(steps) if abs(step.elbo - steps[-1].elbo) < SETTLED)
+    last = len(steps) - 1
+    arrived = next((k for k, step in enumerate(steps) if abs(step.elbo - steps[-1].elbo) < SETTLED), last)
     steps = [*steps[:arrived], steps[-1]]
     if key == MINE:
         return _of_own(view, steps)
@@ -65,9 +67,11 @@ def _sent(step: Step) -> dict[str, Any]:
 
 
 def _factor(step: Step) -> list[float]:
-    """The lower Cholesky factor of the covariance, row by row, without its 0."""
-    (a, _), (b, c) = np.linalg.cholesky(step.covariance).tolist()
-    return [a, b, c]
+    """The lower Cholesky factor of the covariance, row by row, without its 0; of a flat one, too."""
+    (first, _), (both, second) = step.covariance.tolist()
+    a = sqrt(first)
+    b = both / a if a else 0.0
+    return [a, b, sqrt(max(second - b**2, 0.0))]
 
 
 def _finite(elbo: float) -> float:

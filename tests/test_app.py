@@ -592,6 +592,14 @@ def test_a_method_that_looks_step_by_step_is_walked(digits, digits_2d, digits_en
             np.testing.assert_allclose(factor @ factor.T, step.covariance, rtol=1e-9, atol=1e-15)
 
 
+def test_a_walk_that_ends_beyond_the_decoders_arithmetic_is_sent_all_the_same(digits, digits_2d, digits_engine):
+    pixels = digits.test.pixels(slice(4, 5))[0, 0].numpy()
+    view = compute_view(digits_2d, digits_engine, pixels, others=[("svi", digits_2d.with_method("svi"))])
+    flat = [Step(np.zeros(2), np.diag([1.0, 0.0]), 1.0), Step(np.ones(2), np.zeros((2, 2)), -np.inf)]
+    *_, walk = plane_data(replace(view, paths={"svi": flat}), "digest", "it")["walks"]
+    assert json.dumps(walk, allow_nan=False) and [step["tril"] for step in walk["path"]] == [[1, 0, 0], [0, 0, 0]]
+
+
 @pytest.mark.usefixtures("offline")
 def test_a_link_draws_encoders_and_names_those_that_are_not_there():
     page = opened(**{"c": "digits-2d", "from": "number", "i": "4", "data": "digits", "q": "gn,me-7"})

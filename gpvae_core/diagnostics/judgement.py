@@ -170,7 +170,7 @@ def judge(
 
 
 def _paths(posteriors: Sequence[ExactPosterior], said: Mapping[str, Inference]) -> list[dict[str, list[Step]]]:
-    """For each image the steps of every method that makes some: repeated ones, where it had arrived, are left out."""
+    """For each image the steps of every method that makes some, without those that stand still or have no place."""
     asked = [
         (k, name, q[k])
         for name, inference in said.items()
@@ -182,7 +182,8 @@ def _paths(posteriors: Sequence[ExactPosterior], said: Mapping[str, Inference]) 
     for (k, name, q), bound in zip(asked, bounds, strict=True):
         mean, covariance = moments(q)
         path = found[k].setdefault(name, [])
-        if not path or not np.array_equal(path[-1].mean, mean) or not np.array_equal(path[-1].covariance, covariance):
+        here = np.append(covariance, mean)
+        if np.isfinite(here).all() and not (path and (here == np.append(path[-1].covariance, path[-1].mean)).all()):
             path.append(Step(mean, covariance, bound.value))
     return found
 
