@@ -36,11 +36,12 @@ WIDEST = 6.0  # times the posterior's own window: an encoder farther away is lef
 class View:
     """One image under one checkpoint.
 
-    ``report`` and ``scores`` hold the numbers, ``others`` the keys of other encoders' overlays, the rest what figures
-    need: log p(x, z) on the base grid (n, n), the log
-    density on the zoomed lattice (-inf where there is no mass), the levels of the mass contours, tiles decoded over
-    the zoomed window, pictures by name, the way of the Gaussian search from the encoder, the
-    nats by which it ends below the best Gaussian, and the steps of each method that makes some, by its overlay's key.
+    ``report`` and ``scores`` hold the numbers. ``others`` are the keys of other encoders' overlays. The rest is what
+    figures need. ``box_log_joint`` is log p(x, z) on the base grid (n, n). ``zoom_log_density`` is the log density on
+    the zoomed lattice, -inf where there is no mass. ``levels`` are those of the mass contours. ``tiles`` are decoded
+    over the zoomed window, ``pictures`` by name. ``path`` is the way of the Gaussian search from the encoder, which
+    ends ``path_short`` nats below the best Gaussian. ``paths`` are the steps of each method that makes some, by its
+    overlay's key.
     """
 
     pixels: Array
