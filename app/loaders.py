@@ -247,7 +247,7 @@ def trainings() -> Trainings:
 
 
 def training() -> Training | None:
-    """The one that this session asked for; None where there is none, or it has ended with a page that was away long."""
+    """The one that this visitor asked for; None where there is none, or it has ended with a page that was away long."""
     own: Training | None = st.session_state.get(TRAINING)
     return own if own is not None and trainings().keeps(own) else None
 

@@ -38,16 +38,21 @@ def walks(view: View) -> list[Walk]:
     """The search for the best Gaussian first, then the steps of the methods on show."""
     best = Walk(BEST, LABEL if view.arrives else LABEL_UPHILL, START, walk_end(view), view.path)
     labels = {q.key: q.label for q in view.overlays}
-    return [best, *(_of_method(view, key, labels[key], steps) for key, steps in view.paths.items() if len(steps) > 1)]
+    shown = {key: _until_settled(steps) for key, steps in view.paths.items() if len(steps) > 1}
+    return [
+        best,
+        *(_of_own(view, s) if key == MINE else _of_method(view, key, labels[key], s) for key, s in shown.items()),
+    ]
+
+
+def _until_settled(steps: list[Step]) -> list[Step]:
+    """Those that change what is shown, and the last."""
+    last = len(steps) - 1
+    arrived = next((k for k, step in enumerate(steps) if abs(step.elbo - steps[-1].elbo) < SETTLED), last)
+    return [*steps[:arrived], steps[-1]]
 
 
 def _of_method(view: View, key: str, name: str, steps: list[Step]) -> Walk:
-    """Its steps; those that no longer change what is shown are left out, but for the last."""
-    last = len(steps) - 1
-    arrived = next((k for k, step in enumerate(steps) if abs(step.elbo - steps[-1].elbo) < SETTLED), last)
-    steps = [*steps[:arrived], steps[-1]]
-    if key == MINE:
-        return _of_own(view, steps)
     start = f"One Gaussian sets out from the encoder's guess. At each step {name} looks at the image again."
     kl = f"{view.report[f'kl_{key}']:.3g}"
     end = f"{name} ends here: ELBO {elbo_text(steps[-1].elbo)} nats, {kl} below log p(x)."
