@@ -139,12 +139,13 @@ def fit(
     begun = resume and all((folder / name).exists() for name in (STATE, CONFIG))  # one alone: cut off at its first save
     state = _resume(folder, model, optimizer) if begun else _State()
     step = _step(model, config, optimizer, dataset, captured)
-    save = partial(_save, folder, model, model_config, config, optimizer, state)
+    keep = partial(_keep_best, folder, model, model_config, config, state)
     if begun:
-        save()  # what was cut off after its state lacks the weights
+        keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
         state.take(_validated(model, dataset)["elbo"])
-        save()
+        _save_state(folder, model, optimizer, state)
+        keep()
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
         state.epoch += 1
@@ -153,7 +154,8 @@ def fit(
         validation = _validated(model, dataset)
         state.take(validation["elbo"])
         state.seconds += time.perf_counter() - started
-        save()
+        _save_state(folder, model, optimizer, state)
+        keep()
         health = _health(model, dataset)
         yield Progress(
             epoch=state.epoch,
@@ -173,16 +175,10 @@ def _validated(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, flo
     return {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
 
 
-def _save(
-    folder: Path,
-    model: VariationalAutoencoder,
-    model_config: ModelConfig,
-    config: TrainingConfig,
-    optimizer: torch.optim.Optimizer,
-    state: _State,
+def _keep_best(
+    folder: Path, model: VariationalAutoencoder, model_config: ModelConfig, config: TrainingConfig, state: _State
 ) -> None:
-    """The state, then the weights where this epoch has the best: a run cut off between the two can make up for it."""
-    _save_state(folder, model, optimizer, state)
+    """Write the weights where this epoch is the best, after the state: a run cut off between makes up for it."""
     if state.best_epoch == state.epoch:
         save_checkpoint(folder, model, model_config, {**asdict(config), "best_epoch": state.best_epoch})
 
