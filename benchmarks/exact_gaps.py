@@ -157,8 +157,7 @@ def folder_of(key: str, base: Checkpoint) -> Path:
 
 def epochs_of(key: str, base: Checkpoint) -> int:
     """How long a row's encoder was trained on the kept decoder; 0: not at all."""
-    trained = ROWS[split_key(key)[0]].training is not None
-    return int(load_checkpoint(folder_of(key, base)).training["epochs"]) if trained else 0
+    return int(load_checkpoint(folder_of(key, base)).training["epochs"]) if trainable(split_key(key)[0]) else 0
 
 
 def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:

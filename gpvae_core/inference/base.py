@@ -82,6 +82,13 @@ class NoOptions:
     """Of a method that has none."""
 
 
+def at_least(least: int, **given: int) -> None:
+    """Raise InputError naming the first of the ``given`` options that is smaller."""
+    for name, value in given.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, but it is {value}")
+
+
 class Encoder(nn.Module, ABC):
     """A method of inference, with the networks it needs: images (B, C, H, W) -> ``Inference``.
 

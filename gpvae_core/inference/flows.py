@@ -9,9 +9,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gpvae_core.distributions.flow import Flow, GatedAutoregressive, Reflection
-from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Inference
+from gpvae_core.inference.base import Inference, at_least
 from gpvae_core.inference.gaussian import FromGaussian
 from gpvae_core.inference.masked import masked_network
 
@@ -27,8 +26,7 @@ class FlowOptions:
     flows: int = 2
 
     def __post_init__(self) -> None:
-        if self.flows < 1:
-            raise InputError(f"flows must be at least 1, but it is {self.flows}")
+        at_least(1, flows=self.flows)
 
 
 class FlowEncoder(FromGaussian):

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gpvae_core.distributions import DiagonalGaussian
-from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Encoder, Inference, cannot_start
+from gpvae_core.inference.base import Encoder, Inference, at_least, cannot_start
 
 
 class GaussianEncoder(Encoder):
@@ -24,8 +23,7 @@ class GaussianEncoder(Encoder):
         trunks: int = 1
 
         def __post_init__(self) -> None:
-            if self.trunks < 1:
-                raise InputError(f"trunks must be at least 1, but it is {self.trunks}")
+            at_least(1, trunks=self.trunks)
 
     labels: ClassVar[dict[str, str]] = {"q": "encoder's q(z|x)"}
 

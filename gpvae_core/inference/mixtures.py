@@ -3,26 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gpvae_core.distributions import DiagonalGaussian, Mixture, standard_normal_log_prob
-from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, cannot_start
+from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, at_least, cannot_start
 from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
 from gpvae_core.inference.gaussian import OnTrunk
 
 APART = 0.1  # of fresh weights that are added to a VAE's, so that the components differ
 
 
-def at_least_one(components: int) -> int:
-    """The number, where a mixture can have so many components. Raises InputError where not."""
-    if components < 1:
-        raise InputError(f"components must be at least 1, but it is {components}")
-    return components
+@dataclass(frozen=True)
+class MixtureOptions:
+    """How many ``components``."""
+
+    components: int = 2
+
+    def __post_init__(self) -> None:
+        at_least(1, components=self.components)
 
 
 class MixtureEncoder(OnTrunk):
@@ -31,17 +33,14 @@ class MixtureEncoder(OnTrunk):
     Trained by the stratified ELBO sum_k a_k E_{q_k}[log p(x, z) - log q(z)], differentiable in the weights, too.
     """
 
-    @dataclass(frozen=True)
-    class Options:
-        """How many ``components``."""
-
-        components: int = 2
-
+    Options: ClassVar[type] = MixtureOptions
     labels: ClassVar[dict[str, str]] = {"q": "encoder's mixture"}
 
-    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+    def __init__(
+        self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: MixtureOptions = MixtureOptions()
+    ) -> None:
         super().__init__(trunk, features, latent_dim)
-        count = at_least_one((options or self.Options()).components)
+        count = options.components
         self.heads = nn.ModuleList(nn.Linear(features, 2 * latent_dim) for _ in range(count))
         self.logits = nn.Linear(features, count)
 
@@ -92,17 +91,14 @@ class CodedMixtureEncoder(OnTrunk):
     2024). Trained by the stratified ELBO, which with equal weights is MISELBO.
     """
 
-    @dataclass(frozen=True)
-    class Options:
-        """How many ``components``."""
-
-        components: int = 2
-
+    Options: ClassVar[type] = MixtureOptions
     labels: ClassVar[dict[str, str]] = {"q": "encoder's mixture by codes"}
 
-    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+    def __init__(
+        self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: MixtureOptions = MixtureOptions()
+    ) -> None:
         super().__init__(trunk, features, latent_dim)
-        self.count = at_least_one((options or self.Options()).components)
+        self.count = options.components
         self.coded = nn.Linear(features + self.count, features)
         self.added = nn.Linear(features, features)
         self.head = nn.Linear(features, 2 * latent_dim)
@@ -135,10 +131,9 @@ class RecursiveMixtureEncoder(MixtureEncoder):
     """
 
     @dataclass(frozen=True)
-    class Options:
+    class Options(MixtureOptions):
         """How many ``components``, and the ``bound`` of the KL that drives a new one away, in nats."""
 
-        components: int = 2
         bound: float = 10.0
 
     labels: ClassVar[dict[str, str]] = {"q": "encoder's recursive mixture"}

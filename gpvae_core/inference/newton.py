@@ -13,6 +13,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.draws import PriorDraws
 from gpvae_core.generative.laplace import Laplace, laplace
+from gpvae_core.inference.base import at_least
 from gpvae_core.inference.refining import Refiner
 
 HALVINGS = 6
@@ -41,9 +42,8 @@ class NewtonEncoder(Refiner):
         search: bool = True
 
         def __post_init__(self) -> None:
-            for name, least in {"steps": 1, "starts": 1, "draws": 0}.items():
-                if getattr(self, name) < least:
-                    raise InputError(f"{name} must be at least {least}, but it is {getattr(self, name)}")
+            at_least(1, steps=self.steps, starts=self.starts)
+            at_least(0, draws=self.draws)
             if self.starts > 1 + self.draws:
                 raise InputError(
                     f"there are {1 + self.draws} places to start from, the encoder's and {self.draws} draws; choose at "

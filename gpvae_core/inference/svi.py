@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gpvae_core.distributions import DiagonalGaussian, Posterior
-from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.inference.base import at_least
 from gpvae_core.inference.refining import Refiner, rule
 
 HALVINGS = 8
@@ -30,14 +30,15 @@ class SVIEncoder(Refiner):
 
         steps: int = 40
 
+        def __post_init__(self) -> None:
+            at_least(1, steps=self.steps)
+
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "each image's own best q(z|x)"}
 
     def __init__(
         self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
     ) -> None:
         super().__init__(trunk, features, latent_dim)
-        if options.steps < 1:
-            raise InputError(f"steps must be at least 1, but it is {options.steps}")
         self.steps = options.steps
 
     def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
