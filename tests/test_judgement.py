@@ -40,6 +40,22 @@ def test_methods_judged_together_share_one_evidence():
         assert abs(a.exact.log_evidence - b.exact.log_evidence) < 1e-9
 
 
+@pytest.mark.parametrize("places", ["an encoder's means", "on the modes' slopes", "anywhere"])
+def test_log_p_does_not_hang_on_the_encoder_that_was_asked(digits, digits_2d, digits_engine, places):
+    """Places that show no new hill change no bit of it."""
+    x = digits.test.pixels(slice(0, 12))
+    alone = digits_engine.posteriors(x)
+    spread = torch.randn(12, 3, 2, generator=torch.Generator().manual_seed(3))
+    told = {
+        "an encoder's means": digits_2d.model.infer(x).start.mean[:, None],
+        "on the modes' slopes": torch.tensor(np.stack([p.modes[0].location for p in alone]))[:, None] + 0.1 * spread,
+        "anywhere": 2 * spread,
+    }[places]
+    helped = digits_engine.posteriors(x, near=told)
+    assert [p.log_evidence for p in helped] == [p.log_evidence for p in alone]
+    assert [len(p.modes) for p in helped] == [len(p.modes) for p in alone]
+
+
 def test_every_number_of_a_row_comes_with_its_error(digits, digits_2d, digits_engine):
     x = digits.test.pixels(slice(0, 2))
     (row, _) = (one.row() for one in judge(digits_engine, x, digits_2d.model.infer(x), families=["diagonal", "full"]))

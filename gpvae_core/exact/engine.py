@@ -137,7 +137,8 @@ class PosteriorEngine:
         """p(z|x) of each image (B, C, H, W), pixels in [0,1]; their decodes share batches.
 
         Modes are sought from the summits of both grids and from ``near`` (B, k, 2), in latent units: places where an
-        encoder puts mass, such as its means. A hill that no grid shows is found from there only.
+        encoder puts mass, such as its means. A hill that no grid shows is found from there only; places that show none
+        change nothing, so that an image has one log p(x) whatever the encoder.
 
         Where the decoder's own precision is too coarse for the tolerance, the work is done again in float64. Raises
         InputError on non-finite pixels, on pixels outside the likelihood's support and on places of another shape
@@ -147,9 +148,9 @@ class PosteriorEngine:
         joint = Decoded(self.model, images)
         fields = self.grid.log_joint(self.model, joint.images)
         found = [find_starts(self.grid.axis, field) for field in fields]
-        elsewhere = self._elsewhere(joint.images, _places(near, len(images)))
+        told, elsewhere = _places(near, len(images)), self._elsewhere(joint.images)
         starts = [np.concatenate([own.places, others]) for own, others in zip(found, elsewhere, strict=True)]
-        modes = find_modes(joint, self.grid, starts)
+        modes = find_modes(joint, self.grid, starts, list(told))
         if joint.images.dtype == torch.float64:
             return self._integrate(joint, fields, modes, found)
         exact = Decoded(self.double_model, images)
@@ -161,18 +162,16 @@ class PosteriorEngine:
             k for k in range(len(modes)) if k not in results or results[k].arithmetic_error > 0.5 * self.tolerance
         ]
         again = exact.take(coarse)
-        modes = find_modes(again, self.grid, [starts[k] for k in coarse])
+        modes = find_modes(again, self.grid, [starts[k] for k in coarse], [told[k] for k in coarse])
         found = [found[k] for k in coarse]
         results |= zip(coarse, self._integrate(again, fields[coarse], modes, found), strict=True)
         return [results[k] for k in range(len(results))]
 
-    def _elsewhere(self, images: Tensor, near: Array) -> list[Array]:
-        """Where else than in the box to look for each image's modes, (k_i, 2)."""
-        axis, half_width = self.surroundings.axis, self.half_width
+    def _elsewhere(self, images: Tensor) -> list[Array]:
+        """Where outside the box to look for each image's modes, (k_i, 2)."""
+        axis = self.surroundings.axis
         fields = self.surroundings.log_joint(self.model, images)
-        return [
-            np.concatenate([far_summits(axis, field, half_width), own]) for field, own in zip(fields, near, strict=True)
-        ]
+        return [far_summits(axis, field, self.half_width) for field in fields]
 
     def _fine_enough(self, joint: Decoded, exact: Decoded, modes: list[list[Mode]]) -> list[int]:
         """The images at whose best mode the decoder's precision does for the tolerance."""

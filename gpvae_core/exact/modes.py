@@ -25,6 +25,7 @@ STALLED = 1e3  # the damping at which a start has met a kink and stays
 LEAST_DAMPING = 1e-16  # relative to the steepest axis: more would hold a flat ridge's steps back
 FAITHFUL = 0.75  # of the gain foreseen: a step that brings as much may be followed by one twice as long
 DIP = 0.05  # nats by which log p(x, z) has to fall between two modes: less is one hill
+SAME = 0.5  # standard deviations: two ascents that end closer have found one mode
 PATH = np.linspace(0, 1, 17)[1:-1]  # where it is looked at between them
 ONE_HILL = 8.0  # standard deviations of either: farther apart on one hill, the lower one would not count
 RIVALS = 3  # of the better modes, the nearest, with which a mode is compared
@@ -94,22 +95,36 @@ def _fall(field: Array, node: Index) -> Array:
     return fall
 
 
-def find_modes(joint: Decoded, grid: BaseGrid, starts: list[Array]) -> list[list[Mode]]:
+def find_modes(joint: Decoded, grid: BaseGrid, starts: list[Array], told: list[Array]) -> list[list[Mode]]:
     """For each image its modes above ``starts[i]`` (k_i, 2) by descending Laplace mass, none repeated.
+
+    ``told[i]`` (l_i, 2): where else to look. A place that leads to a mode that is known without it changes nothing, not
+    a bit: log p(x) hangs on an encoder's places only where they show a hill that no grid shows.
+    """
+    found = _above(joint, grid, starts, [[] for _ in starts])
+    more = _above(joint, grid, told, found)
+    return [distinct([*own, *others]) if others else own for own, others in zip(found, more, strict=True)]
+
+
+def _above(joint: Decoded, grid: BaseGrid, starts: list[Array], known: list[list[Mode]]) -> list[list[Mode]]:
+    """For each image the modes above its starts, those left out that are ``known``.
 
     The ascents first go by what the grid says of the decoder, and decodes finish them. Where a decode says otherwise
     than the grid by more than ASTRAY, decodes make all the way: from a start that disagrees, and from all starts of an
     image where a summit does.
     """
-    if not starts:
-        return []
+    if not sum(map(len, starts)):
+        return [[] for _ in starts]
     between = Between(joint, grid)
     agreed = _agreed(between, starts)
-    trusted = [z[known] for z, known in zip(starts, agreed, strict=True)]
-    rough = [distinct(modes) for modes in climbed(between, trusted, _reaches(between, trusted))]
+    trusted = [z[sure] for z, sure in zip(starts, agreed, strict=True)]
+    rough = [
+        distinct(_new(modes, own))
+        for modes, own in zip(climbed(between, trusted, _reaches(between, trusted)), known, strict=True)
+    ]
     nearer = [
-        np.concatenate([np.reshape([mode.location for mode in modes], (-1, 2)), z[~known]])
-        for modes, z, known in zip(rough, starts, agreed, strict=True)
+        np.concatenate([np.reshape([mode.location for mode in modes], (-1, 2)), z[~sure]])
+        for modes, z, sure in zip(rough, starts, agreed, strict=True)
     ]
     found = climbed(joint, nearer, _reaches(between, nearer))
     astray = [
@@ -121,7 +136,17 @@ def find_modes(joint: Decoded, grid: BaseGrid, starts: list[Array]) -> list[list
     again = climbed(joint.take(astray), own_starts, _reaches(between, own_starts)) if astray else []
     for image, modes in zip(astray, again, strict=True):
         found[image] = modes
-    return [distinct(modes) for modes in found]
+    return [distinct(_new(modes, own)) for modes, own in zip(found, known, strict=True)]
+
+
+def _new(modes: list[Mode], known: list[Mode]) -> list[Mode]:
+    """The modes that repeat none of the known ones."""
+    return [mode for mode in modes if not _repeats(mode, known)]
+
+
+def _repeats(mode: Mode, others: Sequence[Mode]) -> bool:
+    """Whether it lies within half a standard deviation of one of the others."""
+    return any(other.distance(mode.location) <= SAME for other in others)
 
 
 def _agreed(between: Between, starts: list[Array]) -> list[NDArray[np.bool_]]:
@@ -196,7 +221,7 @@ def distinct(found: list[Mode]) -> list[Mode]:
     kept: list[Mode] = []
     for mode in found:
         margin = max(MARGIN, FAR_MARGIN + 2 * log(1 + float(found[0].distance(mode.location))))
-        if mode.log_mass > found[0].log_mass - margin and all(other.distance(mode.location) > 0.5 for other in kept):
+        if mode.log_mass > found[0].log_mass - margin and not _repeats(mode, kept):
             kept.append(mode)
     return kept
 
