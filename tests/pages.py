@@ -117,10 +117,25 @@ def finger(page):
     return touch
 
 
+def place_of(part) -> dict[str, float]:
+    """Where an element stands in the window, scrolled into view, once nothing on the page moves it any more.
+
+    A finger put where it stood a moment ago touches something else.
+    """
+    part.scroll_into_view_if_needed()
+    boxes = [None]
+
+    def stands_still() -> bool:
+        boxes.append(look(part.page, part.bounding_box))
+        return boxes[-1] is not None and boxes[-1] == boxes[-2]
+
+    until(part.page, "the element to stand still", stands_still)
+    return boxes[-1]
+
+
 def lasso(page, plot, *corners: tuple[float, float]) -> None:
     """Draw a loop through ``corners`` of a chart, in shares of its width and height."""
-    plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
+    box = place_of(plot)
     first, *others = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in (*corners, corners[0])]
     page.mouse.move(*first)
     page.mouse.down()

@@ -10,13 +10,11 @@ from playwright.sync_api import expect
 
 from app.theme import MASSES
 from tests.browser import SIZES
-from tests.pages import evidence, finger, idle, look, pixels, settle, until_changed
+from tests.pages import evidence, finger, idle, look, pixels, place_of, settle, until_changed
 
 
 def draw_stroke(page, size: str, places) -> None:
-    sheet = page.locator(".sheet canvas")
-    sheet.scroll_into_view_if_needed()
-    box = sheet.bounding_box()
+    box = place_of(page.locator(".sheet canvas"))
     path = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
     if size == "phone":
         touch = finger(page)
@@ -141,8 +139,7 @@ def test_a_click_on_the_plane_makes_an_image_from_there(visit):
     page = visit("?c=digits-2d&from=simulate&seed=1")
     settle(page)
     before = evidence(page)
-    stage = page.locator(".panel-box .stage")
-    box = stage.bounding_box()
+    box = place_of(page.locator(".panel-box .stage"))
     page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.4 * box["height"])
     until_changed(page, before)
     expect(page).to_have_url(re.compile("z="))

@@ -4,10 +4,12 @@ import csv
 import io
 import json
 import re
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import TimeoutError as TooLate
 from playwright.sync_api import expect
 
 from gpvae_core.diagnostics.judgement import posterior_report
@@ -29,8 +31,8 @@ def download(page, name: str, suffix: str):
             formats.wait_for()
         formats.click()
         option = page.get_by_role("option", name=name)
-        if option.count():
-            option.click()
+        with suppress(TooLate):  # the list can close at any moment
+            option.click(timeout=5_000)
         return False
 
     until(page, f"the download of a {suffix} file", offered)

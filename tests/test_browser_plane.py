@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from app.compute import decode
 from gpvae_core.diagnostics.judgement import judge
-from tests.pages import finger, look, pixels, settle
+from tests.pages import finger, look, pixels, place_of, settle
 from tests.server import serving
 
 
@@ -49,7 +49,7 @@ def test_arrow_keys_and_fingers_move_the_point(visit):
     expect(readout).not_to_have_text(first)
     page.keyboard.press("Escape")
     expect(readout).not_to_contain_text("z = (")
-    box = stage.bounding_box()
+    box = place_of(stage)
     touch = finger(page)
     touch("touchStart", (box["x"] + 150, box["y"] + 150))
     expect(readout).to_contain_text("z = (")

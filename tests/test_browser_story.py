@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from app.compute import compute_view
 from app.own import exact_elbo
-from tests.pages import finger, idle, lasso, settle, until
+from tests.pages import finger, idle, lasso, place_of, settle, until
 
 IMAGE = "?c=digits-2d&from=number&i=5&data=digits"
 
@@ -17,7 +17,7 @@ def grip(page, panel="zoom", part="centre"):
 
 
 def middle(locator) -> tuple[float, float]:
-    box = locator.bounding_box()
+    box = place_of(locator)
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
