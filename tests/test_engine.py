@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.stats import binom, kstest
+from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from benchmarks.common import RESULTS
@@ -16,7 +17,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.best_gaussian import best_gaussians
 from gpvae_core.exact.between import Between
-from gpvae_core.exact.grid import BaseGrid
+from gpvae_core.exact.grid import BaseGrid, build_grid
 from gpvae_core.exact.interpolation import at, filled
 from gpvae_core.exact.joint import Decoded
 from gpvae_core.exact.lattice import Lattice, resolved
@@ -338,6 +339,21 @@ def test_a_hill_that_the_grid_does_not_know_is_climbed_by_decodes():
         torch.zeros(1, 1, 1, 2).double(), near=torch.tensor([[0.62, -0.33]])
     )
     assert min(np.abs(mode.location - [0.62, -0.33]).max() for mode in posterior.modes) < 1e-4
+
+
+def test_a_grid_is_kept_in_16_bits_wholly_or_not_at_all():
+    """Means that leave [0, 1] in one corner only: the rest is not rounded either."""
+    decoder = nn.Sequential(nn.Linear(2, 6), nn.Unflatten(1, (1, 2, 3)))
+    with torch.no_grad():
+        decoder[0].weight.fill_(0.1)
+        decoder[0].bias.fill_(0.7)
+    for half_width, packed in ((0.5, True), (3.0, False)):
+        model = GenerativeModel(decoder, GaussianLikelihood(0.1)).requires_grad_(False)
+        grid = build_grid(model, half_width, 31)
+        means = model.decode(torch.as_tensor(grid.points).float()).flatten(1)
+        assert grid.packed is packed and grid.exact is not packed
+        off = float((model.likelihood.mean_of(grid.eta) - means).abs().max())
+        assert 1e-6 < off < 1e-5 if packed else off < 1e-6
 
 
 def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_path, monkeypatch):

@@ -26,13 +26,13 @@ class BaseGrid:
     """Natural parameters of p(x|z) at the nodes of a square grid over [-half_width, half_width]^2.
 
     ``axis`` (n,); ``eta`` (n*n, P) and, in float64, ``constant`` (n*n,) = log p(z) - sum A, row index i*n + k for the
-    node (z_1, z_2) = (axis[i], axis[k]). ``codes``: the pixel means in 16 bits, where ``eta`` is made of them.
+    node (z_1, z_2) = (axis[i], axis[k]). ``packed``: whether ``eta`` is made of pixel means in 16 bits.
     """
 
     axis: Array
     eta: Tensor
     constant: Array
-    codes: Tensor | None = None
+    packed: bool = False
 
     @property
     def spacing(self) -> float:
@@ -41,7 +41,7 @@ class BaseGrid:
     @property
     def exact(self) -> bool:
         """Whether log p(x, z) at the nodes is as good as decoded there."""
-        return self.codes is None
+        return not self.packed
 
     @property
     def points(self) -> Array:
@@ -52,7 +52,7 @@ class BaseGrid:
     def log_joint(self, model: GenerativeModel, images: Tensor) -> Array:
         """log p(x, z) at the nodes in nats, (B, n, n) for images (B, C, H, W): one matrix product.
 
-        Good to about 1e-7 |x|^2 / s_x^2 nats, by cancellation, and to 5e-6 |x - g(z)| / s_x^2 where it has ``codes``:
+        Good to about 1e-7 |x|^2 / s_x^2 nats, by cancellation, and to 5e-6 |x - g(z)| / s_x^2 where it is ``packed``:
         where s_x is large it serves the integral too.
         """
         x = images.flatten(1).to(self.eta)
@@ -80,29 +80,31 @@ def build_grid(
     parameter = next(model.parameters(), torch.zeros(()))
     axis = np.linspace(-half_width, half_width, nodes)
     z = torch.as_tensor(grid_points(axis, axis), dtype=parameter.dtype, device=parameter.device)
-    eta, constant, codes = z.new_empty(0), np.empty(len(z)), torch.empty(0)
-    packs = isinstance(model.likelihood, GaussianLikelihood) and float(model.likelihood.std) < PACKED_BELOW
-    size = chunk_size(z.device)
+    eta, size = z.new_empty(0), chunk_size(z.device)
     for start in range(0, len(z), size):
-        chunk = z[start : start + size]
-        means = model.decode(chunk).flatten(1)
-        packs = packs and bool((means >= 0).all() and (means <= 1).all())
-        rows = slice(start, start + size)
+        means = model.decode(z[start : start + size]).flatten(1)
         if start == 0:
-            eta, codes = z.new_empty(len(z), means.shape[1]), torch.empty(len(z), means.shape[1], dtype=torch.int16)
-        if packs:
-            codes[rows] = _packed(means)
-            means = _unpacked(codes[rows], means)
-        part, normaliser = model.likelihood.natural(means)
-        eta[rows] = part
-        constant[rows] = _exact_sum(standard_normal_log_prob(chunk)[:, None]) - _exact_sum(normaliser)
-        on_decoded(start + len(chunk))
+            eta = z.new_empty(len(z), means.shape[1])
+        eta[start : start + size] = means
+        on_decoded(start + len(means))
+    packed = _can_be_packed(model, eta)
+    constant = _exact_sum(standard_normal_log_prob(z)[:, None])
+    for rows, means in zip(np.split(constant, range(size, len(z), size)), eta.split(size), strict=True):
+        part, normaliser = model.likelihood.natural(_unpacked(_packed(means), means) if packed else means)
+        rows -= _exact_sum(normaliser)
+        means.copy_(part)  # in the same memory
     if not np.isfinite(constant).all():
         raise InputError(
             "the decoder gives non-finite pixel means inside the prior box; its weights are damaged or its inputs "
             "need another scale: train it again or restore the checkpoint"
         )
-    return BaseGrid(axis, eta, constant, codes if packs else None)
+    return BaseGrid(axis, eta, constant, packed)
+
+
+def _can_be_packed(model: GenerativeModel, means: Tensor) -> bool:
+    """Whether 16 bits for each of all the pixel means (n, P) do: not where the grid itself serves the integral."""
+    narrow = isinstance(model.likelihood, GaussianLikelihood) and float(model.likelihood.std) < PACKED_BELOW
+    return narrow and bool((means >= 0).all() and (means <= 1).all())
 
 
 def _packed(means: Tensor) -> Tensor:
@@ -138,9 +140,15 @@ def open_grid(
     grid = _read_grid(path, model, half_width, nodes)
     if grid is None:
         grid = build_grid(model, half_width, nodes, on_decoded=on_decoded)
-        kept = {"eta": grid.eta} if grid.codes is None else {"means16": grid.codes}
+        kept = {"means16": _codes(model, grid.eta)} if grid.packed else {"eta": grid.eta}
         write_if_possible(path, tensor_bytes(kept | {"constant64": torch.from_numpy(grid.constant)}))
     return grid
+
+
+@torch.no_grad()
+def _codes(model: GenerativeModel, eta: Tensor) -> Tensor:
+    """The 16-bit means that ``eta`` is made of: rounding finds them again."""
+    return torch.cat([_packed(model.likelihood.mean_of(part)) for part in eta.split(chunk_size(eta.device))])
 
 
 @torch.no_grad()
@@ -149,14 +157,15 @@ def _read_grid(path: Path, model: GenerativeModel, half_width: float, nodes: int
     parameter = next(model.parameters(), torch.zeros(()))
     try:
         tensors = load_file(path)
-        codes, constant = tensors.get("means16"), tensors["constant64"].numpy()
+        codes, constant = tensors.get("means16"), tensors["constant64"].numpy().copy()  # else the file stays mapped
         if codes is None:
             eta = tensors["eta"].to(parameter)
         else:
-            parts = codes.split(chunk_size(parameter.device))
-            eta = torch.cat([model.likelihood.natural(_unpacked(part, parameter))[0] for part in parts])
+            eta, size = parameter.new_empty(codes.shape), chunk_size(parameter.device)
+            for rows, part in zip(eta.split(size), codes.split(size), strict=True):
+                rows.copy_(model.likelihood.natural(_unpacked(part, parameter))[0])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
         return None  # missing, truncated or foreign: a cache may be rebuilt
     if len(eta) != nodes**2 or constant.shape != (nodes**2,):
         return None
-    return BaseGrid(np.linspace(-half_width, half_width, nodes), eta, constant, codes)
+    return BaseGrid(np.linspace(-half_width, half_width, nodes), eta, constant, codes is not None)
