@@ -20,10 +20,11 @@ from benchmarks.common import command, evenly, hardware, store_result, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import ImageSet, dataset_of, load_dataset
 from gpvae_core.data.corruptions import Corruption
-from gpvae_core.diagnostics.judgement import FAMILIES, judge
+from gpvae_core.diagnostics.judgement import judge
 from gpvae_core.diagnostics.scores import natural_gradient_residual, score_images
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman, spearman_interval
 from gpvae_core.exact import PosteriorEngine
+from gpvae_core.exact.best_gaussian import FAMILIES
 
 CONDITIONS = {
     "test": Corruption(),

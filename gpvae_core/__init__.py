@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gpvae_core.extras import extras
 
 if TYPE_CHECKING:
+    from gpvae_core.api import best_gaussian as best_gaussian
     from gpvae_core.api import dataset as dataset
     from gpvae_core.api import judge as judge
     from gpvae_core.api import load as load
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gpvae_core.exact import Estimate as Estimate
     from gpvae_core.exact import ExactPosterior as ExactPosterior
     from gpvae_core.exact import PosteriorEngine as PosteriorEngine
+    from gpvae_core.exact.best_gaussian import GaussianFit as GaussianFit
     from gpvae_core.generative import BernoulliLikelihood as BernoulliLikelihood
     from gpvae_core.generative import GaussianLikelihood as GaussianLikelihood
     from gpvae_core.generative import GenerativeModel as GenerativeModel
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
-    **dict.fromkeys(("load", "dataset", "methods", "posterior", "judge", "train", "references"), "api"),
+    **dict.fromkeys(
+        ("load", "dataset", "methods", "posterior", "best_gaussian", "judge", "train", "references"), "api"
+    ),
     "to_arviz": "arviz",
     "Checkpoint": "checkpoints",
     "Dataset": "data",
@@ -48,6 +52,7 @@ _HOMES = {
     **dict.fromkeys(("DiagonalGaussian", "FullGaussian", "Mixture", "Posterior"), "distributions"),
     "InputError": "errors",
     **dict.fromkeys(("Estimate", "ExactPosterior", "PosteriorEngine"), "exact"),
+    "GaussianFit": "exact.best_gaussian",
     **dict.fromkeys(("BernoulliLikelihood", "GaussianLikelihood", "GenerativeModel"), "generative"),
 }
 __all__ = list(_HOMES)

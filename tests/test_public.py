@@ -68,6 +68,19 @@ def test_a_class_that_users_build_says_what_it_takes(name):
         assert re.search(rf"^    {parameter}: ", words, re.M), parameter
 
 
+@pytest.mark.parametrize("family", ["diagonal", "full"])
+def test_the_best_gaussian_needs_no_start_and_is_not_worse_for_one(family):
+    checkpoint = gp.load("digits-2d")
+    x = checkpoint.simulate(1, seed=3).images
+    exact, q = gp.posterior(checkpoint, x), checkpoint.infer(x).q[0]
+    alone, helped = gp.best_gaussian(exact, family), gp.best_gaussian(exact, family, start=q)
+    assert alone.elbo.value == pytest.approx(helped.elbo.value, abs=1e-4)
+    assert exact.elbo(q).value < alone.elbo.value <= exact.log_evidence + alone.elbo.error
+    assert helped.path[0].elbo == pytest.approx(exact.elbo(q).value, abs=1e-2)
+    with pytest.raises(gp.InputError, match="no family 'round' of Gaussians; use one of diagonal, full"):
+        gp.best_gaussian(exact, "round")
+
+
 def test_examples_in_docstrings_run():
     results = doctest.testmod(api, optionflags=doctest.ELLIPSIS)
     assert results.attempted > 15 and results.failed == 0

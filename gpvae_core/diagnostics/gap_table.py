@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
-from gpvae_core.diagnostics.judgement import FAMILIES, judge
+from gpvae_core.diagnostics.judgement import judge
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
+from gpvae_core.exact.best_gaussian import FAMILIES
 from gpvae_core.files import read_json
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.tables import Row, read_table

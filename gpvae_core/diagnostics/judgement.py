@@ -12,13 +12,11 @@ from torch import Tensor
 from gpvae_core.distributions import DiagonalGaussian, Posterior
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, ExactPosterior, PosteriorEngine
-from gpvae_core.exact.best_gaussian import GaussianFit, Step, best_gaussians
+from gpvae_core.exact.best_gaussian import FAMILIES, GaussianFit, Step, best_gaussians
 from gpvae_core.exact.divergences import elbos, gap
 from gpvae_core.exact.expectations import moments
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
-
-FAMILIES = {"diagonal": True, "full": False}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from gpvae_core.exact.expectations import hermite, moments
 from gpvae_core.exact.joint import Array, LogJoint, Task, run
 from gpvae_core.exact.posterior import ExactPosterior
 
+FAMILIES = {"diagonal": True, "full": False}  # whether its members are diagonal
 STEPS = 60
 SETTLED = 1e-6  # nats that a step still promises
 MODES = 3  # starts at the posterior's heaviest modes
@@ -31,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """The best member of a family for one image: q, its ELBO, and the path from the first start (the encoder's q).
+    """The best member of a family for one image: q, its ELBO, and the path from the first start.
 
     ``short``: nats by which that path ends below q, both by the search's own nodes; 0 where it ends there.
     """
@@ -47,8 +48,8 @@ def best_gaussians(
 ) -> list[GaussianFit]:
     """argmax_q ELBO[q] over diagonal or full Gaussians for each posterior.
 
-    Climbed from each of ``starts[k]`` (the first one's path is recorded), from the posterior's own moments and from
-    its heaviest modes where there are several, by variational Newton steps on Gauss-Hermite nodes; the highest wins.
+    Climbed by variational Newton steps on Gauss-Hermite nodes from each of ``starts[k]``, from the posterior's own
+    moments and from its heaviest modes where there are several; the highest wins. The path of the first start is kept.
     """
     results: list[GaussianFit | None] = [None] * len(posteriors)
     for rows, joint, _ in shared(posteriors):
