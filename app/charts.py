@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CLASSES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#AA4499", "#777777"]
 MOST_CLASSES = len(CLASSES)
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
+CROWD = 2_000  # dots
+EXACT, Q = "#777777", CLASSES[1]  # as on every plane: the exact posterior is grey, the encoder's q orange-red
 
 
 def scatter(
@@ -29,6 +31,8 @@ def scatter(
     from plotly.graph_objects import Figure, Scattergl
 
     shown = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    crowded = len(shown) > CROWD  # the class that is drawn last would hide the others
+    opacity = 0.4 if crowded else 0.65
     figure = Figure()
     for name, rows, colour in _classes(labels, shown):
         figure.add_trace(
@@ -38,13 +42,14 @@ def scatter(
                 customdata=rows,
                 mode="markers",
                 name=name,
-                marker={"color": colour, "size": 7 if projector else 5, "opacity": 0.65},
+                marker={"color": colour, "size": (7 if projector else 5) - 2 * crowded, "opacity": opacity},
                 hovertemplate=f"test image %{{customdata}}<br>{names[0]}: %{{x:.4g}}<br>{names[1]}: %{{y:.4g}}",
             )
         )
     for axis, values, title in (("xaxis", x[shown], names[0]), ("yaxis", y[shown], names[1])):
         kind = "log" if logs and len(values) and values.min() > 0 else "linear"
-        figure.update_layout({axis: {"type": kind, "title": title, "exponentformat": "power"}})
+        ticks = {"dtick": 1} if kind == "log" else {}  # decades alone: a lone 2 or 5 is read as a value
+        figure.update_layout({axis: {"type": kind, "title": title, "exponentformat": "power"} | ticks})
     return figure.update_layout(
         **_room(projector),
         legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
@@ -202,7 +207,7 @@ def learning_curves(epochs: list[dict[str, Any]], looks: list[dict[str, Any]], *
     titles = ("ELBO, nats an image", "KL(q ‖ p(z|x)), nats, of ten test images")
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=titles)
     number = [record["epoch"] for record in epochs]
-    for name, key, colour in (("training", "objective", CLASSES[0]), ("validation", "validation", CLASSES[1])):
+    for name, key, colour in (("training", "objective", CLASSES[0]), ("validation", "validation", CLASSES[5])):
         values = [record[key] for record in epochs]
         figure.add_scatter(x=number, y=values, name=name, mode="lines+markers", line={"color": colour}, row=1, col=1)
     at = [record["look"] for record in looks]
@@ -213,12 +218,10 @@ def learning_curves(epochs: list[dict[str, Any]], looks: list[dict[str, Any]], *
             figure.add_scatter(
                 x=at, y=gap, name=f"test image {k}", mode="lines", line=thin, showlegend=False, row=2, col=1
             )
-        thick = {"color": CLASSES[1], "width": 4}
-        figure.add_scatter(
-            x=at, y=gaps.mean(1), name="mean gap", mode="lines+markers", line=thick, showlegend=False, row=2, col=1
-        )
+        thick = {"color": Q, "width": 4}
+        figure.add_scatter(x=at, y=gaps.mean(1), name="mean KL", mode="lines+markers", line=thick, row=2, col=1)
         figure.update_yaxes(type="log", row=2, col=1, exponentformat="power")
-    figure.update_xaxes(title="epoch", tick0=1, dtick=max(1, len(epochs) // 8), row=2, col=1)
+    figure.update_xaxes(title="epoch", tick0=0, dtick=max(1, len(epochs) // 8), row=2, col=1)
     return figure.update_layout(
         **_room(projector),
         legend={"orientation": "h", "y": 1.08, "x": 1, "xanchor": "right", "yanchor": "bottom"},
@@ -232,8 +235,8 @@ def evolution(looks: list[dict[str, Any]], *, projector: bool = False) -> "Figur
     def lines(record: dict[str, Any]) -> list[Scatter]:
         found = []
         for name, key, colour, dash in (
-            ("exact", "exact", CLASSES[0], "solid"),
-            ("encoder's q", "q", CLASSES[1], "dash"),
+            ("exact", "exact", EXACT, "solid"),
+            ("encoder's q", "q", Q, "dash"),
         ):
             joined = [point for line in record[key] for point in (*line, (None, None))]  # one trace, broken
             x, y = zip(*joined, strict=True) if joined else ((), ())

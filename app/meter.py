@@ -223,7 +223,7 @@ def walk_end(view: View) -> str:
     """Where the search that starts at the encoder ends, and how far below the best Gaussian, in words."""
     steps, last = len(view.path) - 1, view.path[-1]
     if view.arrives:
-        return f"The walk from the encoder arrives at the best Gaussian: ELBO {elbo_text(last.elbo)} nats."
+        return "The walk from the encoder arrives at the best Gaussian."
     stopped = "was cut off" if steps >= STEPS else "stopped in a local optimum"
     return (
         f"The walk from the encoder {stopped}: ELBO {elbo_text(last.elbo)}, {view.path_short:.3g} nats below the best "

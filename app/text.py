@@ -96,7 +96,7 @@ TRAIN_LEAD = (
 )
 TRAIN_FIRST = (
     "Choose images and a method, then press Train. Guess first: does the gap between the encoder and the exact "
-    "posterior shrink while the ELBO rises?"
+    "posterior shrink while the ELBO rises? The digits take about a minute."
 )
 TRAIN_KEPT = (
     "The model and your images stay on the server until you start another training or close the page; nobody else "
@@ -112,8 +112,8 @@ NOISE_HELP = (
     "Learned, it becomes small, and posteriors narrow."
 )
 CURVES = (
-    "An untrained decoder ignores z: q and the exact posterior are both near the prior, and the gap is small. It can "
-    "rise while the ELBO rises: the exact posteriors narrow faster than the encoder follows."
+    "Epoch 0 is before the training. The decoder hardly hangs on z then: q and the exact posterior both resemble the "
+    "prior, and the gap is small. Then the exact posteriors narrow faster than the encoder follows."
 )
 EVOLUTION = (
     "The first test image: the regions that hold 50 and 95 % of the exact posterior, and of the encoder's q, while the "

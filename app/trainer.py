@@ -26,6 +26,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.posterior import ExactPosterior
 from gpvae_core.files import read_json
+from gpvae_core.models import VariationalAutoencoder, build
 from gpvae_core.training.fit import STATE, TrainingConfig
 from gpvae_core.training.runs import Wanted, config_for, run
 
@@ -77,6 +78,8 @@ def training(plan: Plan, folder: Path) -> Iterator[dict[str, Any]]:
     config = config_for(data, plan.method, {}, Wanted(s_x=plan.std), None)
     asked = TrainingConfig(data.name, seed=plan.seed, epochs=plan.epochs, patience=plan.epochs, batch_size=BATCH)
     out = folder / RUN
+    if not (out / STATE).exists():
+        yield {"look": 0, **look(build(config, seed=plan.seed), data)}
     looks = set(np.unique(np.geomspace(1, plan.epochs, LOOKS).round().astype(int)).tolist())
     for progress in run(out, data, config, asked, resume=(out / STATE).exists()):
         yield {
@@ -87,7 +90,7 @@ def training(plan: Plan, folder: Path) -> Iterator[dict[str, Any]]:
             "images_per_second": progress.images_per_second,
         }
         if progress.epoch in looks:
-            yield {"look": progress.epoch, **look(out, data)}
+            yield {"look": progress.epoch, **look(load_checkpoint(out).model, data)}
 
 
 def _few(data: Dataset) -> Dataset:
@@ -101,15 +104,15 @@ def _few(data: Dataset) -> Dataset:
     return replace(data, **{name: part.take(np.arange(len(part))[: first[name]]) for name, part in parts.items()})
 
 
-def look(out: Path, data: Dataset) -> dict[str, Any]:
-    """What the best model so far says of the first test images, against their exact posteriors, in nats.
+def look(model: VariationalAutoencoder, data: Dataset) -> dict[str, Any]:
+    """What a model says of the first test images, against their exact posteriors, in nats.
 
     KL(q || p(z|x)) and its error for each of FOLLOWED; of the first, log p(x) and outlines of p and q, lists of points.
     """
-    checkpoint = load_checkpoint(out)
+    model = model.eval().requires_grad_(False)
     x = data.test.pixels(slice(0, FOLLOWED))
-    inference = checkpoint.infer(x)
-    engine = PosteriorEngine(checkpoint.model.generative, nodes=NODES, tolerance=TOLERANCE)
+    inference = model.infer(x)
+    engine = PosteriorEngine(model.generative, nodes=NODES, tolerance=TOLERANCE)
     posteriors = engine.posteriors(x, near=places(inference))
     gaps = [exact.kl_from(inference.q[k]) for k, exact in enumerate(posteriors)]
     return {

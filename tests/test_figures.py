@@ -67,6 +67,15 @@ def test_figure_2_shows_cases_made_worse_too(parts):
         assert exact == pytest.approx(value, abs=2e-3)
 
 
+def test_figure_2_says_where_nobody_can_see_a_gain(parts):
+    """Both encoders' regions coincide where all of its gains are tiny."""
+    checkpoint, dataset, columns, labels, view_of = parts
+    assert "cannot be told apart" not in figure_2(*parts).caption
+    level = columns | {"kl_marginal": columns["kl_base"] - 0.0041}
+    said = figure_2(checkpoint, dataset, level, labels, view_of).caption
+    assert "Here the two cannot be told apart: the largest of these gains is 0.0041 nats." in said
+
+
 def test_figures_that_cannot_be_made_say_why(parts):
     checkpoint, dataset, columns, labels, view_of = parts
     with pytest.raises(InputError, match="no score 'beauty'"):

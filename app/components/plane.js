@@ -512,7 +512,7 @@ class Plane {
     this.hidden = new Set(["heat"]);
     this.cursor = null;
     this.pictures = element("div", { class: "pictures" });
-    this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole prior box") };
+    this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole plane, ±4.5") };
     this.scaleBar = element("div", { class: "colours", "aria-hidden": "true" });
     this.panels.box.root.append(this.scaleBar);
     this.toggles = element("fieldset", { class: "toggles" }, element("legend", {}, "Show"));

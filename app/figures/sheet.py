@@ -79,7 +79,7 @@ def figure_1(
     also = f" Also drawn: {', '.join(q.label for q in others)}." if others else ""
     caption = (
         f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}. Contours: "
-        f"log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Red, dashed: {first}. "
+        f"log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Orange-red, dashed: {first}. "
         f"Below: the input and its reconstruction from the mean of the {first}.{also}"
     )
     config = _config(checkpoint, dataset, panels) | {"by": by, "quantiles": quantiles}
@@ -110,11 +110,18 @@ def figure_2(
     ]
     caption = (
         f"Test images of {dataset} at the {_listed(FIGURE_2_QUANTILES)} quantiles of KL(base) - KL(marginalised) under "
-        f"{checkpoint.name}: {(gain < 0).mean():.1%} of the test images are made worse (gain below 0). Red, dashed: "
-        "base encoder; blue: marginalised q(z|x); grey: the true posterior."
+        f"{checkpoint.name}: {(gain < 0).mean():.1%} of the test images are made worse (gain below 0). "
+        f"{_too_close(gain[[panel.index for panel in panels]])}Orange-red, dashed: base encoder; blue: "
+        "marginalised q(z|x); grey: the true posterior."
     )
     config = _config(checkpoint, dataset, panels) | {"quantiles": list(FIGURE_2_QUANTILES)}
     return Sheet("figure2", "What marginalising does to q(z|x)", caption, panels, ("base", "marginal"), config)
+
+
+def _too_close(gains: Array) -> str:
+    """A sentence where both encoders' regions lie on one another in all panels."""
+    most = float(np.abs(gains).max())
+    return f"Here the two cannot be told apart: the largest of these gains is {most:.2g} nats. " if most < 0.01 else ""
 
 
 def single(checkpoint: Checkpoint, view: View, name: str, index: int | None, config: dict[str, Any]) -> Sheet:

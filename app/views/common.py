@@ -193,8 +193,8 @@ def order_names(columns: Columns) -> dict[str, str]:
     return scores | {name: label for name, label in EXACT.items() if name in columns}
 
 
-def choose_order(names: dict[str, str]) -> str:
-    """The score that images are sorted by; a link's that is not there is named."""
+def choose_order(names: dict[str, str], words: str = "Sorted by") -> str:
+    """The score that images are sorted by, or laid out along; a link's that is not there is named."""
     state = session.current()
     if state.sort not in names:
         if state.sort:
@@ -202,5 +202,5 @@ def choose_order(names: dict[str, str]) -> str:
                 f"Images cannot be sorted by '{short(state.sort)}' here; choose one of {', '.join(names.values())}."
             )
         session.update(sort=next(iter(names)))
-    chosen: str = st.selectbox("Sorted by", list(names), format_func=names.get, **session.bound("sort"))
+    chosen: str = st.selectbox(words, list(names), format_func=names.get, **session.bound("sort"))
     return chosen

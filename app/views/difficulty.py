@@ -27,7 +27,7 @@ def _difficulty() -> None:
     where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
     names = common.order_names(columns)
     with second:
-        across = common.choose_order(names)
+        across = common.choose_order(names, "Score, from left to right")
     with third:
         up = _choose_target(names)
     with fourth:
@@ -56,7 +56,7 @@ def _choose_target(names: dict[str, str]) -> str:
             session.complain(f"There is no figure '{short(state.against)}' here; choose one of {', '.join(names)}.")
         exact = [name for name in names if name in common.EXACT]
         session.update(against=(exact or list(names))[0])
-    return str(st.selectbox("Against", list(names), format_func=names.get, **session.bound("against")))
+    return str(st.selectbox("Against, upwards", list(names), format_func=names.get, **session.bound("against")))
 
 
 def finding(columns: Columns, names: dict[str, str], across: str, up: str) -> str:
