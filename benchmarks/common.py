@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -50,7 +51,7 @@ def test_images(checkpoint: Checkpoint, data_dir: Path | None, count: int) -> to
 
 def command(module: str, data_dir: Path | None) -> str:
     """The command line as a reader can type it: the folder of the data sets is theirs."""
-    return " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]]).replace(str(data_dir), "DIR")
+    return shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]).replace(str(data_dir), "DIR")
 
 
 def markdown(rows: list[list[str]]) -> str:

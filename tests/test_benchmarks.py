@@ -1,5 +1,6 @@
 """The statistics of the benchmarks, against other ways to the same numbers."""
 
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import claims, paper_tables, seeds
+from benchmarks import claims, exact_gaps, paper_tables, seeds
 from benchmarks.card import card
+from benchmarks.common import command
 from gpvae_core.diagnostics import statistics
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.files import read_json
@@ -22,6 +24,21 @@ def three(count: int = 200) -> np.ndarray:
     rng = np.random.default_rng(1)
     common = rng.normal(size=count)
     return np.round([common + rng.normal(size=count) for _ in range(3)], 1)
+
+
+def test_a_recorded_command_can_be_typed_again(monkeypatch, tmp_path):
+    given = ["x", "mnist-2d", "--data-dir", str(tmp_path), "--only", "vae", "gn, 4 steps, 4 starts"]
+    monkeypatch.setattr("sys.argv", given)
+    said = command("exact_gaps", tmp_path)
+    assert shlex.split(said) == ["python", "-m", "benchmarks.exact_gaps", *given[1:3], "DIR", *given[4:]]
+
+
+def test_new_gaps_leave_the_times_that_were_measured_beside_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(exact_gaps, "RESULTS", tmp_path)
+    (tmp_path / "exact-gaps-d.json").write_text('{"vae": {"ms": 3.5, "mean": 1.0}, "vae, seed 1": {"mean": 2.0}}')
+    row = exact_gaps.Asked("vae", 0, "d", 10, None, "cpu", 1)
+    assert exact_gaps.times_of(row) == {"ms": 3.5}
+    assert exact_gaps.times_of(replace(row, seed=1)) == exact_gaps.times_of(replace(row, decoder="none")) == {}
 
 
 def test_rank_correlations_are_scipys():
