@@ -30,8 +30,8 @@ def findings() -> Rows:
             "[every method](docs/encoders.md)",
         ],
         [
-            "What IWAE-100 hides: nats that two Gauss-Newton steps from the encoder's mean add, at d = 10 (five seeds), "
-            "20 and 50 (three).",
+            "What IWAE-100 hides: nats that two Gauss-Newton steps from the encoder's mean add, "
+            "at d = 10 (five seeds), 20 and 50 (three).",
             ", ".join(spoken(*hidden(dim)) for dim in (10, 20, 50)),
             f"`{TABLE} --only vae --dims 10 --seeds 0 1 2 3 4`, then `--dims 20 50 --seeds 0 1 2`",
             "[findings](docs/findings.md)",
