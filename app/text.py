@@ -64,10 +64,9 @@ NO_EXACT = (
     "The exact figures of {name} are not stored, so scores can only be held against one another here. "
     "`python -m gpvae_core gaps` computes them."
 )
-PICK = "Click a dot, or draw a loop around several, to see the images."
 MAP_TITLE = "Latent map"
 MAP_LEAD = "Each dot is a test image where the encoder puts it, over what the plane decodes to there."
-MAP = "Click a dot, or draw a loop around several, to see the images; click an image to open its posterior."
+PICK = "Click a dot, or draw a loop around several, to see the images; click an image to open its posterior."
 TURN = "Turn log p(z|x) in 3-D"
 COVER = "Do the regions keep their promise?"
 COVER_BUTTON = "Make 100 images and count"

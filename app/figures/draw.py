@@ -57,7 +57,7 @@ def _plane(axes: Axes, panel: Panel, overlays: tuple[str, ...]) -> None:
         axes.plot(*q.mean, marker="o", color=q.style.colour, markersize=4, markeredgecolor="white", markeredgewidth=0.6)
     axes.set(xlim=axis[[0, -1]], ylim=axis[[0, -1]], aspect="equal")
     axes.set_title(panel.heading, fontsize=9)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=8)
     _inset(axes, view, drawn)
 
 
@@ -79,7 +79,7 @@ def _inset(axes: Axes, view: View, drawn: list[Overlay]) -> None:
         line.set_color("#A3397C")
     inset.set(xlim=view.zoom_first[[0, -1]], ylim=view.zoom_second[[0, -1]], xticks=[], yticks=[], aspect="equal")
     side = view.zoom_first[-1] - view.zoom_first[0]
-    inset.text(0.03, 0.03, f"side {side:.2g}", transform=inset.transAxes, fontsize=6.5)
+    inset.text(0.03, 0.03, f"side {side:.2g}", transform=inset.transAxes, fontsize=8)
     axes.indicate_inset_zoom(inset, edgecolor="#A3397C", alpha=1)
 
 
@@ -99,4 +99,4 @@ def _pictures(axes: Axes, view: View) -> None:
     pair = np.concatenate([1 - np.clip(view.pixels, 0, 1), gap, 1 - view.pictures[view.stages[0].label]], 1)
     axes.imshow(pair, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title(f"x        from {view.stages[0].label}", fontsize=7, pad=2)
+    axes.set_title(f"x        from {view.stages[0].label}", fontsize=9, pad=2)

@@ -28,7 +28,6 @@ def _map() -> None:
         if exact is not None:
             bound = session.bound("by_gap")
             st.segmented_control("Ground", list(GROUNDS), format_func=GROUNDS.__getitem__, required=True, **bound)
-    st.caption(text.MAP)
     means, tiles, half = common.awaited(loaders.mapping(checkpoint))
     gaps = None if exact is None else columns[exact]
     figure = charts.latent_map(
