@@ -253,7 +253,7 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
         else f" The true z lies on the edge of the region that holds {view.truth_mass:.0%} of the mass."
     )
     half = float(view.box_axis[-1])
-    box = f"The whole prior box, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
+    box = f"The whole plane, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
     return {"zoom": f"{mass} {places}{truth}", "box": f"{box} {mass} {places}"}
 
 

@@ -1,4 +1,4 @@
-// The decoded prior box, sent once for each checkpoint and shared by every plane on the page.
+// The decoded plane, sent once for each checkpoint and shared by every plane on the page.
 
 const ATLASES = "gpvaeAtlases";
 const SIDE = 28;

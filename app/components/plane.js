@@ -512,7 +512,7 @@ class Plane {
     this.hidden = new Set(["heat"]);
     this.cursor = null;
     this.pictures = element("div", { class: "pictures" });
-    this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole plane, ±4.5") };
+    this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole plane") };
     this.scaleBar = element("div", { class: "colours", "aria-hidden": "true" });
     this.panels.box.root.append(this.scaleBar);
     this.toggles = element("fieldset", { class: "toggles" }, element("legend", {}, "Show"));
@@ -705,7 +705,7 @@ class Plane {
   showToggles() {
     const own = this.overlays.map((q) => [q.key, q.label, q]);
     const layers = [["exact", "exact p(z|x)"], ["logs", "log-density contours"], ...own, ["truth", "true z"],
-      ["ground", "decoded images"], ["heat", "colours of the box"]];
+      ["ground", "decoded images"], ["heat", "colour by log p(z|x)"]];
     const rows = layers.filter(([layer]) => this.present(layer)).map(([layer, name, q]) => {
       const box = element("input", { type: "checkbox" });
       box.checked = !this.hidden.has(layer);
