@@ -5,12 +5,16 @@ PORT ?= 8501
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test setup browser lint docs clean
+.PHONY: app test suite setup browser lint docs clean
 
 app: .venv/ready-app
 	$(BIN)/streamlit run app/main.py --server.port $(PORT) --server.headless true
 
-test: .venv/ready-test browser lint docs
+# linters and pages take what the suite leaves of the cores while it waits for a browser
+test: .venv/ready-test browser
+	$(MAKE) --no-print-directory --jobs 3 lint docs suite
+
+suite: .venv/ready-test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/ready-test
