@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from app.compute import Array
+from app.overlays import style_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -17,7 +18,7 @@ CLASSES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MOST_CLASSES = len(CLASSES)
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
-EXACT, Q = "#777777", CLASSES[1]  # as on every plane: the exact posterior is grey, the encoder's q orange-red
+EXACT, Q = CLASSES[-1], style_of("q").colour  # as on every plane; a grey that is seen on white and on black
 
 
 def scatter(
@@ -184,7 +185,7 @@ def histogram(found: dict[str, Array], *, projector: bool = False) -> "Figure":
 
     edges = np.linspace(0, 1, BINS + 1)
     figure = Figure()
-    for colour, (name, values) in zip(("#777777", *CLASSES[1::-1]), found.items(), strict=False):
+    for colour, (name, values) in zip((EXACT, *CLASSES[1::-1]), found.items(), strict=False):
         counts = np.histogram(values, edges)[0]
         figure.add_trace(Bar(x=100 * (edges[:-1] + edges[1:]) / 2, y=counts, name=name, marker={"color": colour}))
     level = len(next(iter(found.values()))) / BINS

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -66,10 +66,15 @@ def store_result(name: str, record: object) -> None:
     write_atomically(RESULTS / name, (json.dumps(record, indent=2) + "\n").encode())
 
 
+def results_so_far(name: str) -> dict[str, Any]:
+    """What results/NAME holds, by key; nothing yet where it is not there."""
+    path = RESULTS / name
+    return read_json(path) if path.exists() else {}
+
+
 def store_part(name: str, key: str, record: object) -> None:
     """Put ``record`` beside what results/NAME holds already."""
-    path = RESULTS / name
-    store_result(name, (read_json(path) if path.exists() else {}) | {key: record})
+    store_result(name, results_so_far(name) | {key: record})
 
 
 def device_name(device: str) -> str:

@@ -22,7 +22,17 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.common import RESULTS, command, device_name, hardware, pooled, store_part, store_result, told
+from benchmarks.common import (
+    RESULTS,
+    command,
+    device_name,
+    hardware,
+    pooled,
+    results_so_far,
+    store_part,
+    store_result,
+    told,
+)
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.psis import LIMIT, smoothed
@@ -291,8 +301,7 @@ def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
 
 def times_of(row: Asked) -> dict[str, float]:
     """What ``--times`` measured of a row earlier, side by side with the others: it stays beside new gaps."""
-    path = RESULTS / f"exact-gaps-{row.decoder}.json"
-    stored = read_json(path).get(row.key, {}) if path.exists() else {}
+    stored = results_so_far(f"exact-gaps-{row.decoder}.json").get(row.key, {})
     return {"ms": stored["ms"]} if "ms" in stored else {}
 
 

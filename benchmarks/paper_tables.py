@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import RESULTS, command, device_name, hardware, pooled, store_part, told
+from benchmarks.common import command, device_name, hardware, pooled, results_so_far, store_part, told
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
-from gpvae_core.files import read_json
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoder, Inference
 from gpvae_core.inference.newton import NewtonEncoder
@@ -160,7 +159,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
     given = parser.parse_args()
-    stored = read_json(RESULTS / RESULT) if (RESULTS / RESULT).exists() else {}
+    stored = results_so_far(RESULT)
     rest = (given.epochs, given.images, given.data_dir, given.device)
     cells = [Cell(name, dim, seed, *rest) for dim in given.dims for seed in given.seeds for name in given.only]
     about = {"command": command("paper_tables", given.data_dir), "hardware": hardware()}

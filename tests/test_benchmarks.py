@@ -34,7 +34,7 @@ def test_a_recorded_command_can_be_typed_again(monkeypatch, tmp_path):
 
 
 def test_new_gaps_leave_the_times_that_were_measured_beside_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(exact_gaps, "RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.common.RESULTS", tmp_path)
     (tmp_path / "exact-gaps-d.json").write_text('{"vae": {"ms": 3.5, "mean": 1.0}, "vae, seed 1": {"mean": 2.0}}')
     row = exact_gaps.Asked("vae", 0, "d", 10, None, "cpu", 1)
     assert exact_gaps.times_of(row) == {"ms": 3.5}
@@ -109,7 +109,6 @@ def test_every_cell_of_the_papers_tables_is_a_model_that_can_be_built():
 
 def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(paper_tables, "RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.common.RESULTS", tmp_path)
     monkeypatch.setattr(paper_tables, "load_dataset", lambda *_: replace(tiny_dataset, name="mnist"))
     flags = ["--dims", "3", "--images", "4", "--epochs", "1", "--only", "vae"]
