@@ -119,3 +119,9 @@ def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, 
     assert cell["iwae_by_search"] == pytest.approx(cell["iwae"], abs=0.1)  # a decoder that ignores z: q is the prior
     monkeypatch.setattr(paper_tables, "made", lambda _: pytest.fail("made twice"))
     paper_tables.main()
+
+
+def test_a_win_over_the_vae_is_more_than_rounding() -> None:
+    stored = {"kl_base": np.array([1.0, 1.0, 1.0, 9.0]), "kl_base_error": np.array([1e-3, 1e-3, 1e-3, 1e-3])}
+    kl, errors = np.array([1.0 - 1e-5, 0.9985, 0.9]), np.array([1e-6, 1e-3, 1e-3])
+    assert exact_gaps.share_better(kl, errors, stored) == pytest.approx(1 / 3)
