@@ -59,6 +59,15 @@ def speed() -> Rows:
     return [*rows, *([label, *(figure(record) for record in found)] for label, figure in figures.items())]
 
 
+def shortcuts() -> Rows:
+    """What two shortcuts to log p(x, z) would cost, one model a row."""
+    rows = [["", "off by, nats: p50 / p95 / worst", "directions needed"]]
+    for name, record in read_json(RESULTS / "shortcuts.json").items():
+        off = " / ".join(_power(record["interpolated"][key]) for key in ("p50", "p95", "worst"))
+        rows.append([f"`{name}`", off, f"{record['rank']} of {record['pixels']}"])
+    return rows
+
+
 def _naive(record: dict[str, Any]) -> str:
     return f"{record['ms']:,.0f}; {_power(record['errors_nats'][0])}"
 
