@@ -47,6 +47,7 @@ CASES = [
     Case("svi", {"steps": 10}),
     Case("vlae", {"steps": 12}),
     Case("gn", {"starts": 2, "draws": 16, "steps": 3}),
+    Case("gn", {"starts": 1, "draws": 16, "steps": 3, "encoder": False}),
     Case("gpvae"),
     Case("gpvae-shared"),
     Case("gpvae-unit"),

@@ -17,7 +17,7 @@ from gpvae_core.generative.laplace import laplace
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.base import Batch
 from gpvae_core.inference.masked import masked_network
-from gpvae_core.inference.newton import climbed
+from gpvae_core.inference.newton import searched
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.training.evaluation import evaluate_bounds
 from gpvae_core.training.fit import TrainingConfig, fit, start_from
@@ -83,7 +83,7 @@ def test_an_undamped_step_on_a_linear_decoder_is_exact(generator):
     model = GenerativeModel(decoder, GaussianLikelihood(STD).double())
     x = torch.rand(4, 1, 8, 8, generator=generator).double()
     near = laplace(model, x, torch.randn(4, 2, generator=generator).double())
-    q = near.gaussian(climbed(model, x, near, 0, search=True))
+    q = near.gaussian(searched(model, x, near, near.step()))
     for k in range(4):
         mean, covariance, _ = decoder.closed_form(x[k].numpy(), STD)
         np.testing.assert_allclose(q.mean[k].numpy(), mean, atol=1e-9)
@@ -95,9 +95,9 @@ def test_a_search_never_goes_down_and_ends_at_a_summit(generator):
     model = GenerativeModel(Features(FOLDED[4][0]), GaussianLikelihood(STD)).double()
     simulation = model.simulate(20, generator=generator)
     z = 2 * torch.randn(20, 2, generator=generator).double()
-    for t in range(40):
+    for _ in range(40):
         near = laplace(model, simulation.images, z)
-        z = climbed(model, simulation.images, near, t, search=True)
+        z = searched(model, simulation.images, near, near.step())
         before, after = (model.log_joint(simulation.images, place) for place in (near.place, z))
         assert bool((after >= before).all())
     assert float(near.pull().median()) < 1e-6
@@ -115,6 +115,24 @@ def test_of_several_starts_the_heaviest_hill_is_kept(digits, digits_2d):
             height = model.generative.double().log_joint(x.double(), q.mean)
         held.append(height + torch.log(q.scale_tril.diagonal(dim1=-2, dim2=-1)).sum(-1))
     assert bool((held[1] >= held[0] - 0.1).all()) and float((held[1] - held[0]).mean()) > 0.1
+
+
+def test_a_search_without_the_encoder_asks_no_network_and_its_first_look_is_free(digits, digits_2d, monkeypatch):
+    options = {"starts": 2, "draws": 512, "steps": 2, "encoder": False}
+    model = build(replace(digits_2d.config, method="gn", options=options), seed=0)
+    start_from(model, digits_2d.model, digits.train)
+    x = digits.test.pixels(slice(0, 8))
+    model.infer_as_it_is(x)  # the draws are decoded
+    decoded: list[int] = []
+    model.generative.decoder[0].register_forward_hook(lambda _, given, out: decoded.append(len(out)))
+    monkeypatch.setattr(model.encoder, "trunk_features", None)
+    inference = model.infer_as_it_is(x)
+    assert sum(decoded) <= 8 * 5  # a look of 1 + d decodes after the first step, one after the second, some halvings
+    near = laplace(model.generative, x, inference.start.mean)
+    expected = near.gaussian(near.place)
+    torch.testing.assert_close(inference.start.scale_tril, expected.scale_tril, rtol=1e-3, atol=1e-6)
+    height = model.generative.log_joint(x, torch.stack([inference.start.mean, inference.q.mean]))
+    assert bool((height[1] > height[0]).all())
 
 
 def test_a_transformation_of_nothing_changes_nothing(generator):

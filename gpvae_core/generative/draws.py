@@ -1,4 +1,4 @@
-"""Draws of the prior, decoded once: which of them explain an image best is one matrix product."""
+"""Draws of the prior, looked at once: which of them explain an image best is one matrix product."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,29 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
+from gpvae_core.generative.laplace import Laplace, laplace, laplace_of
 from gpvae_core.generative.model import GenerativeModel
+from gpvae_core.generative.tangents import with_jacobian
 
 TOGETHER = 512  # decodes, or images, at a time
 NEIGHBOURS = 8
 FARTHER = 2.0
+KEPT = 2**25  # numbers of all Jacobians together; with more they are made anew where they are asked for
 
 
 @dataclass(frozen=True)
 class PriorDraws:
     """Places z_k (K, d), and log p(x, z_k) = x . eta_k + offset_k but for what depends on x alone.
 
-    ``near`` (K, n) are the numbers of each one's nearest neighbours.
+    ``near`` (K, n) are the numbers of each one's nearest neighbours. ``jacobian`` (K, P, d) is the decoder's at each,
+    None where that would be too large.
     """
 
     z: Tensor
     eta: Tensor
     offset: Tensor
     near: Tensor
+    jacobian: Tensor | None
 
     @staticmethod
     @torch.no_grad()
@@ -34,27 +39,39 @@ class PriorDraws:
         """
         z = normal_points(model.latent_dim, count).to(like)
         z[1::2] *= FARTHER
-        parts = [model.likelihood.natural(model.decode(part).flatten(1)) for part in z.split(TOGETHER)]
-        eta, normaliser = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        size = model.decode(z[:1]).numel()
+        if count * size * model.latent_dim <= KEPT:
+            looks = [with_jacobian(model.decoder, part) for part in z.split(TOGETHER)]
+            means, jacobian = (torch.cat(kind) for kind in zip(*looks, strict=True))
+        else:
+            means, jacobian = torch.cat([model.decode(part).flatten(1) for part in z.split(TOGETHER)]), None
+        eta, normaliser = model.likelihood.natural(means)
         distances = torch.cdist(z, z).fill_diagonal_(torch.inf)
         near = distances.topk(min(NEIGHBOURS, count - 1), largest=False).indices
-        return PriorDraws(z, eta, -normaliser.sum(1) - 0.5 * (z**2).sum(1), near)
+        return PriorDraws(z, eta, -normaliser.sum(1) - 0.5 * (z**2).sum(1), near, jacobian)
+
+    def looks(self, model: GenerativeModel, x: Tensor, count: int) -> Laplace:
+        """Laplace's Gaussians at the ``tops`` of images x (B, C, H, W): B for the highest, then B for the next, ..."""
+        rows = self.tops(x, count).flatten()
+        every = x.repeat(len(rows) // len(x), *[1] * (x.dim() - 1))
+        if self.jacobian is None:
+            return laplace(model, every, self.z[rows])
+        return laplace_of(model, every, self.z[rows], model.likelihood.mean_of(self.eta[rows]), self.jacobian[rows])
 
     def tops(self, x: Tensor, count: int) -> Tensor:
-        """Up to ``count`` places for each image x (B, C, H, W), (count, B, d): the highest of those that no neighbour
-        exceeds, so that several lie on several hills; after them the others."""
+        """The numbers of up to ``count`` draws for each image x (B, C, H, W), (count, B): the highest of those that no
+        neighbour exceeds, so that several lie on several hills; after them the others."""
         return torch.cat([self._tops(part, count) for part in x.flatten(1).split(TOGETHER)], 1)
 
     def _tops(self, x: Tensor, count: int) -> Tensor:
         height = x @ self.eta.T + self.offset
         if count == 1:  # the highest of all is a top
-            return self.z[height.argmax(1)][None]
+            return height.argmax(1)[None]
         top = torch.ones_like(height, dtype=torch.bool)
         for neighbour in self.near.T:
             top &= height >= height[:, neighbour]
         depth = height.amax(1, keepdim=True) - height.amin(1, keepdim=True)
-        rows = torch.where(top, height, height - depth - 1).topk(min(count, len(self.z)), 1).indices  # tops first
-        return self.z[rows].transpose(0, 1)
+        return torch.where(top, height, height - depth - 1).topk(min(count, len(self.z)), 1).indices.T  # tops first
 
 
 def normal_points(dim: int, count: int, seed: int = 0) -> Tensor:

@@ -1,5 +1,6 @@
 """What one decode says of a posterior: Laplace's Gaussian at a place z, and the gap it implies to a q there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -49,6 +50,17 @@ class Laplace:
         """Those of the images with numbers ``rows``."""
         return Laplace(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
+    def put(self, rows: Tensor, others: "Laplace") -> "Laplace":
+        """The same with ``others`` in the place of the images with numbers ``rows``."""
+        return Laplace(
+            **{f.name: getattr(self, f.name).index_copy(0, rows, getattr(others, f.name)) for f in fields(self)}
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["Laplace"]) -> "Laplace":
+        """Those of all parts, one after the other."""
+        return Laplace(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Laplace)})
+
     def gap(self, variance: Tensor) -> Tensor:
         """KL(N(m, Diag(variance)) || Laplace's Gaussian), (B,), in nats: never negative, 0 if they agree."""
         scaled = self.precision.diagonal(dim1=-2, dim2=-1) * variance
@@ -65,7 +77,11 @@ class Laplace:
 def laplace(model: GenerativeModel, x: Tensor, z: Tensor) -> Laplace:
     """Laplace's Gaussian for images x (B, C, H, W) at z (B, d): 1 + d decodes."""
     place = z.detach().to(x)
-    means, jacobian = with_jacobian(model.decoder, place)
+    return laplace_of(model, x, place, *with_jacobian(model.decoder, place))
+
+
+def laplace_of(model: GenerativeModel, x: Tensor, place: Tensor, means: Tensor, jacobian: Tensor) -> Laplace:
+    """The same where the decoder's value (B, P) and Jacobian (B, P, d) at the place are known: no decode."""
     jacobian = jacobian.double()
     score, weight = model.likelihood.score(x.flatten(1), means), model.likelihood.precision(means)
     slope = torch.einsum("bpi,bp->bi", jacobian, score.to(jacobian)) - place

@@ -13,7 +13,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.draws import PriorDraws
 from gpvae_core.generative.laplace import Laplace, laplace
-from gpvae_core.inference.base import at_least
+from gpvae_core.inference.base import Inference, at_least
 from gpvae_core.inference.refining import Refiner
 
 HALVINGS = 6
@@ -31,26 +31,33 @@ class NewtonEncoder(Refiner):
     class Options:
         """``steps`` of a climb, and from where.
 
-        Places to start from: the encoder's mean and, except in training, the best of so many ``draws`` of the prior,
-        see ``PriorDraws``. The ``starts`` highest of them climb. After each look the better half goes on, by Laplace's
-        log p(x) there: of several hills the one that holds most.
+        Places to start from: the encoder's mean, unless ``encoder`` is False, and, except in training, the ``starts``
+        best of so many ``draws`` of the prior, see ``PriorDraws``. Half of ``starts`` goes on from there, and again
+        half after each look, by Laplace's log p(x): of several hills the one that holds most. The draws have been
+        looked at before, so without the encoder the first look is free, and no network is asked.
         """
 
         steps: int = 4
         starts: int = 4
         draws: int = 4096
         search: bool = True
+        encoder: bool = True
 
         def __post_init__(self) -> None:
             at_least(1, steps=self.steps, starts=self.starts)
             at_least(0, draws=self.draws)
-            if self.starts > 1 + self.draws:
+            places = int(self.encoder) + self.draws
+            if self.starts > places:
+                among = f"the encoder's and {self.draws} draws" if self.encoder else f"{self.draws} draws"
                 raise InputError(
-                    f"there are {1 + self.draws} places to start from, the encoder's and {self.draws} draws; choose at "
-                    f"most so many starts, not {self.starts}"
+                    f"there are {places} places to start from, {among}; choose at most so many starts, "
+                    f"not {self.starts}"
                 )
 
-    labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "Laplace's q(z|x) after Gauss-Newton steps"}
+    labels: ClassVar[dict[str, str]] = {
+        "start": "q(z|x) before the steps",
+        "q": "Laplace's q(z|x) after Gauss-Newton steps",
+    }
 
     def __init__(
         self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Options = Options()
@@ -59,11 +66,19 @@ class NewtonEncoder(Refiner):
         self.options = options
         self._kept: tuple[Any, PriorDraws] | None = None
 
+    def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
+        if self.options.encoder:
+            return super().infer(x, model)
+        with torch.no_grad():
+            starts = self.options.starts
+            path = self._onward(x, model, self._draws(model, x).looks(model, x, starts), starts)
+        return Inference({"start": path[0], "q": path[-1]}, path=path)
+
     def refine(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
-        places, starts = start.mean[None], self.options.starts
+        near = laplace(model, x, start.mean)
         if self.options.draws:
-            places = _highest(model, x, torch.cat([places, self._draws(model, x).tops(x, starts)]), starts)
-        return self.climb(x, model, places)
+            near = Laplace.joined([near, self._draws(model, x).looks(model, x, self.options.starts)])
+        return self._onward(x, model, near, self.options.starts)
 
     def refine_in_training(self, x: Tensor, model: GenerativeModel, start: DiagonalGaussian) -> list[Posterior]:
         """From the encoder's mean alone: all draws would have to be decoded anew for every batch."""
@@ -74,17 +89,23 @@ class NewtonEncoder(Refiner):
 
         At each look the one that holds most, then the one after the last step, of that look's width.
         """
-        steps, search, path = self.options.steps, self.options.search, list[Posterior]()
+        return self._onward(x, model, laplace(model, _repeated(x, len(z)), z.flatten(0, 1)), len(z))
+
+    def _onward(self, x: Tensor, model: GenerativeModel, near: Laplace, kept: int) -> list[Posterior]:
+        """``climb`` from the first look at all places on: B for the first place, then B for the second, ..."""
+        steps, path = self.options.steps, list[Posterior]()
         for t in range(steps):
-            near = laplace(model, _repeated(x, len(z)), z.flatten(0, 1))
-            near = _heaviest(near, len(x), -(-len(z) // 2) if t + 1 < steps else 1)
+            kept = -(-kept // 2) if t + 1 < steps else 1
+            near = _heaviest(near, len(x), kept)
             best = near.take(torch.arange(len(x), device=x.device))
             path.append(best.gaussian(best.place))
-            every = _repeated(x, len(near.place) // len(x))
-            z = climbed(model, every, near, t, search=search).reshape(-1, *z.shape[1:])
-        if not search:
-            near = laplace(model, x, z[0])
-        return [*path, near.gaussian(z[0])]
+            if not self.options.search:
+                damped = near.place + near.step().to(near.place) / (2 * (t + 1))
+                near = laplace(model, _repeated(x, kept), damped)
+            elif t + 1 < steps:
+                near = _risen(model, _repeated(x, kept), near)
+        last = searched(model, x, near, near.step().to(near.place)) if self.options.search else near.place
+        return [*path, near.gaussian(last)]
 
     def _draws(self, model: GenerativeModel, like: Tensor) -> PriorDraws:
         """The prior's draws under this decoder, made anew only where it is another one or its weights have changed."""
@@ -96,14 +117,6 @@ class NewtonEncoder(Refiner):
         return kept[1]
 
 
-def _highest(model: GenerativeModel, x: Tensor, z: Tensor, count: int) -> Tensor:
-    """Those ``count`` of the places z (K, B, d) where log p(x, z) of each image is highest, (count, B, d)."""
-    if len(z) <= count:
-        return z
-    rows = torch.nan_to_num(model.log_joint(x, z), -torch.inf).topk(count, 0).indices
-    return z.gather(0, rows[..., None].expand(*rows.shape, z.shape[-1]))
-
-
 def _heaviest(near: Laplace, images: int, count: int) -> Laplace:
     """Of several places for each image, one after the other, the ``count`` where Laplace's log p(x) is largest."""
     evidence = torch.nan_to_num(near.log_evidence(), -torch.inf).reshape(-1, images)
@@ -111,17 +124,22 @@ def _heaviest(near: Laplace, images: int, count: int) -> Laplace:
     return near.take(rows.flatten())
 
 
-def climbed(model: GenerativeModel, x: Tensor, near: Laplace, t: int, *, search: bool) -> Tensor:
-    """Where step number ``t`` from 0 on leads from ``near``, (B, d); see ``NewtonEncoder``."""
+def _risen(model: GenerativeModel, x: Tensor, near: Laplace) -> Laplace:
+    """The look after a whole step; where that does not raise log p(x, z), after as much of it as does."""
     step = near.step().to(near.place)
-    return _searched(model, x, near, step) if search else near.place + step / (2 * (t + 1))
+    there = laplace(model, x, near.place + step)
+    low = torch.nonzero(~(there.height > near.height)).flatten()
+    if not len(low):
+        return there
+    again = laplace(model, x[low], searched(model, x[low], near.take(low), 0.5 * step[low]))
+    return there.put(low, again)
 
 
 def _repeated(x: Tensor, count: int) -> Tensor:
     return x.repeat(count, *[1] * (x.dim() - 1))
 
 
-def _searched(model: GenerativeModel, x: Tensor, near: Laplace, step: Tensor) -> Tensor:
+def searched(model: GenerativeModel, x: Tensor, near: Laplace, step: Tensor) -> Tensor:
     """The place + step, or as much of it, halved and halved again, as raises log p(x, z); itself where nothing does."""
     z, left = near.place.clone(), torch.arange(len(x), device=x.device)
     for halving in range(HALVINGS):
