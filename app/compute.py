@@ -28,6 +28,7 @@ ATLAS_NODES = 7
 BOX_ATLAS_NODES = 33
 BOX_NODES = 91  # of the box's log p(x, z), as the browser gets it
 REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
+HILLS, FAINTEST = 3, 0.01  # of a posterior: how many are pictured, those that hold so much of the mass
 ARRIVED = 0.01  # nats: two searches that end closer than this found the same optimum
 WIDEST = 6.0  # times the posterior's own window: an encoder farther away is left out and named
 
@@ -39,9 +40,10 @@ class View:
     ``report`` and ``scores`` hold the numbers. ``others`` are the keys of other encoders' overlays. The rest is what
     figures need. ``box_log_joint`` is log p(x, z) on the base grid (n, n). ``zoom_log_density`` is the log density on
     the zoomed lattice, -inf where there is no mass. ``levels`` are those of the mass contours. ``tiles`` are decoded
-    over the zoomed window, ``pictures`` by name. ``path`` is the way of the Gaussian search from the encoder, which
-    ends ``path_short`` nats below the best Gaussian. ``paths`` are the steps of each method that makes some, by its
-    overlay's key.
+    over the zoomed window, ``pictures`` at the centre of each stage, by its label. ``hills``: the share of the mass on
+    each of the posterior's main hills, the largest first, and the picture at its top. ``path`` is the way of the
+    Gaussian search from the encoder, which ends ``path_short`` nats below the best Gaussian. ``paths`` are the steps of
+    each method that makes some, by its overlay's key.
     """
 
     pixels: Array
@@ -60,6 +62,7 @@ class View:
     levels: Array
     tiles: Array
     pictures: dict[str, Array]
+    hills: list[tuple[float, Array]]
     path: list[Step]
     path_short: float
     paths: dict[str, list[Step]]
@@ -84,9 +87,6 @@ class View:
     def has_gp(self) -> bool:
         """Whether the checkpoint's method has a Gaussian process, and so an uncertainty U(x)."""
         return self.report["uncertainty"] is not None
-
-
-CENTRE = "exact posterior mean"
 
 
 Encoders = Sequence[tuple[str, Checkpoint]]
@@ -140,27 +140,37 @@ def as_images(images: Sequence[Array]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is drawn where: the q's, the zoomed window's axes, who does not fit, the places whose pictures are shown."""
+    """What is drawn where: the q's, the zoomed window's axes, who does not fit, and what is pictured: the stages'
+    centres by label, and the tops of the main hills (k, 2) with their shares of the mass."""
 
     overlays: list[Overlay]
     first: Array
     second: Array
     left_out: list[str]
     places: dict[str, Array]
+    shares: list[float]
+    tops: Array
 
     @property
     def latents(self) -> Array:
-        """All that has to be decoded, (ATLAS_NODES^2 + places, 2): the window's tiles first."""
+        """All that has to be decoded, (ATLAS_NODES^2 + places + tops, 2): the window's tiles first."""
         tiles = grid_points(*(np.linspace(axis[0], axis[-1], ATLAS_NODES) for axis in (self.first, self.second)))
-        return np.concatenate([tiles, *(z[None] for z in self.places.values())])
+        return np.concatenate([tiles, *(z[None] for z in self.places.values()), self.tops])
 
 
 def _frame(judged: Judged) -> Frame:
     stages = [overlay(one.key, one.label, one.q) for one in judged.of.values()]
     others = [overlay(one.key, one.label, one.q, k) for k, one in enumerate(judged.others.values())]
     overlays = [*stages, *others, overlay(BEST, BEST_LABEL, judged.best["diagonal"].q)]
-    places = {q.label: q.mean for q in stages} | {CENTRE: judged.exact.mean}
-    return Frame(overlays, *_window(judged.exact, overlays), places)
+    places = {q.label: q.mean for q in stages}
+    return Frame(overlays, *_window(judged.exact, overlays), places, *_main_hills(judged.exact))
+
+
+def _main_hills(exact: ExactPosterior) -> tuple[list[float], Array]:
+    """The shares of the mass on the largest hills, and their tops (k, 2): HILLS at most, one at least."""
+    order = np.argsort(-exact.hill_shares, kind="stable")[:HILLS]
+    main = [k for k in order if exact.hill_shares[k] >= FAINTEST] or order[:1].tolist()
+    return [float(exact.hill_shares[k]) for k in main], np.stack([exact.modes[k].location for k in main])
 
 
 def _view(
@@ -173,6 +183,7 @@ def _view(
 ) -> View:
     """Everything together; ``decoded`` (n, 28, 28) belongs to ``frame.latents``."""
     exact, count = judged.exact, ATLAS_NODES**2
+    pictures = decoded[count:]
     known = None if truth is None else np.array(truth)
     return View(
         pixels=np.array(pixels, dtype=np.float32),
@@ -190,7 +201,8 @@ def _view(
         zoom_log_density=exact.log_density(frame.first, frame.second),
         levels=exact.hdr_levels(MASSES),
         tiles=grey(decoded[:count]).reshape(ATLAS_NODES, ATLAS_NODES, *decoded.shape[1:]),
-        pictures=dict(zip(frame.places, decoded[count:], strict=True)),
+        pictures=dict(zip(frame.places, pictures, strict=False)),
+        hills=list(zip(frame.shares, pictures[len(frame.places) :], strict=True)),
         path=judged.best["diagonal"].path,
         path_short=judged.best["diagonal"].short,
         paths=judged.paths,

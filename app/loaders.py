@@ -166,6 +166,8 @@ def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
 
     def work(report: Report) -> Columns:
         columns = stored_columns(checkpoint, data.name, len(data.test))
+        if {"kl_base", "kl_marginal"} <= columns.keys():
+            columns["gain"] = columns["kl_base"] - columns["kl_marginal"]
         return columns or score_images(checkpoint.model, data.test, report=report)
 
     return Job(f"Scoring the {len(data.test):,} test images of {data.name}, once", work)

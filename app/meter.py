@@ -177,7 +177,7 @@ def gap_meter(view: View) -> str:
     """log p(x) and each q's KL as a bar: amortization gap, then approximation gap."""
     shown = {n.name: n.shown for n in numbers(view)}
     rows = "".join(_meter_row(view, q, shown) for q in view.overlays)
-    whole = UNDIVIDED if any(not _parts(view, q, shown) for q in view.overlays) else ""
+    whole = UNDIVIDED if any(not gap_parts(view, q, shown) for q in view.overlays) else ""
     return (
         f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
         '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
@@ -193,7 +193,7 @@ def _meter_row(view: View, q: Overlay, shown: Mapping[str, str]) -> str:
     """One q's bar; ``shown``: every number of ``numbers`` by name, as text."""
     r, name = view.report, q.label
     kl, whole = float(r[f"kl_{q.key}"]), shown[f"KL({q.label} ‖ p)"]
-    parts = _parts(view, q, shown)
+    parts = gap_parts(view, q, shown)
     longest = max(float(r[f"kl_{other.key}"]) for other in view.overlays)
     bar = "".join(
         f'<span class="{part}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{text} nats"></span>'
@@ -209,7 +209,7 @@ def _meter_row(view: View, q: Overlay, shown: Mapping[str, str]) -> str:
     )
 
 
-def _parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[str, float, str]]:
+def gap_parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[str, float, str]]:
     """The gap of a diagonal Gaussian taken apart: name, nats, text; nothing for another q, which can beat the best."""
     approximation, key = float(view.report["approximation_gap"]), _amortization(view, q)
     if q.key != BEST and key not in view.report:
@@ -253,9 +253,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def percentile(columns: Mapping[str, Array], name: str, value: float) -> float:
-    """Share of the test set below ``value``, in per cent."""
-    return 100 * float((columns[name] < value).mean())
+def percentile(values: Array, value: float) -> float:
+    """The share of a test set's ``values`` below this one, in per cent."""
+    return 100 * float((values < value).mean())
 
 
 def scores_table(view: View, columns: Mapping[str, Array]) -> str:
@@ -267,7 +267,7 @@ def scores_table(view: View, columns: Mapping[str, Array]) -> str:
             rows.append((key, f"exact KL of the {q.label} (nats)", float(view.report[key]), _reported(view, key)))
     lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
     for name, label, value, shown in rows:
-        where = f"{percentile(columns, name, value):.1f} %" if name in columns else "not stored"
+        where = f"{percentile(columns[name], value):.1f} %" if name in columns else "not stored"
         lines.append(f"| {_cell(label)} | {shown} | {where} |")
     return "\n".join(lines)
 

@@ -8,8 +8,8 @@ import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
 
-from app.compute import CENTRE, Array, View, grey
-from app.meter import number, short
+from app.compute import Array, View, grey
+from app.meter import gap_parts, number, numbers, short
 from app.overlays import Overlay
 from app.own import KEY as MINE
 from app.own import Mine
@@ -28,6 +28,7 @@ HINT = (
 )
 FIELDS = ("zoom", "box")
 AT_REST = "move over the plane"
+SOLE = 0.995  # of the mass: then there is nothing else to speak of
 INVITATION = "Place a Gaussian yourself: its KL follows while you drag, and is computed exactly when you let go."
 VEILED = "The latent plane with what it decodes to. The posterior is hidden until you reveal it."
 HINT_PICK = "Tap the plane, or press Enter, to make an image from that point. " + HINT
@@ -69,12 +70,44 @@ def plane_data(
         "overlays": [overlay_data(q) for q in view.overlays if own is None or q.key != MINE],
         "truth": None if view.truth is None else view.truth.tolist(),
         "atlas": {"nodes": len(view.tiles), "tiles": packed(view.tiles)},
-        "pictures": [{"name": "x", "pixels": packed(grey(view.pixels))}]
-        + [{"name": f"from the {n}", "pixels": packed(grey(p))} for n, p in view.pictures.items() if n != CENTRE],
-        "centre": {"name": f"from the {CENTRE}", "pixels": packed(grey(view.pictures[CENTRE]))},
+        "pictures": [_picture("the image x", view.pixels)]
+        + [_picture(f"from the {name}", pixels) for name, pixels in view.pictures.items()],
+        "hills": [_picture(hill_words(share), pixels) for share, pixels in view.hills],
+        "gaps": gaps_data(view, None if own is None else MINE),
         "walks": [walk.data() for walk in walks(view)],
         "alt": alt_texts(view, title),
     }
+
+
+def _picture(name: str, pixels: Array) -> dict[str, str]:
+    return {"name": name, "pixels": packed(grey(pixels))}
+
+
+def hill_words(share: float) -> str:
+    """What a picture at the top of a hill is called: by its share of the posterior's mass."""
+    if share > SOLE:
+        return "at the posterior's peak"
+    return f"a hill of {100 * share:.2g} % of the posterior"
+
+
+def gaps_data(view: View, left_out: str | None) -> dict[str, Any]:
+    """The gaps as columns that hang from log p(x): of each q its KL and the parts of it, as nats and as text."""
+    shown = {n.name: n.shown for n in numbers(view)}
+    columns = [
+        {
+            "key": q.key,
+            "label": q.label,
+            "kl": float(view.report[f"kl_{q.key}"]),
+            "text": short(float(view.report[f"kl_{q.key}"])),
+            "parts": [
+                {"name": name, "nats": max(nats, 0.0), "text": short(nats)}
+                for name, nats, _ in gap_parts(view, q, shown)
+            ],
+        }
+        for q in view.overlays
+        if q.key != left_out
+    ]
+    return {"evidence": view.report["log_evidence"], "top": shown["exact log p(x)"], "columns": columns}
 
 
 def veiled(data: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +125,8 @@ def veiled(data: dict[str, Any]) -> dict[str, Any]:
         "truth": None,
         "walks": [],
         "pictures": [x],
-        "centre": {"name": AT_REST, "pixels": packed(np.zeros(SIDE * SIDE, np.uint8))},
+        "hills": [{"name": AT_REST, "pixels": packed(np.zeros(SIDE * SIDE, np.uint8))}],
+        "gaps": None,
         "alt": dict.fromkeys(data["alt"], VEILED),
     }
 

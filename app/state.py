@@ -46,6 +46,7 @@ class State:
     dataset: str = ""
     index: int = -1
     sort: str = ""
+    descending: bool = False
     digit: str = "all"
     strokes: str = ""
     upload: str = ""
@@ -169,6 +170,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "big": ("projector", _choice({"1": True})),
     "n": ("images", _whole),
     "y": ("against", str),
+    "desc": ("descending", _choice({"1": True})),
     "lin": ("linear", _choice({"1": True})),
     "me": ("mine", gaussian),
     "guess": ("guess", _choice({"1": True})),
@@ -200,7 +202,7 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
         except InputError as error:
             dial.pop(key, None)
             problems.append(f"The link says {short(key)}={short(text)}, {error}. It is left out.")
-    for flag in ("projector", "linear", "guess", "bare", "by_gap"):
+    for flag in ("projector", "descending", "linear", "guess", "bare", "by_gap"):
         values[flag] = bool(values.get(flag))
     return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
 
@@ -282,11 +284,11 @@ ELSEWHERE = ("images", "against", "linear", "by_gap")  # what Explore's never sa
 # what each way of choosing x does not need
 UNUSED = {
     "gallery": ("strokes", "upload", "seed", "z"),
-    "number": ("strokes", "upload", "seed", "z", "sort", "digit"),
-    "random": ("strokes", "upload", "seed", "z", "sort"),
-    "draw": ("upload", "seed", "z", "index", "sort", "digit", "dataset"),
-    "upload": ("strokes", "seed", "z", "index", "sort", "digit", "dataset"),
-    "simulate": ("strokes", "upload", "index", "sort", "digit", "dataset"),
+    "number": ("strokes", "upload", "seed", "z", "sort", "descending", "digit"),
+    "random": ("strokes", "upload", "seed", "z", "sort", "descending"),
+    "draw": ("upload", "seed", "z", "index", "sort", "descending", "digit", "dataset"),
+    "upload": ("strokes", "seed", "z", "index", "sort", "descending", "digit", "dataset"),
+    "simulate": ("strokes", "upload", "index", "sort", "descending", "digit", "dataset"),
 }
 
 

@@ -99,7 +99,7 @@ ROWS = {
     "gn, 1 step from the encoder": Row("gn", {"starts": 1, "draws": 0, "steps": 1}),
     "gn, 2 steps from the encoder": Row("gn", {"starts": 1, "draws": 0, "steps": 2}),
     "gn, 4 steps from the encoder": Row("gn", {"starts": 1, "draws": 0, "steps": 4}),
-    "gn, 2 steps, no encoder": Row("gn", {"starts": 1, "steps": 2, "encoder": False}, ship="gn-fast"),
+    "gn, 2 steps, no encoder": Row("gn", {"starts": 1, "steps": 2, "draws": 8192, "encoder": False}, ship="gn-fast"),
     "gn, 2 steps, 1 start": Row("gn", {"starts": 1, "steps": 2}),
     "gn, 4 steps, 4 starts": Row("gn", ship="gn"),
 }

@@ -67,7 +67,8 @@ def test_the_state_goes_along_from_page_to_page(visit, start):
     address, controls, shown = state(page)
     go(page, FIGURES)
     no_complaint(page)
-    assert state(page)[1] == controls
+    usual = (controls[0], "U(x)", controls[2])  # where nothing was chosen each page has its own order
+    assert state(page)[1] == (usual if start == "fresh" else controls)
     kept = ("c", "w", "sort", "big")
     assert [query(page).get(key) for key in kept] == [address.get(key) for key in kept]
     go(page, EXPLORE)

@@ -82,7 +82,7 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
     expect(page.locator(".walk-text")).to_contain_text("step 0 of")
     page.get_by_role("button", name="Clear the walk").click()
     assert zoom.locator("path.line.walk").count() == 0 and zoom.locator("path.line.trail").count() == 0
-    expect(page.locator(".at-cursor figcaption")).to_have_text("from the exact posterior mean")
+    expect(page.locator(".at-cursor figcaption")).to_have_text("at the posterior's peak")
 
 
 def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, digits_engine):

@@ -21,6 +21,15 @@ def middle(locator) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
+def depth_of(page, kind: str) -> float:
+    """How far the column of that kind hangs, in px."""
+    return float(page.locator(f".gap-column.{kind} .hang i").last.bounding_box()["height"])
+
+
+def said_of(page, kind: str) -> float:
+    return float(page.locator(f".gap-column.{kind} b").inner_text().replace(",", ""))
+
+
 def mine_of(page) -> tuple[float, ...]:
     said = re.search(r"[?&]me=([^&]+)", page.url)
     return tuple(float(v) for v in said[1].replace("%2C", ",").split(",")) if said else ()
@@ -41,7 +50,7 @@ def evidence(digits, digits_2d, digits_engine):
 def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digits_2d, evidence):
     page = visit(IMAGE)
     settle(page)
-    page.get_by_role("button", name="Drag a Gaussian of your own").click()
+    page.get_by_role("button", name="drag to fill").click()
     grip(page).wait_for()
     idle(page)
     x, y = middle(grip(page))
@@ -49,6 +58,7 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     page.mouse.down()
     page.mouse.move(x + 25, y - 20, steps=4)
     about = kl_of(page)
+    until(page, "the column of yours", lambda: said_of(page, "mine") == about)
     page.mouse.up()
     page.locator(".own-text", has_text="exact").wait_for()
     idle(page)
@@ -58,6 +68,9 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     assert kl_of(page) == pytest.approx(kl, rel=0.01, abs=0.02)
     assert about == pytest.approx(kl_of(page), rel=0.1, abs=0.3)
     assert "your Gaussian" in page.locator(".meter").inner_text()
+    assert said_of(page, "mine") == pytest.approx(kl, rel=0.01, abs=0.02)
+    deepest = max(depth_of(page, kind) for kind in ("mine", "overlay"))
+    assert deepest <= page.locator(".gap-column .hang").first.bounding_box()["height"] + 1
 
     grip(page, part="first").focus()
     for _ in range(3):

@@ -1,5 +1,7 @@
 """A Gaussian of one's own, the guess, the lesson: their numbers against brute force, their words complete."""
 
+import base64
+
 import numpy as np
 import pytest
 import torch
@@ -106,7 +108,8 @@ def test_a_veiled_plane_tells_nothing_of_the_answer(digits_2d, view):
     data = plane_data(view, "d", "an image", own=own_data(view, MINE, own.field(digits_2d, view), veil=True))
     hidden = veiled(data)
     assert hidden["lines"] == [] and hidden["overlays"] == [] and hidden["walks"] == [] and hidden["truth"] is None
-    assert hidden["mean"] == [0.0, 0.0] and [p["name"] for p in hidden["pictures"]] == ["x"]
+    assert hidden["mean"] == [0.0, 0.0] and [p["name"] for p in hidden["pictures"]] == ["the image x"]
+    assert hidden["gaps"] is None and not any(base64.b64decode(hill["pixels"]).strip(b"\0") for hill in hidden["hills"])
     assert hidden["own"]["field"] is None and hidden["own"]["evidence"] is None and hidden["own"]["kl"] is None
     assert not any(f"{value:.3f}" in str(hidden["alt"]) for value in view.report["mean"])
     assert hidden["box"]["nodes"] == 1

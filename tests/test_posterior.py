@@ -100,6 +100,26 @@ def test_separated_modes_are_all_found_and_weighed(modes):
     assert max(m.log_joint for m in posterior.modes) - min(m.log_joint for m in posterior.modes) < 12
 
 
+def test_each_hill_has_the_share_of_the_draws_that_climb_it():
+    """Against steepest ascent by autograd, in short steps, from draws of the same posterior."""
+    decoder, likelihood = Features(lambda a, b: [a**2, b + 0.5 * a]), GaussianLikelihood(0.45).double()
+    x = torch.tensor([1.0, 1.0]).double().reshape(1, 1, 1, 2)
+    model = GenerativeModel(decoder, likelihood).requires_grad_(False)
+    posterior = PosteriorEngine(model).posterior(x)
+    assert len(posterior.modes) == 2
+    z = torch.as_tensor(posterior.sample(2000, generator=np.random.default_rng(0)))
+    for _ in range(300):
+        z.requires_grad_()
+        (slope,) = torch.autograd.grad(model.log_joint(x, z[:, None]).sum(), z)
+        z = (z + 0.02 * slope).detach()
+    steps = torch.stack([(z - torch.as_tensor(mode.location)).norm(dim=1) for mode in posterior.modes])
+    assert float(steps.amin(0).max()) < 0.05  # all have arrived
+    drawn = float((steps.argmin(0) == 0).double().mean())
+    assert 0.55 < drawn < 0.9  # hills of unequal size
+    np.testing.assert_allclose(posterior.hill_shares, [drawn, 1 - drawn], atol=3 * 0.5 / 2000**0.5)
+    assert posterior.hill_shares.sum() == pytest.approx(1)
+
+
 # a ridge along a circle, a banana, a narrow peak on a broad hill: Laplace's window around a mode holds little of these
 SHAPES = {  # the last number: the width about 0 that the reference resolves from the start
     "ring": (lambda a, b: [a**2 + b**2 + 0.2 * a], [2.0], 0.05, 1.0),

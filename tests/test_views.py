@@ -25,7 +25,7 @@ from app.meter import (
     worst_error,
 )
 from app.overlays import overlay
-from app.payload import ZOOM_LEVELS, alt_texts, log_contours, mass_contours, plane_data
+from app.payload import ZOOM_LEVELS, alt_texts, gaps_data, hill_words, log_contours, mass_contours, plane_data
 from app.theme import MASSES
 from app.views.sources import is_empty, simulate
 from gpvae_core.data.corruptions import Corruption
@@ -94,6 +94,29 @@ def test_the_planes_data_is_small_and_says_the_same(view, digits_2d):
     below = view.zoom_log_density.max() - view.zoom_log_density
     assert heat.min() == 0 and (heat == 255).mean() == pytest.approx((below > 25.4).mean(), abs=0.02)
     assert {q["key"] for q in data["overlays"]} == {"base", "marginal", "best"}
+
+
+def test_the_columns_hang_by_the_gaps_of_the_library(view):
+    data = gaps_data(view, "marginal")
+    assert [one["key"] for one in data["columns"]] == ["base", "best"]
+    r = view.report
+    for one in data["columns"]:
+        assert one["kl"] == pytest.approx(r["log_evidence"] - r[f"elbo_{one['key']}"], abs=1e-9)
+        assert sum(part["nats"] for part in one["parts"]) == pytest.approx(one["kl"], abs=1e-6)
+    assert float(data["top"]) == pytest.approx(r["log_evidence"], abs=1e-3)
+
+
+def test_the_pictures_of_the_hills_are_decodes_at_the_modes(view, digits, digits_2d, digits_engine):
+    exact = digits_engine.posterior(digits.test.pixels(slice(2, 3)))
+    assert sum(share for share, _ in view.hills) <= 1 + 1e-9
+    assert view.hills[0][0] == pytest.approx(exact.hill_shares.max(), abs=1e-6)
+    top = exact.modes[int(exact.hill_shares.argmax())].location
+    np.testing.assert_allclose(view.hills[0][1], decode(digits_2d, top[None])[0], atol=1e-5)
+    assert [hill_words(share) for share in (0.999, 0.8912, 0.0171)] == [
+        "at the posterior's peak",
+        "a hill of 89 % of the posterior",
+        "a hill of 1.7 % of the posterior",
+    ]
 
 
 def test_the_atlas_decodes_between_its_nodes_as_the_decoder_does(view, digits_2d):
@@ -336,6 +359,6 @@ def test_tables_show_every_number_and_where_it_stands(view):
         assert rows[f"ELBO of the {name}"] == r[f"elbo_{q}"]
     assert all(error >= 0 for _, _, error in number_rows(view))
     columns = {"log_width": np.arange(10.0), "uncertainty": np.zeros(10)}
-    assert percentile(columns, "log_width", 4.5) == 50
+    assert percentile(columns["log_width"], 4.5) == 50
     table = scores_table(view, columns)
     assert f"| {view.scores['log_width']:.4g} | 0.0 % |" in table and "not stored" in table

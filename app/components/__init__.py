@@ -9,7 +9,7 @@ import streamlit as st
 FOLDER = Path(__file__).parent
 
 
-PARTS = {"plane.js": ("plane.js", "walk.js", "own.js")}  # one module to whoever loads it
+PARTS = {"plane.js": ("plane.js", "walk.js", "own.js", "gaps.js")}  # one module to whoever loads it
 
 
 def source(name: str) -> str:

@@ -141,6 +141,7 @@ class Own {
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
       for (const panel of Object.values(this.plane.panels)) panel.drawOwn();
+      this.plane.gaps.draw();
     });
   }
 
@@ -170,6 +171,11 @@ class Own {
     return height === null ? null : Math.max(0, this.data.evidence - this.data.field.top - height);
   }
 
+  // The same, exact where the server has said it.
+  known() {
+    return this.exact === null ? this.kl() : this.data.kl;
+  }
+
   say() {
     if (!this.data) return;
     if (!this.q) {
@@ -185,7 +191,7 @@ class Own {
       return;
     }
     const kl = this.kl();
-    const shown = kl === null ? "not known here" : `about ${kl < 1000 ? kl.toPrecision(3) : Math.round(kl).toLocaleString("en")} nats`;
+    const shown = kl === null ? "not known here" : `about ${three(kl)} nats`;
     this.text.textContent = `Your KL: ${shown}. ${this.data.rivals}`;
   }
 

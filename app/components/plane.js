@@ -67,6 +67,8 @@ function widthOf(content, size, family, weight = 400) {
 const meet = (a, b) => a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1;
 const around = (x, y, dx, dy = dx) => ({ x0: x - dx, x1: x + dx, y0: y - dy, y1: y + dy });
 
+const sameWindow = (a, b) => [a.half - b.half, a.centre[0] - b.centre[0], a.centre[1] - b.centre[1]].every((d) => Math.abs(d) < 1e-6 * a.half);
+
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // Contour lines come as uint16 pairs within their window, to keep a change of image small.
@@ -153,6 +155,12 @@ function paint(canvas, pixels) {
   context.putImageData(image, 0, 0);
 }
 
+function picture(name, pixels) {
+  const canvas = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": name });
+  paint(canvas, pixels);
+  return canvas;
+}
+
 function heatImage(nodes, colour) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = nodes;
@@ -184,6 +192,7 @@ class Panel {
     }, this.canvas, this.svg);
     this.heading = element("h2", {}, heading);
     const buttons = element("div", { class: "zoom-buttons" });
+    this.windows = name === "zoom" ? this.windowButtons() : [];
     for (const [sign, label, act] of [
       ["−", "zoom out", () => this.scale(1.5)],
       ["+", "zoom in", () => this.scale(1 / 1.5)],
@@ -194,10 +203,24 @@ class Panel {
       buttons.append(button);
     }
     this.root = element("section", { class: `panel panel-${name}` },
-      element("header", {}, this.heading, buttons), this.stage);
+      element("header", {}, this.heading, ...(this.windows.length ? [element("div", { class: "windows" }, ...this.windows)] : []), buttons), this.stage);
     this.pointers = new Map();
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.stage);
+  }
+
+  // What the larger panel can be asked to hold.
+  windowButtons() {
+    return [
+      ["Fit all", "the posterior and every encoder near it", () => this.home],
+      ["Posterior", "the posterior alone", () => this.plane.massWindow()],
+      ["Whole plane", "from -4.5 to 4.5", () => this.plane.panels.box.home],
+    ].map(([label, title, wanted]) => {
+      const button = element("button", { type: "button", title }, label);
+      button.wanted = wanted;
+      button.addEventListener("click", () => this.look({ ...wanted() }));
+      return button;
+    });
   }
 
   show(home, alt) {
@@ -294,6 +317,7 @@ class Panel {
     this.drawOwn();
     this.drawCursor();
     if (this.name === "box") this.plane.drawScale();
+    for (const button of this.windows) button.setAttribute("aria-pressed", String(sameWindow(button.wanted(), this.view)));
   }
 
   // What the plane decodes to, faint, in as many tiles as the eye can read.
@@ -520,8 +544,9 @@ class Plane {
     this.room = element("div", { class: "room words", "data-other": FARTHEST }, this.readout);
     this.walk = new Walk(this);
     this.own = new Own(this);
-    root.append(element("div", { class: "plane-grid" }, this.pictures, this.panels.zoom.root, this.panels.box.root,
-      element("div", { class: "below" }, this.own.root, this.toggles, this.walk.root, this.room)));
+    this.gaps = new Gaps(this);
+    root.append(element("div", { class: "plane-grid" }, this.panels.zoom.root, this.pictures, this.gaps.root, this.panels.box.root,
+      element("div", { class: "actions" }, this.own.root, this.walk.root, this.room), this.toggles));
     window.addEventListener("gpvae-view", (event) => this.follow(event.detail));
     window.addEventListener("gpvae-atlas", () => { if (this.data) { this.takeBoxAtlas(); this.draw(); } });
     document.fonts?.ready.then(() => this.data && this.draw()); // widths of texts were another font's before
@@ -546,6 +571,7 @@ class Plane {
     this.showToggles();
     this.walk.show(data.walks);
     this.own.show(data.own);
+    this.gaps.show(data.gaps);
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
@@ -558,6 +584,15 @@ class Plane {
   draw() {
     this.root.classList.toggle("heated", this.shown("heat"));
     for (const panel of Object.values(this.panels)) panel.draw();
+    this.gaps.draw();
+  }
+
+  // A square around the region of 95 % of the posterior, with a margin; all of the window where there is none.
+  massWindow() {
+    const points = this.lines.filter((one) => one.layer === "exact" && one.mass === MASSES.at(-1)).flatMap((one) => one.lines.flat());
+    if (!points.length) return this.panels.zoom.home;
+    const ends = [0, 1].map((axis) => [Math.min, Math.max].map((pick) => points.reduce((end, z) => pick(end, z[axis]), points[0][axis])));
+    return { centre: ends.map(([low, high]) => (low + high) / 2), half: 0.6 * Math.max(...ends.map(([low, high]) => high - low)) };
   }
 
   takeBoxAtlas() {
@@ -686,20 +721,16 @@ class Plane {
     return nodes;
   }
 
+  // The image, what each encoder reads, and the tops of the posterior's hills; the first of them gives way to the cursor.
   showPictures() {
-    this.pictures.replaceChildren();
-    for (const { name, pixels } of this.data.pictures) {
-      const canvas = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": name });
-      paint(canvas, bytes(pixels));
-      this.pictures.append(element("figure", {}, canvas, element("figcaption", {}, name)));
-    }
-    const { pixels, name } = this.data.centre;
-    this.atCursor = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": "decoded at the cursor" });
-    this.cursorName = element("span", {}, name);
-    const caption = element("figcaption", { class: "room", "data-room": name, "data-other": "decoded at the cursor" }, this.cursorName);
-    this.centrePixels = bytes(pixels);
-    paint(this.atCursor, this.centrePixels);
-    this.pictures.append(element("figure", { class: "at-cursor" }, this.atCursor, caption));
+    const [top, ...hills] = this.data.hills;
+    this.top = { name: top.name, pixels: bytes(top.pixels) };
+    this.cursorName = element("span", {}, top.name);
+    const caption = element("figcaption", { class: "room", "data-room": top.name, "data-other": "decoded at the cursor" }, this.cursorName);
+    this.atCursor = picture("decoded at the cursor", this.top.pixels);
+    const shown = ({ name, pixels }) => element("figure", {}, picture(name, bytes(pixels)), element("figcaption", {}, name));
+    this.pictures.replaceChildren(...this.data.pictures.map(shown),
+      element("figure", { class: "at-cursor" }, this.atCursor, caption), ...hills.map(shown));
   }
 
   showToggles() {
@@ -728,8 +759,8 @@ class Plane {
     this.cursor = z;
     for (const panel of Object.values(this.panels)) panel.drawCursor();
     const pixels = z === null ? null : this.decoded(z) ?? this.boxAtlas?.decode(z);
-    paint(this.atCursor, pixels ?? this.centrePixels);
-    this.cursorName.textContent = z === null ? this.data.centre.name : pixels ? "decoded at the cursor" : "not decoded here";
+    paint(this.atCursor, pixels ?? this.top.pixels);
+    this.cursorName.textContent = z === null ? this.top.name : pixels ? "decoded at the cursor" : "not decoded here";
     this.say();
   }
 

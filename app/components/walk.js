@@ -88,6 +88,13 @@ class Walk {
     return { mean: mix(a.mean, b.mean), tril: mix(a.tril, b.tril) };
   }
 
+  // How far below log p(x) it stands, in nats.
+  kl(evidence) {
+    const k = Math.min(Math.floor(this.place), this.path.length - 1);
+    const [from, to] = [this.path[k].elbo, this.path[Math.min(k + 1, this.path.length - 1)].elbo];
+    return Math.max(0, evidence - from - (this.place - k) * (to - from));
+  }
+
   // The ELBO of each step, and how far the walk has come.
   drawCurve() {
     const heights = this.path.map((step) => step.elbo);

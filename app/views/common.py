@@ -1,6 +1,6 @@
 """What every page has: its frame, the checkpoint, the data set and its scores, and where they come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -23,8 +23,13 @@ from gpvae_core.inference import METHODS
 
 STAGES = {key: label for method in METHODS.values() for key, label in method.encoder.labels.items()}
 EXACT = {f"kl_{key}": f"exact KL of the {label}" for key, label in STAGES.items()} | {
-    "negentropy": "negentropy of p(z|x)"
+    "negentropy": "negentropy of p(z|x)",
+    "gain": "gain of marginalising",
+    "log_evidence": "log p(x)",
+    "mass_outside_box": "mass outside the box",
+    "modes": "number of modes",
 }
+GAPS = ("kl_base", "kl_start", "kl_q")  # of what one pass of the encoder says
 LONGEST_CODE = 1200  # characters of a link that a phone's camera still reads from a screen
 LOOK_EVERY = 0.1  # seconds between two looks at a job's progress
 Result = TypeVar("Result")
@@ -193,14 +198,18 @@ def order_names(columns: Columns) -> dict[str, str]:
     return scores | {name: label for name, label in EXACT.items() if name in columns}
 
 
-def choose_order(names: dict[str, str], words: str = "Sorted by") -> str:
-    """The score that images are sorted by, or laid out along; a link's that is not there is named."""
+def choose_order(names: dict[str, str], words: str = "Sorted by", first: Sequence[str] = ()) -> str:
+    """The score that images are sorted by, or laid out along; a link's that is not there is named.
+
+    Where nothing was chosen, the one of ``first`` that is there; the address does not say it then.
+    """
     state = session.current()
-    if state.sort not in names:
-        if state.sort:
-            session.complain(
-                f"Images cannot be sorted by '{short(state.sort)}' here; choose one of {', '.join(names.values())}."
-            )
-        session.update(sort=next(iter(names)))
-    chosen: str = st.selectbox(words, list(names), format_func=names.get, **session.bound("sort"))
+    if state.sort and state.sort not in names:
+        session.complain(
+            f"Images cannot be sorted by '{short(state.sort)}' here; choose one of {', '.join(names.values())}."
+        )
+        session.update(sort="")
+    usual = next((name for name in first if name in names), next(iter(names)))
+    bound = session.controlled("sort", session.current().sort or usual, lambda name: session.update(sort=name))
+    chosen: str = st.selectbox(words, list(names), format_func=names.get, **bound)
     return chosen

@@ -43,7 +43,7 @@ def page() -> None:
 
 def _explore() -> None:
     led = st.container()
-    controls, shown = st.columns([1, 3], gap="medium")
+    controls, shown = st.columns([2, 7], gap="medium")
     view = None
     with controls, st.container(key="controls"):
         checkpoint = common.choose_checkpoint()
@@ -191,7 +191,7 @@ def _take_point(key: str) -> None:
 def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False) -> None:
     left, right = (st.container(), st.container()) if narrow else st.columns([6, 5], gap="large")
     with left:
-        st.subheader("The gap, in nats", anchor=False)
+        st.subheader("The gap, taken apart", anchor=False)
         st.html(meter.gap_meter(view))
     with right:
         st.subheader("What the scores say", anchor=False)

@@ -1,5 +1,6 @@
 """Where x comes from: one function for each way, each returning the image to show, or None while there is none."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 
 from app import components, drawing, loaders, session, text
 from app.compute import Array, grey
+from app.meter import percentile
 from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
-from app.views.common import choose_order, order_names
+from app.views.common import EXACT, GAPS, choose_order, order_names
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
@@ -23,6 +25,7 @@ from gpvae_core.errors import InputError
 
 THUMBNAILS = 12
 TELLING = 0.98  # share of images whose gap is smaller than that of the one shown first
+COUNTED = ("modes", "mass_outside_box")  # exact figures that are not in nats
 MOST_PILLS = 12  # more classes than these are chosen from a list
 SHEET, GALLERY, UPLOAD = "sheet", "gallery", "upload"
 
@@ -145,41 +148,55 @@ def _random(test: ImageSet, columns: Columns, state: State) -> int:
 
 def _gallery(test: ImageSet, columns: Columns, state: State) -> int:
     names = order_names(columns)
-    chosen = choose_order(names)
+    chosen = choose_order(names, first=GAPS)
+    st.toggle("Largest first", **session.bound("descending"))
     rows = _rows(test)
     values = columns[chosen]
-    order = rows[np.argsort(values[rows], kind="stable")]
+    order = rows[np.argsort(-values[rows] if session.current().descending else values[rows], kind="stable")]
     places = np.flatnonzero(order == session.current().index)
     rank = int(places[0]) if len(places) else int(np.flatnonzero(order == telling(rows, columns))[0])
     index = int(order[rank])
-    _thumbnails(test, order, rank, values, names[chosen])
+    _thumbnails(test, order, rank, values, chosen, names[chosen])
     bound = session.controlled("rank", rank, lambda value: session.update(index=int(order[value])))
     if len(order) > 1:
-        st.slider(f"Position by {names[chosen]}, ascending", 0, len(order) - 1, **bound)
+        way = "descending" if session.current().descending else "ascending"
+        st.slider(f"Position by {names[chosen]}, {way}", 0, len(order) - 1, **bound)
     return index
 
 
 def telling(rows: Array, columns: Columns) -> int:
     """The test image, of ``rows``, that a page begins with: 98 of 100 have a smaller gap; without gaps the first."""
-    gaps = next((columns[key] for key in ("kl_base", "kl_start", "kl_q") if key in columns), None)
+    gaps = next((columns[key] for key in GAPS if key in columns), None)
     if gaps is None:
         return int(rows[0])
     return int(rows[np.argsort(gaps[rows], kind="stable")][int(TELLING * (len(rows) - 1))])
 
 
-def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, label: str) -> None:
+def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, chosen: str, label: str) -> None:
     """Images evenly spread over the order, the one in view among them."""
     even = np.linspace(0, len(order) - 1, THUMBNAILS).round().astype(int)
     ranks = np.unique([*even, rank])
-    data = gallery_data(test, order[ranks], values, label, chosen=int(order[rank]))
+    exact = chosen in EXACT
+    captions = None if exact else [f"{percentile(values, values[i]):.3g} %" for i in order[ranks]]
+    data = gallery_data(test, order[ranks], values, label, chosen=int(order[rank]), captions=captions)
+    unit = "." if chosen in COUNTED else ", in nats." if exact else ", as percentile."
+    st.caption(f"{label[0].upper()}{label[1:]}{unit}")
     components.gallery(data, GALLERY, lambda: _take_choice(order))
 
 
-def gallery_data(test: ImageSet, rows: Array, values: Array, label: str, *, chosen: int = -1) -> dict[str, Any]:
-    """What the gallery component shows: test images ``rows``, each with its value; ``chosen`` is framed."""
+def gallery_data(
+    test: ImageSet,
+    rows: Array,
+    values: Array,
+    label: str,
+    *,
+    chosen: int = -1,
+    captions: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed."""
     items = [
-        {"index": int(i), "caption": f"{values[i]:.3g}", "title": f"test image {i}: {label} {values[i]:.4g}"}
-        for i in rows
+        {"index": int(i), "caption": caption, "title": f"test image {i}: {label} {values[i]:.4g}"}
+        for i, caption in zip(rows, captions or [f"{values[i]:.3g}" for i in rows], strict=True)
     ]
     return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
 

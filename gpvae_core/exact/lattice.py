@@ -147,6 +147,19 @@ class Lattice:
         places: Array = self.origin + (highest + low) @ self.basis.T
         return places
 
+    def ascended(self) -> Array:
+        """For each node the summit to which steepest ascent over its neighbours leads, (n, 2)."""
+        known, low = self._raster(np.arange(1, len(self.coords) + 1))
+        heights = np.full(len(self.coords) + 1, -np.inf)
+        heights[1:] = self.values
+        i, k = (self.coords - low).T
+        around = np.stack([known[i + a, k + b] for a in (-1, 0, 1) for b in (-1, 0, 1)])
+        higher = around[heights[around].argmax(0), np.arange(len(i))] - 1
+        while (higher != higher[higher]).any():
+            higher = higher[higher]
+        summits: Array = self.points[higher]
+        return summits
+
     # --- integrals --------------------------------------------------------------------------------------------
 
     @property

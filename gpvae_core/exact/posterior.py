@@ -182,6 +182,20 @@ class ExactPosterior:
         values: Array = np.max([piece.interpolate(z) for piece in self.pieces], 0) - self.log_evidence
         return values
 
+    @cached_property
+    def hill_shares(self) -> Array:
+        """The share of the mass on each mode's hill, (k,), in the order of ``modes``, summing to 1.
+
+        A node of the quadrature belongs to the mode at which steepest ascent over the nodes ends; where the quadrature
+        is by cells, to the mode whose Laplace approximation is highest there.
+        """
+        tops = np.concatenate([p.ascended() if isinstance(p, Lattice) else p.points for p in self.pieces])
+        heights = [mode.log_joint - 0.5 * mode.distance(tops) ** 2 for mode in self.modes]
+        near = [-mode.distance(tops) for mode in self.modes]
+        climbed = np.concatenate([np.full(len(p.values), isinstance(p, Lattice)) for p in self.pieces])
+        owner = np.where(climbed, np.argmax(near, 0), np.argmax(heights, 0))
+        return np.bincount(owner, self.weights, len(self.modes)).astype(np.float64)
+
     # --- moments ------------------------------------------------------------------------------------------------
 
     @cached_property

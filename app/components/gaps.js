@@ -1,0 +1,61 @@
+// --- the gap of each q: a column that hangs from log p(x), and moves with everything ----------------------------------
+
+const [WALKING, YOURS] = ["on the walk", "yours"];
+
+class Gaps {
+  constructor(plane) {
+    this.plane = plane;
+    this.top = element("p", { class: "gap-top" });
+    this.columns = element("div", { class: "gap-columns" });
+    const key = ["approximation", "amortization"].map((name) => element("span", {}, element("i", { class: name }), `${name} gap`));
+    this.root = element("section", { class: "gap-panel" }, element("h2", {}, "The gap, in nats"), this.top, this.columns, element("p", { class: "gap-key" }, ...key));
+  }
+
+  show(data) {
+    this.data = data;
+    this.root.hidden = !data;
+    this.top.textContent = data ? `log p(x) = ${data.top}` : "";
+  }
+
+  draw() {
+    if (!this.data) return;
+    const own = this.data.columns.filter((one) => this.plane.shown(one.key));
+    this.deepest = Math.max(...own.map((one) => one.kl), 1e-9);
+    const { walk } = this.plane;
+    const moving = walk.path && walk.place >= 0 ? [this.whole(WALKING, "walk", walk.kl(this.data.evidence))] : [];
+    this.columns.replaceChildren(...own.map((one) => this.column(one)), ...moving, ...this.yours());
+  }
+
+  // A q of the page, its gap taken apart where it has parts.
+  column({ key, label, kl, text, parts }) {
+    const q = this.plane.overlays.find((one) => one.key === key);
+    const apart = parts.length ? [...parts].reverse() : [{ name: "whole", nats: kl, text }]; // approximation hangs first
+    const words = parts.length ? `: ${parts.map((part) => `${part.name} ${part.text}`).join(", ")}` : "";
+    return this.hanging(label, kl, text, apart, `${label}: ${text} nats${words}`, { class: "overlay", style: q ? look(q) : "" });
+  }
+
+  whole(label, kind, kl) {
+    const text = kl === null ? "?" : three(kl);
+    return this.hanging(label, kl ?? 0, text, [{ name: kind, nats: kl ?? 0, text }], `${label}: ${text} nats`, { class: kind });
+  }
+
+  // The user's own: an empty column that invites, until there is one.
+  yours() {
+    const { own } = this.plane;
+    if (!own.data || own.data.veil) return [];
+    if (own.q) return [this.whole(YOURS, "mine", own.known())];
+    const button = element("button", { type: "button", class: "gap-empty", title: own.data.invitation }, "drag to fill");
+    button.addEventListener("click", () => this.plane.tell("start"));
+    return [element("div", { class: "gap-column mine" }, element("div", { class: "hang" }, button), element("b", {}, "?"), element("span", {}, YOURS))];
+  }
+
+  hanging(label, kl, text, parts, words, attributes) {
+    const share = (nats) => 100 * clamp(nats / this.deepest, 0, 1);
+    const bars = parts.map((part) => element("i", { class: part.name, style: `height:${share(part.nats)}%`, title: `${part.name} ${part.text} nats` }));
+    const hang = element("div", { class: `hang${kl > 1.001 * this.deepest ? " deeper" : ""}`, role: "img", "aria-label": words }, ...bars);
+    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label));
+  }
+}
+
+// Three significant digits, never a power of ten.
+const three = (nats) => (nats < 1e-3 ? "less than 0.001" : nats < 1000 ? String(Number(nats.toPrecision(3))) : Math.round(nats).toLocaleString("en"));
