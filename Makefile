@@ -1,14 +1,18 @@
 # make app: set everything up and serve the app.  make test: set everything up, a browser included, and test.
+# make serve: the same by several processes behind one address, for a class; OPTIONS="--workers 2 --host 0.0.0.0".
 # make docs: build the pages in docs/ with the API reference, into site/.
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: app test suite setup browser lint docs clean
+.PHONY: app serve test suite setup browser lint docs clean
 
 app: .venv/ready-app
 	$(BIN)/streamlit run app/main.py --server.port $(PORT) --server.headless true
+
+serve: .venv/ready-serve
+	$(BIN)/python -m app.serve --port $(PORT) $(OPTIONS)
 
 # linters and pages take what the suite leaves of the cores while it waits for a browser
 test: .venv/ready-test browser
@@ -34,6 +38,10 @@ setup: .venv/ready-test
 
 .venv/ready-app: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -c constraints.txt -e '.[app]'
+	@touch $@
+
+.venv/ready-serve: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -c constraints.txt -e '.[serve]'
 	@touch $@
 
 .venv/ready-test: pyproject.toml constraints.txt requirements.txt | .venv/bin/python

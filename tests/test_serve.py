@@ -1,0 +1,179 @@
+"""Several processes behind one address: the real proxy, real workers, a browser that stays with one of them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from app.serve import Plan, caddy, free_ports, main
+from tests.pages import PATIENCE, evidence, settle
+from tests.server import ROOT, RUNNING, share_grids
+from tests.test_browser_input import photo_of_a_digit
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Behind:
+    """The server of a page behind the proxy: which of the workers works is not known, so any time is progress."""
+
+    pid = -1
+
+    def poll(self) -> None:
+        return None
+
+
+def waited(step: str, done, seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {step}"
+        time.sleep(0.2)
+
+
+def children(pid: int) -> dict[int, str]:
+    """The processes that this one has started: number and command."""
+    said = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return {int(line.split()[0]): line for line in said.splitlines()}
+
+
+def workers_of(pid: int) -> set[int]:
+    return {number for number, line in children(pid).items() if "served.py" in line}
+
+
+def asked(url: str) -> tuple[int, dict[str, str], str]:
+    try:
+        with OPENER.open(url, timeout=120) as answer:
+            return answer.status, dict(answer.headers), answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), ""
+    except OSError:
+        return 0, {}, ""
+
+
+@contextmanager
+def several(folder: Path, *options: str):
+    """Two workers behind one address, its url, and the process that holds them."""
+    share_grids(folder)
+    (port,) = free_ports(1)
+    own = {"GPVAE_DATA_DIR": str(folder), "XDG_CACHE_HOME": str(folder)}
+    command = [sys.executable, "-m", "app.serve", "--workers", "2", "--port", str(port), *options]
+    with (folder / "serve.log").open("w+") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stdout=log, stderr=log)
+        try:
+            waited("the first answer", lambda: asked(f"http://127.0.0.1:{port}/lab/_stcore/health")[0] == 200)
+            RUNNING[f"127.0.0.1:{port}"] = Behind()
+            yield f"http://127.0.0.1:{port}", process
+        finally:
+            RUNNING.pop(f"127.0.0.1:{port}", None)
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with several(tmp_path_factory.mktemp("serve"), "--path", "/lab") as found:
+        yield found
+
+
+def test_the_answers_carry_their_headers_and_what_is_closed_is_closed(served):
+    url, _ = served
+    status, headers, _ = asked(f"{url}/lab/")
+    assert status == 200 and headers["X-Content-Type-Options"] == "nosniff" and "Server" not in headers
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+    for closed in ("_stcore/metrics", "_stcore/agent/openapi.json"):
+        assert asked(f"{url}/lab/{closed}")[0] == 404
+
+
+def test_the_health_route_computes_a_posterior(served, digits_2d_wide_evidence):
+    status, _, body = asked(f"{served[0]}/lab/health")
+    said = json.loads(body)
+    assert status == 200 and said["ok"]
+    value, error = digits_2d_wide_evidence
+    assert abs(said["log_evidence"] - value) <= said["log_evidence_error"] + error
+
+
+@pytest.fixture
+def digits_2d_wide_evidence():
+    """Of the same image, by the engine of the pages."""
+    from gpvae_core.checkpoints import load_checkpoint
+
+    checkpoint = load_checkpoint("digits-2d-wide")
+    posterior = checkpoint.engine().posterior(checkpoint.simulate(1, seed=0).images)
+    return posterior.log_evidence, posterior.log_evidence_error
+
+
+def test_a_visitor_stays_with_a_worker_and_one_that_ends_is_started_again(served, browser):
+    url, process = served
+    cookies = set()
+    for _ in range(3):  # an upload goes to the worker that holds the session, or is refused
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        refused: list[str] = []
+        page.on("console", lambda message, refused=refused: refused.append(message.text))
+        page.goto(f"{url}/lab/?c=digits-2d&from=upload")
+        chooser = page.locator("input[type=file]")
+        chooser.wait_for(state="attached")
+        chooser.set_input_files({"name": "one.jpg", "mimeType": "image/jpeg", "buffer": photo_of_a_digit()})
+        page.get_by_text("what the model saw").wait_for()
+        settle(page)
+        assert re.fullmatch(r"-?[\d.]+", evidence(page))
+        assert not [text for text in refused if "Content Security Policy" in text]
+        cookies |= {cookie["value"] for cookie in context.cookies()}
+        context.close()
+    assert 1 <= len(cookies) <= 2
+    before = workers_of(process.pid)
+    assert len(before) == 2
+    os.kill(min(before), signal.SIGKILL)
+    waited("another worker", lambda: len(workers_of(process.pid) - before) == 1)
+    waited("both to answer", lambda: all(asked(f"{url}/lab/_stcore/health")[0] == 200 for _ in range(4)))
+
+
+def test_when_it_ends_nothing_of_it_is_left(tmp_path):
+    with several(tmp_path, "--path", "lab") as (url, process):
+        own = children(process.pid)
+        assert len(own) == 3
+    assert process.returncode == 0
+    assert not any(Path(f"/proc/{number}").exists() for number in own)
+    assert asked(f"{url}/lab/")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("site", "host", "path", "ancestors", "fallback"),
+    [
+        ("http://:8501", "127.0.0.1", "", "'self'", "least_conn"),
+        ("http://:80", "0.0.0.0", "/a/lab", "'self' https://moodle.example.org", "ip_hash"),
+        ("lab.example.org", "0.0.0.0", "/lab", "'none'", "least_conn"),
+    ],
+)
+def test_caddy_takes_every_plan(tmp_path, site, host, path, ancestors, fallback):
+    file = tmp_path / "Caddyfile"
+    file.write_text(Plan(site, host, path, ancestors, [9001, 9002]).caddyfile("secret"))
+    said = subprocess.run([caddy(), "adapt", "--config", str(file)], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    text = said.stdout
+    assert f"frame-ancestors {ancestors}" in text and f'"policy":"{fallback}"' in text and '"policy":"cookie"' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--path", "/a b"], "has other signs than letters, digits, - and _"),
+        (["--frame-ancestors", "x; y"], "is no list of sources"),
+        (["--workers", "0"], "0 is not in the range"),
+        (["--port", "70000"], "70000 is not in the range"),
+    ],
+)
+def test_a_wrong_option_gets_a_sentence(arguments, sentence):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and sentence in result.output
