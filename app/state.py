@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app import drawing
+from app import drawing, playlist
 from app.words import FIRST, languages
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.data.images import SIDE
@@ -37,7 +37,8 @@ class State:
     drawn beside the checkpoint's own; ``images`` how many Figure 1 shows; ``against`` what the page Difficulty holds
     ``sort`` against, on ``linear`` axes or not. ``mine`` is the user's own Gaussian (``gaussian``); while ``guess``,
     everything else is hidden. ``step`` is that of the lesson, from 1; ``bare`` leaves the controls out.
-    ``language`` is that of the lesson and the glossary; ``by_gap`` colours the latent map.
+    ``language`` is that of the lesson and the glossary; ``by_gap`` colours the latent map. ``playlist`` is a teacher's
+    list of scenes as ``playlist.encode`` gives it; ``scene`` the one on show, from 0.
     """
 
     checkpoint: str = ""
@@ -65,6 +66,8 @@ class State:
     bare: bool = False
     language: str = FIRST
     by_gap: bool = False
+    playlist: str = ""
+    scene: int = 0
 
 
 def pack_image(image: NDArray[np.uint8]) -> str:
@@ -177,6 +180,8 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "step": ("step", _whole),
     "bare": ("bare", _choice({"1": True})),
     "gap": ("by_gap", _choice({"1": True})),
+    "play": ("playlist", _checked(playlist.decode)),
+    "scene": ("scene", _whole),
     "lang": ("language", _choice(languages())),
 }
 SHOWN = 40  # characters of a bad value that a sentence repeats

@@ -77,6 +77,10 @@ COVER_LEAD = (
 SHARE = "This link opens the page as you see it now. Point a phone's camera at the square to open it there."
 QR_TITLE = "QR code of the link"
 TOO_LONG = "The link is too long for a QR code: it carries a picture. Send it as text."
+PLAYLIST = (
+    "A playlist is a link with several scenes. Set the page as a scene wants it, write what you want to say, and add "
+    "it. The link leads from scene to scene. Notes are hidden where the controls are."
+)
 BARE = "Without controls"
 BARE_HELP = "Hides the controls, for a projector or a class: the link then shows the picture alone."
 GUESS = (

@@ -1,10 +1,10 @@
 """A class on one server: how long a change of image takes beside others, beside a hostile session, after drop-outs.
 
-    python -m benchmarks.load [--data-dir DIR] [--checkpoint mnist-2d] [--seconds 60]
+    python -m benchmarks.load [--data-dir DIR] [--checkpoint mnist-2d] [--seconds 60] [--several]
 
 Real sessions on the machine of the server, each a change every five seconds. The hostile one asks for another image
 fifty times a second. Drop-outs: three hundred connections that ask for an image and close. Threads and memory are the
-server's. Writes benchmarks/results/load.json.
+server's. --several: two workers behind one address, as by make serve. Writes benchmarks/results/load.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.app import Session, connected, many_users
 from benchmarks.common import command, hardware, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
-from tests.server import Server, serving
+from tests.server import Server, serving, several, started_by
 
 HOSTILE_EVERY = 0.02  # seconds
 DROPPED, AT_ONCE = 300, 50
@@ -31,10 +31,13 @@ FAREWELL = 2.0  # seconds after the last drop-out in which its thread has to be 
 
 
 def state_of(server: Server) -> dict[str, float]:
-    """Threads and resident memory (MiB) of the server."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    threads, memory = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("Threads", "VmRSS"))
-    return {"threads": threads, "memory_mib": round(memory / 1024)}
+    """Threads and resident memory (MiB) of the server and all its processes."""
+    total = {"threads": 0, "memory_mib": 0}
+    for pid in (server.process.pid, *started_by(server.process.pid)):
+        status = Path(f"/proc/{pid}/status").read_text()
+        threads, memory = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("Threads", "VmRSS"))
+        total = {"threads": total["threads"] + threads, "memory_mib": total["memory_mib"] + round(memory / 1024)}
+    return total
 
 
 async def hostile(url: str, query: str, images: int, until: asyncio.Event) -> int:
@@ -89,23 +92,29 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--checkpoint", default="mnist-2d")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--several", action="store_true", help="Two workers behind one address.")
     arguments = parser.parse_args()
     dataset = load_checkpoint(arguments.checkpoint).training["dataset"]
     images = len(load_dataset(dataset, arguments.data_dir).test)
     query = urlencode({"c": arguments.checkpoint, "from": "number", "i": 0, "data": dataset})
     environment = {"GPVAE_DATA_DIR": str(arguments.data_dir)} if arguments.data_dir else None
     result: dict[str, Any] = {"command": command("load", arguments.data_dir), "hardware": hardware()}
-    with TemporaryDirectory() as folder, serving(Path(folder), environment) as server:
+    started = several if arguments.several else serving
+    with TemporaryDirectory() as folder, started(Path(folder), environment=environment) as server:
         one = (server.url, query, images)
-        result["warm"] = asyncio.run(many_users(*one, 4, 20.0))
-        result["at_first"] = state_of(server)
+
+        def measured(name: str, found: dict[str, Any]) -> None:
+            result[name] = found
+            print(name, json.dumps(found), flush=True)
+
+        measured("warm", asyncio.run(many_users(*one, 4, 20.0)))
+        measured("at_first", state_of(server))
         for users in (30, 60):
-            result[f"{users}_users"] = asyncio.run(many_users(*one, users, arguments.seconds)) | state_of(server)
-        result["30_users_and_a_hostile_one"] = asyncio.run(beside_a_hostile_one(*one, 30, arguments.seconds))
-        result["dropped"] = asyncio.run(dropped(server, query, images))
+            measured(f"{users}_users", asyncio.run(many_users(*one, users, arguments.seconds)) | state_of(server))
+        measured("30_users_and_a_hostile_one", asyncio.run(beside_a_hostile_one(*one, 30, arguments.seconds)))
+        measured("dropped", asyncio.run(dropped(server, query, images)))
         result["tracebacks_in_log"] = (Path(folder) / "app.log").read_text().count("Traceback")
-    store_part("load.json", arguments.checkpoint, result)
-    print(json.dumps(result, indent=2))
+    store_part("load.json", arguments.checkpoint + ", two workers" * arguments.several, result)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The app as a process of its own, for browser tests and benchmarks."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app.serve import free_ports
 from gpvae_core.paths import grid_cache
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ class Server:
     process: subprocess.Popen
 
 
-RUNNING: dict[str, subprocess.Popen] = {}  # by address, host and port
+RUNNING: dict[str, "subprocess.Popen | Behind"] = {}  # by address, host and port
 
 
 def work_of(address: str) -> float:
@@ -45,12 +45,6 @@ def share_grids(cache_home: Path) -> None:
     (cache_home / "gpvae" / "grids").symlink_to(grid_cache())
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @contextmanager
 def serving(
     folder: Path,
@@ -67,7 +61,7 @@ def serving(
     """
     if warm:
         share_grids(folder)
-    port = free_port()
+    (port,) = free_ports(1)
     unreachable = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}  # refuses at once
     own = {"GPVAE_DATA_DIR": str(folder), "XDG_CACHE_HOME": str(folder)} | unreachable
     options = [f"--server.port={port}", "--server.headless=true"]
@@ -96,3 +90,40 @@ def wait_until_healthy(url: str, process: subprocess.Popen, seconds: float = 600
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"the app did not become healthy (exit status {process.poll()})")
+
+
+class Behind:
+    """The server of a page behind the proxy: which of the workers works is not known, so any time is progress."""
+
+    pid = -1
+
+    def poll(self) -> None:
+        return None
+
+
+def started_by(pid: int) -> dict[int, str]:
+    """The processes that this one has started: number and command."""
+    said = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return {int(line.split()[0]): line for line in said.splitlines()}
+
+
+@contextmanager
+def several(folder: Path, options: Sequence[str] = (), environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Two workers of the app behind one address, healthy; log and caches in ``folder``. The process holds them all."""
+    share_grids(folder)
+    (port,) = free_ports(1)
+    own = {"GPVAE_DATA_DIR": str(folder), "XDG_CACHE_HOME": str(folder)}
+    command = [sys.executable, "-m", "app.serve", "--workers", "2", "--port", str(port), *options]
+    path = dict(zip(options[::2], options[1::2], strict=True)).get("--path", "").strip("/")
+    with (folder / "app.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **own, **(environment or {})}, stdout=log, stderr=log
+        )
+        try:
+            wait_until_healthy(f"http://127.0.0.1:{port}/{path + '/' * bool(path)}_stcore/health", process)
+            RUNNING[f"127.0.0.1:{port}"] = Behind()
+            yield Server(f"http://127.0.0.1:{port}", process)
+        finally:
+            RUNNING.pop(f"127.0.0.1:{port}", None)
+            process.terminate()
+            process.wait(60)

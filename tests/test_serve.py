@@ -5,31 +5,20 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from app.serve import Plan, caddy, free_ports, main
+from app.serve import Plan, caddy, main
 from tests.pages import PATIENCE, evidence, settle
-from tests.server import ROOT, RUNNING, share_grids
+from tests.server import several, started_by
 from tests.test_browser_input import photo_of_a_digit
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class Behind:
-    """The server of a page behind the proxy: which of the workers works is not known, so any time is progress."""
-
-    pid = -1
-
-    def poll(self) -> None:
-        return None
 
 
 def waited(step: str, done, seconds: float = 200) -> None:
@@ -39,14 +28,8 @@ def waited(step: str, done, seconds: float = 200) -> None:
         time.sleep(0.2)
 
 
-def children(pid: int) -> dict[int, str]:
-    """The processes that this one has started: number and command."""
-    said = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return {int(line.split()[0]): line for line in said.splitlines()}
-
-
 def workers_of(pid: int) -> set[int]:
-    return {number for number, line in children(pid).items() if "served.py" in line}
+    return {number for number, line in started_by(pid).items() if "served.py" in line}
 
 
 def asked(url: str) -> tuple[int, dict[str, str], str]:
@@ -59,29 +42,10 @@ def asked(url: str) -> tuple[int, dict[str, str], str]:
         return 0, {}, ""
 
 
-@contextmanager
-def several(folder: Path, *options: str):
-    """Two workers behind one address, its url, and the process that holds them."""
-    share_grids(folder)
-    (port,) = free_ports(1)
-    own = {"GPVAE_DATA_DIR": str(folder), "XDG_CACHE_HOME": str(folder)}
-    command = [sys.executable, "-m", "app.serve", "--workers", "2", "--port", str(port), *options]
-    with (folder / "serve.log").open("w+") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stdout=log, stderr=log)
-        try:
-            waited("the first answer", lambda: asked(f"http://127.0.0.1:{port}/lab/_stcore/health")[0] == 200)
-            RUNNING[f"127.0.0.1:{port}"] = Behind()
-            yield f"http://127.0.0.1:{port}", process
-        finally:
-            RUNNING.pop(f"127.0.0.1:{port}", None)
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    with several(tmp_path_factory.mktemp("serve"), "--path", "/lab") as found:
-        yield found
+    with several(tmp_path_factory.mktemp("serve"), ["--path", "/lab"]) as found:
+        yield found.url, found.process
 
 
 def test_the_answers_carry_their_headers_and_what_is_closed_is_closed(served):
@@ -140,8 +104,9 @@ def test_a_visitor_stays_with_a_worker_and_one_that_ends_is_started_again(served
 
 
 def test_when_it_ends_nothing_of_it_is_left(tmp_path):
-    with several(tmp_path, "--path", "lab") as (url, process):
-        own = children(process.pid)
+    with several(tmp_path, ["--path", "lab"]) as found:
+        url, process = found.url, found.process
+        own = started_by(process.pid)
         assert len(own) == 3
     assert process.returncode == 0
     assert not any(Path(f"/proc/{number}").exists() for number in own)

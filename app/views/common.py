@@ -35,8 +35,17 @@ LOOK_EVERY = 0.1  # seconds between two looks at a job's progress
 Result = TypeVar("Result")
 
 
-def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[State], dict[str, str]]) -> None:
-    """Draw a page around ``body``; whatever the user can mend is a sentence on it. The address bar follows."""
+def framed(
+    title: str,
+    lead: str,
+    body: Callable[[], None],
+    to_query: Callable[[State], dict[str, str]],
+    more: Callable[[dict[str, str], str], None] | None = None,
+) -> None:
+    """Draw a page around ``body``; whatever the user can mend is a sentence on it. The address bar follows.
+
+    ``more`` is drawn under *Share*, with the state's query and the page's address.
+    """
     st.html(theme.page_style(session.current().projector, bare=session.current().bare))
     left, right = st.columns([5, 2], vertical_alignment="center")
     left.title(title, anchor=False, help=lead)
@@ -52,11 +61,11 @@ def framed(title: str, lead: str, body: Callable[[], None], to_query: Callable[[
         session.show_problems()
     session.write_address(to_query)
     with share:
-        _share(to_query(session.current()))
+        _share(to_query(session.current()), more)
 
 
-def _share(query: dict[str, str]) -> None:
-    """The link to this very state, as text and as a picture for a phone's camera."""
+def _share(query: dict[str, str], more: Callable[[dict[str, str], str], None] | None) -> None:
+    """The link to this very state, as text and as a picture for a phone's camera; below it ``more``."""
     base = urlsplit(str(st.context.url))._replace(query="", fragment="")
     base = (base._replace(path="/") if not base.path else base).geturl()
     link = f"{base}?{urlencode(query)}" if query else base
@@ -69,6 +78,9 @@ def _share(query: dict[str, str]) -> None:
     else:
         st.caption(text.TOO_LONG)
     st.toggle(text.BARE, help=text.BARE_HELP, **session.bound("bare"))
+    if more is not None:
+        with st.expander("Make a playlist", icon=":material/playlist_add:"):
+            more(query, base)
 
 
 def default_checkpoint() -> str:

@@ -13,7 +13,7 @@ from app.figures.sheet import single
 from app.headline import headline
 from app.payload import plane_data, veiled
 from app.state import place, short, to_query
-from app.views import common, guess, lesson, mine
+from app.views import common, guess, lesson, mine, playlist
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
 from gpvae_core.checkpoints import Checkpoint
@@ -38,10 +38,11 @@ def warm_up() -> None:
 
 def page() -> None:
     """Draw the page; whatever the user can mend is a sentence on it."""
-    common.framed(text.TITLE, text.LEAD, _explore, to_query)
+    common.framed(text.TITLE, text.LEAD, _explore, to_query, playlist.builder)
 
 
 def _explore() -> None:
+    playlist.bar()
     led = st.container()
     controls, shown = st.columns([2, 7], gap="medium")
     view = None

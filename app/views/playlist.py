@@ -1,0 +1,79 @@
+"""The playlist on the page: from scene to scene with the speaker's notes, and how one is made."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import session, text
+from app.playlist import LONGEST_NOTE, MOST_SCENES, Scene, decode, encode, scene_of
+from app.state import State, from_query, short
+
+SCENES = "scenes"  # of the list that is being made, in this session alone
+
+
+def at_scene(state: State, number: int) -> State:
+    """``state`` with everything on the page as scene ``number`` wants it, from 0; the list goes along.
+
+    How it is looked at stays: projector, controls, language.
+    """
+    scenes = decode(state.playlist)
+    number = min(max(number, 0), len(scenes) - 1)
+    asked, problems = from_query(scenes[number].query)
+    for problem in problems:
+        session.complain(problem)
+    kept = {name: getattr(state, name) for name in ("playlist", "projector", "bare", "language")}
+    return replace(asked, scene=number, **kept)
+
+
+def bar() -> None:
+    """Where one is in the list, the ways on and back, and, unless the controls are hidden, the note."""
+    state = session.current()
+    if not state.playlist:
+        return
+    scenes, number = decode(state.playlist), state.scene
+    if number >= len(scenes):
+        session.complain(f"There is no scene {number + 1}: the playlist ends at {len(scenes)}.")
+        session.update(scene=len(scenes) - 1)
+        number = len(scenes) - 1
+    with st.container(horizontal=True, vertical_alignment="center", key="playlist"):
+        _step("Previous scene", ":material/skip_previous:", number - 1, number > 0)
+        st.markdown(f"Scene **{number + 1}** of {len(scenes)}", width="content")
+        _step("Next scene", ":material/skip_next:", number + 1, number + 1 < len(scenes))
+        st.button("Leave the playlist", on_click=lambda: session.update(playlist="", scene=0), key="leave-playlist")
+    if scenes[number].note and not state.bare:
+        st.info(_plain(scenes[number].note), icon=":material/speaker_notes:")
+
+
+def _step(label: str, icon: str, to: int, there: bool) -> None:
+    def go() -> None:
+        st.session_state[session.STATE] = at_scene(session.current(), to)
+
+    st.button(label, icon=icon, disabled=not there, on_click=go, key=f"scene-{label}")
+
+
+def builder(query: Mapping[str, str], base: str) -> None:
+    """Add this state to a list, and the list's link; ``base`` is the page's address without a query."""
+    scenes: list[Scene] = st.session_state.setdefault(SCENES, [])
+    st.caption(text.PLAYLIST)
+    st.text_input("Note to the speaker", max_chars=LONGEST_NOTE, key="scene-note")
+    with st.container(horizontal=True):
+        full = len(scenes) == MOST_SCENES
+        st.button(f"Add as scene {len(scenes) + 1}", on_click=_add, args=(query,), disabled=full, key="add-scene")
+        if scenes:
+            st.button("Empty the list", on_click=scenes.clear, key="no-scenes")
+    if scenes:
+        st.markdown("\n".join(f"{k}. {_plain(scene.note) or 'no note'}" for k, scene in enumerate(scenes, 1)))
+        link = urlencode({**scenes[0].query, "play": encode(scenes)})
+        st.code(f"{base}?{link}", language=None, wrap_lines=True)
+
+
+def _add(query: Mapping[str, str]) -> None:
+    st.session_state[SCENES].append(scene_of(query, st.session_state["scene-note"]))
+    st.session_state["scene-note"] = ""
+
+
+def _plain(note: str) -> str:
+    """Somebody's words as the page may show them: no markup."""
+    return "".join(short(part) for part in (note[i : i + 40] for i in range(0, len(note), 40)))
