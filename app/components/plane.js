@@ -705,18 +705,27 @@ class Plane {
     return nodes;
   }
 
-  // The name of each q at its outer ring, where there is room for it.
+  // The name of the posterior and of each q at its outer ring, where there is room for it.
   names(panel, taken) {
     const nodes = [];
-    for (const q of this.overlays) {
-      const outer = q.lines.at(-1)?.lines.flat() ?? [];
-      if (!this.shown(q.key) || !outer.length) continue;
-      const found = panel.label(outer, q.label, NAMED_AT, taken, []);
-      if (!found) continue;
-      found.node.setAttribute("class", "mass overlay name");
-      found.node.setAttribute("style", look(q));
+    const write = (lines, content, at, kind, style) => {
+      const found = lines.length ? panel.label(lines.flat(), content, at, taken, []) : null;
+      if (!found) return;
+      found.node.setAttribute("class", `mass name ${kind}`);
+      found.node.setAttribute("style", style);
       nodes.push(found.node);
       taken.push(found.box);
+    };
+    // on the side away from the other, so that no name stands on what it does not name
+    const away = (from, to) => {
+      const [dx, dy] = [0, 1].map((axis) => to[axis] - from[axis]);
+      return Math.hypot(dx, dy) > 0.05 * panel.view.half ? Math.atan2(dy, dx) : null;
+    };
+    const { mean } = this.data;
+    const outer = this.lines.find((one) => one.panel === panel.name && one.layer === "exact" && one.mass === MASSES.at(-1));
+    if (outer && this.shown("exact")) write(outer.lines, "true posterior", (this.overlays.length && away(this.overlays[0].mean, mean)) ?? 0.75 * Math.PI, "exact", "");
+    for (const q of this.overlays) {
+      if (this.shown(q.key)) write(q.lines.at(-1)?.lines ?? [], q.label, away(mean, q.mean) ?? NAMED_AT, "overlay", look(q));
     }
     return nodes;
   }
