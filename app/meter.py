@@ -1,6 +1,6 @@
 """The gap meter, the trust badge and the tables: HTML and Markdown made from a View's numbers, nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import floor, inf, isfinite, log1p, log10
 from typing import NamedTuple
@@ -269,6 +269,12 @@ def scores_table(view: View, columns: Mapping[str, Array]) -> str:
     for name, label, value, shown in rows:
         where = f"{percentile(columns[name], value):.1f} %" if name in columns else "not stored"
         lines.append(f"| {_cell(label)} | {shown} | {where} |")
+    return "\n".join(lines)
+
+
+def meanings(names: Iterable[str]) -> str:
+    """What each of these scores is, one a line, as Markdown."""
+    lines = (f"- **{_cell(SCORES[name].label)}**: {_cell(SCORES[name].meaning)}." for name in names if name in SCORES)
     return "\n".join(lines)
 
 

@@ -36,8 +36,13 @@ class Offer:
     @property
     def label(self) -> str:
         """The method's words and what is particular about this encoder."""
-        particular = [f"{name} {value}" for name, value in self.options.items()] + [self.note] * bool(self.note)
+        particular = [_worded(*option) for option in self.options.items()] + [self.note] * bool(self.note)
         return ", ".join([METHODS[self.method].label, *particular])
+
+
+def _worded(name: str, value: Any) -> str:
+    """An option as part of a label."""
+    return name if value is True else f"no {name}" if value is False else f"{name} {value}"
 
 
 def offers(folder: Path) -> dict[str, Offer]:

@@ -14,6 +14,7 @@ import torch
 from app.compute import box_atlas, compute_view, compute_views, decode, zoom_window
 from app.meter import (
     gap_meter,
+    meanings,
     number,
     number_rows,
     numbers,
@@ -30,7 +31,7 @@ from app.theme import MASSES
 from app.views.sources import is_empty, simulate
 from gpvae_core.data.corruptions import Corruption
 from gpvae_core.diagnostics.judgement import posterior_report
-from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.exact.best_gaussian import Step
 
@@ -362,3 +363,10 @@ def test_tables_show_every_number_and_where_it_stands(view):
     assert percentile(columns["log_width"], 4.5) == 50
     table = scores_table(view, columns)
     assert f"| {view.scores['log_width']:.4g} | 0.0 % |" in table and "not stored" in table
+
+
+def test_every_score_on_the_page_is_explained(view):
+    said = meanings([*view.scores, "kl_base"])
+    assert said.count("\n") == len(view.scores) - 1
+    for name in view.scores:
+        assert f"**{SCORES[name].label}**: {SCORES[name].meaning}." in said.replace("\\|", "|")

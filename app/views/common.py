@@ -11,6 +11,7 @@ import streamlit as st
 from app import loaders, session, text, theme
 from app.compute import Encoders
 from app.jobs import Job
+from app.meter import meanings
 from app.state import MOST_ENCODERS, State, short
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data.recipes import same_images
@@ -223,5 +224,5 @@ def choose_order(names: dict[str, str], words: str = "Sorted by", first: Sequenc
         session.update(sort="")
     usual = next((name for name in first if name in names), next(iter(names)))
     bound = session.controlled("sort", session.current().sort or usual, lambda name: session.update(sort=name))
-    chosen: str = st.selectbox(words, list(names), format_func=names.get, **bound)
+    chosen: str = st.selectbox(words, list(names), format_func=names.get, help=meanings(names), **bound)
     return chosen

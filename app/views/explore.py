@@ -195,7 +195,7 @@ def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bo
         st.subheader("The gap, taken apart", anchor=False)
         st.html(meter.gap_meter(view))
     with right:
-        st.subheader("What the scores say", anchor=False)
+        st.subheader("What the scores say", anchor=False, help=meter.meanings(view.scores))
         st.markdown(meter.scores_table(view, columns))
     with st.expander("Every number, with its numerical error", icon=":material/table:"):
         st.markdown(meter.numbers_table(view))
