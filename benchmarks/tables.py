@@ -206,6 +206,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "claims": claims,
     "exact gaps": exact_gaps,
     "exact gaps, digits": partial(exact_gaps, "digits-2d"),
+    "exact gaps, wide": partial(exact_gaps, "mnist-2d-wide"),
     "exact gaps, whole": whole,
     "referee": referee,
     "proposals": proposals,

@@ -1,4 +1,4 @@
-"""Draws of the prior, looked at once: which of them explain an image best is one matrix product."""
+"""Draws of the prior, decoded once: which of them explain an image best is one matrix product."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ KEPT = 2**25  # numbers of all Jacobians together; with more they are made anew 
 class PriorDraws:
     """Places z_k (K, d), and log p(x, z_k) = x . eta_k + offset_k but for what depends on x alone.
 
-    ``near`` (K, n) are the numbers of each one's nearest neighbours. ``jacobian`` (K, P, d) is the decoder's at each,
-    None where that would be too large.
+    ``near`` (K, n) are the numbers of each one's nearest neighbours. ``jacobian`` (K, P, d) is the decoder's where
+    ``seen`` (K,) says so: it is filled as draws are asked for. None where all of them together would be too large.
     """
 
     z: Tensor
@@ -29,6 +29,7 @@ class PriorDraws:
     offset: Tensor
     near: Tensor
     jacobian: Tensor | None
+    seen: Tensor
 
     @staticmethod
     @torch.no_grad()
@@ -39,16 +40,17 @@ class PriorDraws:
         """
         z = normal_points(model.latent_dim, count).to(like)
         z[1::2] *= FARTHER
-        size = model.decode(z[:1]).numel()
-        if count * size * model.latent_dim <= KEPT:
-            looks = [with_jacobian(model.decoder, part) for part in z.split(TOGETHER)]
-            means, jacobian = (torch.cat(kind) for kind in zip(*looks, strict=True))
-        else:
-            means, jacobian = torch.cat([model.decode(part).flatten(1) for part in z.split(TOGETHER)]), None
+        means = torch.cat([model.decode(part).flatten(1) for part in z.split(TOGETHER)])
+        small = means.numel() * model.latent_dim <= KEPT
+        jacobian = means.new_empty(*means.shape, model.latent_dim) if small else None
         eta, normaliser = model.likelihood.natural(means)
-        distances = torch.cdist(z, z).fill_diagonal_(torch.inf)
-        near = distances.topk(min(NEIGHBOURS, count - 1), largest=False).indices
-        return PriorDraws(z, eta, -normaliser.sum(1) - 0.5 * (z**2).sum(1), near, jacobian)
+        nearest = min(NEIGHBOURS + 1, count)  # with itself
+        near = torch.cat(
+            [torch.cdist(part, z).topk(nearest, largest=False).indices[:, 1:] for part in z.split(TOGETHER)]
+        )
+        return PriorDraws(
+            z, eta, -normaliser.sum(1) - 0.5 * (z**2).sum(1), near, jacobian, z.new_zeros(count, dtype=torch.bool)
+        )
 
     def looks(self, model: GenerativeModel, x: Tensor, count: int) -> Laplace:
         """Laplace's Gaussians at the ``tops`` of images x (B, C, H, W): B for the highest, then B for the next, ..."""
@@ -56,6 +58,10 @@ class PriorDraws:
         every = x.repeat(len(rows) // len(x), *[1] * (x.dim() - 1))
         if self.jacobian is None:
             return laplace(model, every, self.z[rows])
+        fresh = rows[~self.seen[rows]].unique()
+        for some in fresh.split(TOGETHER) if len(fresh) else ():
+            self.jacobian[some] = with_jacobian(model.decoder, self.z[some])[1]
+            self.seen[some] = True
         return laplace_of(model, every, self.z[rows], model.likelihood.mean_of(self.eta[rows]), self.jacobian[rows])
 
     def tops(self, x: Tensor, count: int) -> Tensor:
