@@ -79,7 +79,7 @@ def digits_2d_wide_evidence():
 def test_a_visitor_stays_with_a_worker_and_one_that_ends_is_started_again(served, browser):
     url, process = served
     cookies = set()
-    for _ in range(3):  # an upload goes to the worker that holds the session, or is refused
+    for _ in range(2):  # an upload goes to the worker that holds the session, or is refused
         context = browser.new_context()
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
