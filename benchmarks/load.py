@@ -105,6 +105,7 @@ def main() -> None:
 
         def measured(name: str, found: dict[str, Any]) -> None:
             result[name] = found
+            store_part("load.json", arguments.checkpoint + ", two workers" * arguments.several, result)
             print(name, json.dumps(found), flush=True)
 
         measured("warm", asyncio.run(many_users(*one, 4, 20.0)))
@@ -113,8 +114,7 @@ def main() -> None:
             measured(f"{users}_users", asyncio.run(many_users(*one, users, arguments.seconds)) | state_of(server))
         measured("30_users_and_a_hostile_one", asyncio.run(beside_a_hostile_one(*one, 30, arguments.seconds)))
         measured("dropped", asyncio.run(dropped(server, query, images)))
-        result["tracebacks_in_log"] = (Path(folder) / "app.log").read_text().count("Traceback")
-    store_part("load.json", arguments.checkpoint + ", two workers" * arguments.several, result)
+        measured("tracebacks_in_log", {"count": (Path(folder) / "app.log").read_text().count("Traceback")})
 
 
 if __name__ == "__main__":
