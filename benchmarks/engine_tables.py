@@ -87,6 +87,16 @@ def served() -> Rows:
     return [*rows, *([label, *(figure(record) for record in found)] for label, figure in figures.items())]
 
 
+def load() -> Rows:
+    """A class on one process, and on two workers behind one address."""
+    found = [read_json(RESULTS / "load.json")[name] for name in ("mnist-2d", "mnist-2d, two workers")]
+    rows = [["`mnist-2d`, ms: p50 / p95", "one process", "two workers"]]
+    for users, key in ((4, "warm"), (30, "30_users"), (60, "60_users")):
+        times = (record[key]["ms"] for record in found)
+        rows.append([f"{users} users", *(f"{ms['p50']:,.0f} / {ms['p95']:,.0f}" for ms in times)])
+    return [*rows, ["memory after 60 users, MiB", *(f"{record['60_users']['memory_mib']:,}" for record in found)]]
+
+
 def _times(record: dict[str, float], scale: float = 1) -> str:
     """p50 / p95 / worst, two digits of each at least."""
     values = [scale * record[key] for key in ("p50", "p95", "max")]
