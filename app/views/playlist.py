@@ -10,7 +10,7 @@ from app import session, text
 from app.playlist import LONGEST_NOTE, MOST_SCENES, Scene, decode, encode, scene_of
 from app.state import State, from_query, short
 
-SCENES = "scenes"  # of the list that is being made, in this session alone
+SCENES = "scenes"  # the list that is being made
 
 
 def at_scene(state: State, number: int) -> State:
