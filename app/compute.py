@@ -140,8 +140,11 @@ def as_images(images: Sequence[Array]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is drawn where: the q's, the zoomed window's axes, who does not fit, and what is pictured: the stages'
-    centres by label, and the tops of the main hills (k, 2) with their shares of the mass."""
+    """What is drawn where: the q's, the zoomed window's axes, and who does not fit.
+
+    Pictured are ``places``, the stages' centres by label, and ``tops`` (k, 2) of the main hills, which hold ``shares``
+    of the mass.
+    """
 
     overlays: list[Overlay]
     first: Array

@@ -31,14 +31,14 @@ MOST_ENCODERS = 6  # at once: more lines nobody tells apart
 class State:
     """What is on the page. ``weights`` and ``dataset`` say what a link was made with; empty: not said.
 
-    ``index`` is a test image; ``strokes`` a drawing as ``drawing.encode`` gives it; ``upload`` the model input made
-    of an uploaded file, likewise; ``z`` the latent that a simulation starts from (None: drawn from the prior by
-    ``seed``); ``versus`` what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'; ``encoders`` whose q's are
-    drawn beside the checkpoint's own; ``images`` how many Figure 1 shows; ``against`` what the page Difficulty holds
-    ``sort`` against, on ``linear`` axes or not. ``mine`` is the user's own Gaussian (``gaussian``); while ``guess``,
-    everything else is hidden. ``step`` is that of the lesson, from 1; ``bare`` leaves the controls out.
-    ``language`` is that of the lesson and the glossary; ``by_gap`` colours the latent map. ``playlist`` is a teacher's
-    list of scenes as ``playlist.encode`` gives it; ``scene`` the one on show, from 0.
+    ``index`` is a test image. ``strokes`` is a drawing as ``drawing.encode`` gives it, ``upload`` the model input made
+    of an uploaded file, likewise. ``z`` is the latent that a simulation starts from (None: drawn from the prior by
+    ``seed``). ``versus`` is what to compare with: '', 'image:NUMBER' or 'checkpoint:NAME'. The q's of ``encoders`` are
+    drawn beside the checkpoint's own. ``images`` is how many Figure 1 shows. The page Difficulty holds ``sort``
+    against ``against``, on ``linear`` axes or not. ``mine`` is the user's own Gaussian (``gaussian``). While ``guess``,
+    everything else is hidden. ``step`` is that of the lesson, from 1. ``bare`` leaves the controls out. ``language`` is
+    that of the lesson and the glossary. ``by_gap`` colours the latent map. ``playlist`` is a teacher's list of scenes
+    as ``playlist.encode`` gives it, ``scene`` the one on show, from 0.
     """
 
     checkpoint: str = ""
@@ -214,8 +214,13 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
 
 def short(text: str) -> str:
     """Somebody's text as a sentence may repeat it: no markup, SHOWN characters at most."""
-    plain = "".join(c if c.isprintable() and c not in "\\`*_[]<>$|#~:&" else "?" for c in text)
-    return plain if len(plain) <= SHOWN else plain[:SHOWN] + "…"
+    said = plain(text)
+    return said if len(said) <= SHOWN else said[:SHOWN] + "…"
+
+
+def plain(text: str) -> str:
+    """Somebody's text without markup."""
+    return "".join(c if c.isprintable() and c not in "\\`*_[]<>$|#~:&" else "?" for c in text)
 
 
 def figures_query(state: State) -> dict[str, str]:

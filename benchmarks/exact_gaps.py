@@ -41,7 +41,7 @@ from gpvae_core.diagnostics.regions import mass_above
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.encoders import store_encoder, store_list
 from gpvae_core.files import read_json, write_atomically
-from gpvae_core.models import VariationalAutoencoder, build
+from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import MANIFEST, WEIGHTS
 from gpvae_core.shipped import digests, manifest
 from gpvae_core.tensors import in_float64
@@ -134,11 +134,9 @@ def encoder(
     """A row's encoder on the decoder of ``base``, trained where it has to be, on ``device``, and there."""
     name, seed = split_key(key)
     row = ROWS[name]
-    config = replace(base.config, method=row.method, options=row.options)
     if row.training is None:
-        model = build(config, seed=0)
-        start_from(model, base.model, data.train)
-        return model.requires_grad_(False).eval().to(device)
+        return untrained(key, base, data).to(device)
+    config = config_of(row, base)
     out = folder_of(key, base)
     epochs *= max(1, round(IMAGES_AN_EPOCH / len(data.train)))
     training = TrainingConfig(
@@ -159,6 +157,18 @@ def encoder(
     rounded = {key: t.half().float() for key, t in model.encoder.state_dict().items()}  # as it is shipped
     model.encoder.load_state_dict(rounded)
     return model
+
+
+def config_of(row: Row, base: Checkpoint) -> ModelConfig:
+    """The row's method on the decoder of ``base``."""
+    return replace(base.config, method=row.method, options=row.options)
+
+
+def untrained(key: str, base: Checkpoint, data: Dataset) -> VariationalAutoencoder:
+    """A row's model as it starts from ``base``."""
+    model = build(config_of(ROWS[split_key(key)[0]], base), seed=0)
+    start_from(model, base.model, data.train)
+    return model.requires_grad_(False).eval()
 
 
 def folder_of(key: str, base: Checkpoint) -> Path:
@@ -303,10 +313,7 @@ def made(row: Asked) -> dict[str, Any]:
 def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
     """Put the times of all rows into the results; a row's network need not be trained for that."""
     for key, numbers in stored.items():
-        row = ROWS[split_key(key)[0]]
-        model = build(replace(base.config, method=row.method, options=row.options), seed=0)
-        start_from(model, base.model, data.train)
-        numbers["ms"] = milliseconds(model.requires_grad_(False).eval(), data.test)
+        numbers["ms"] = milliseconds(untrained(key, base, data), data.test)
     store_result(f"exact-gaps-{base.name}.json", stored)
 
 

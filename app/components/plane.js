@@ -213,8 +213,8 @@ class Panel {
   windowButtons() {
     return [
       ["Fit all", "the posterior and every encoder near it", () => this.home],
-      ["Posterior", "the posterior alone", () => this.plane.massWindow()],
-      ["Whole plane", "from -4.5 to 4.5", () => this.plane.panels.box.home],
+      ["Posterior", "the posterior alone", () => this.plane.mass],
+      ["Whole plane", "as much of it as was decoded", () => this.plane.panels.box.home],
     ].map(([label, title, wanted]) => {
       const button = element("button", { type: "button", title }, label);
       button.wanted = wanted;
@@ -574,6 +574,7 @@ class Plane {
     this.gaps.show(data.gaps);
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
+    this.mass = this.massWindow();
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
     this.room.dataset.room = data.hint;
     this.cursor = null;

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import session, text
 from app.playlist import LONGEST_NOTE, MOST_SCENES, Scene, decode, encode, scene_of
-from app.state import State, from_query, short
+from app.state import State, from_query, plain
 
 SCENES = "scenes"  # the list that is being made
 
@@ -18,9 +18,7 @@ def at_scene(state: State, number: int) -> State:
 
     How it is looked at stays: projector, controls, language.
     """
-    scenes = decode(state.playlist)
-    number = min(max(number, 0), len(scenes) - 1)
-    asked, problems = from_query(scenes[number].query)
+    asked, problems = from_query(decode(state.playlist)[number].query)
     for problem in problems:
         session.complain(problem)
     kept = {name: getattr(state, name) for name in ("playlist", "projector", "bare", "language")}
@@ -43,7 +41,7 @@ def bar() -> None:
         _step("Next scene", ":material/skip_next:", number + 1, number + 1 < len(scenes))
         st.button("Leave the playlist", on_click=lambda: session.update(playlist="", scene=0), key="leave-playlist")
     if scenes[number].note and not state.bare:
-        st.info(_plain(scenes[number].note), icon=":material/speaker_notes:")
+        st.info(plain(scenes[number].note), icon=":material/speaker_notes:")
 
 
 def _step(label: str, icon: str, to: int, there: bool) -> None:
@@ -64,7 +62,7 @@ def builder(query: Mapping[str, str], base: str) -> None:
         if scenes:
             st.button("Empty the list", on_click=scenes.clear, key="no-scenes")
     if scenes:
-        st.markdown("\n".join(f"{k}. {_plain(scene.note) or 'no note'}" for k, scene in enumerate(scenes, 1)))
+        st.markdown("\n".join(f"{k}. {plain(scene.note) or 'no note'}" for k, scene in enumerate(scenes, 1)))
         link = urlencode({**scenes[0].query, "play": encode(scenes)})
         st.code(f"{base}?{link}", language=None, wrap_lines=True)
 
@@ -72,8 +70,3 @@ def builder(query: Mapping[str, str], base: str) -> None:
 def _add(query: Mapping[str, str]) -> None:
     st.session_state[SCENES].append(scene_of(query, st.session_state["scene-note"]))
     st.session_state["scene-note"] = ""
-
-
-def _plain(note: str) -> str:
-    """Somebody's words as the page may show them: no markup."""
-    return "".join(short(part) for part in (note[i : i + 40] for i in range(0, len(note), 40)))
