@@ -102,8 +102,8 @@ class Behind:
 
 
 def started_by(pid: int) -> dict[int, str]:
-    """The processes that this one has started: number and command."""
-    said = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    """The processes that this one has started: number and command, whole (-ww: else cut to the window's width)."""
+    said = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
     return {int(line.split()[0]): line for line in said.splitlines()}
 
 
