@@ -81,6 +81,7 @@ def test_the_best_draws_are_the_best_by_the_decoder_itself(digits, digits_2d):
         top = [all(height[i] >= height[j] for j in draws.near[i].tolist()) for i in range(256)]
         wanted = sorted(range(256), key=lambda i: (not top[i], -height[i]))[:5]
         assert found[:, k].tolist() == wanted
+    assert draws.tops(x, 1)[0].tolist() == heights.argmax(0).tolist()
 
 
 def test_the_draws_remember_what_a_look_would_see(digits, digits_2d, monkeypatch):

@@ -18,20 +18,17 @@ def with_jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     if not all(isinstance(layer, LINEAR + POINTWISE) for layer in layers):
         return _backwards(decoder, z)
     d, rows = z.shape[1], len(z)
-    value, tangents = (
-        z,
-        torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(rows, 0),
-    )  # (d B, ...): all of dz_1 first
+    directions = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(rows, 0)
+    both = torch.cat([z, directions])  # the value's rows, then d times as many: all of dz_1 first
     for layer in layers:
         if isinstance(layer, LINEAR):
-            both = layer(torch.cat([value, tangents]))
-            value, tangents = both[:rows], both[rows:]
+            both = layer(both)
             if (constant := getattr(layer, "bias", None)) is not None:  # which moves no tangent
-                tangents = tangents - constant.reshape(-1, *[1] * (tangents.dim() - 2))
+                both[rows:] -= constant.reshape(-1, *[1] * (both.dim() - 2))
         else:
-            value, slope = _pointwise(layer, value)
-            tangents = (tangents.reshape(d, *slope.shape) * slope).flatten(0, 1)
-    return value.flatten(1), tangents.reshape(d, rows, -1).permute(1, 2, 0)
+            both[:rows], slope = _pointwise(layer, both[:rows])
+            both[rows:].unflatten(0, (d, rows)).mul_(slope)
+    return both[:rows].flatten(1), both[rows:].reshape(d, rows, -1).permute(1, 2, 0)
 
 
 @torch.enable_grad()
