@@ -4,8 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app import compute, coverage, own
+from app import compute, coverage, kept, own
 from app.batching import Batcher, LeftError, always
 from app.compute import Array, Encoders, View, compute_views
 from app.figures.export import export
@@ -283,8 +284,12 @@ def _is_private(spec: str) -> bool:
 def view(
     checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
 ) -> View:
-    """Everything the page draws of a test image, shared by all sessions."""
-    return _compute(checkpoint, pixels, truth, others)
+    """Everything the page draws of a test image, shared by all sessions and kept on disk."""
+    compute = partial(_compute, checkpoint, pixels, truth, others)
+    if is_private(checkpoint):
+        return compute()
+    models = [[name, one.digest, asdict(one.config)] for name, one in [("", checkpoint), *others]]
+    return kept.view([models, sha256(pixels).hexdigest(), truth], compute)
 
 
 @st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session", hash_funcs=IDENTITY)
