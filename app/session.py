@@ -76,4 +76,9 @@ def controlled(name: str, value: Any, changed: Callable[[Any], object]) -> dict[
     if key not in st.session_state or st.session_state[key] != value:
         # only then: a value that is set is sent, and would undo what the user has done since this run began
         st.session_state[key] = value
-    return {"key": key, "on_change": lambda: changed(st.session_state[key])}
+
+    def told() -> None:
+        if key in st.session_state:  # not where the run that would have drawn it was cut short by the next one
+            changed(st.session_state[key])
+
+    return {"key": key, "on_change": told}
