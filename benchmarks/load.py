@@ -2,7 +2,8 @@
 
     python -m benchmarks.load [--data-dir DIR] [--checkpoint mnist-2d] [--seconds 60] [--several]
 
-Real sessions on the machine of the server, each a change every five seconds. The hostile one asks for another image
+Real sessions on the machine of the server, each a change every five seconds: to any test image, or, as a class does, to
+one of the same hundred, whose views are kept on disk once computed. The hostile one asks for another image
 fifty times a second. Drop-outs: three hundred connections that ask for an image and close. Threads and memory are the
 server's. --several: two workers behind one address, as by make serve. Writes benchmarks/results/load.json.
 """
@@ -25,6 +26,7 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
 from tests.server import Server, serving, several, started_by
 
+COMMON = 100  # images that a class looks at
 HOSTILE_EVERY = 0.02  # seconds
 DROPPED, AT_ONCE = 300, 50
 FAREWELL = 2.0  # seconds after the last drop-out in which its thread has to be gone
@@ -112,6 +114,9 @@ def main() -> None:
         measured("at_first", state_of(server))
         for users in (30, 60):
             measured(f"{users}_users", asyncio.run(many_users(*one, users, arguments.seconds)) | state_of(server))
+        for users in (30, 60):
+            found = asyncio.run(many_users(server.url, query, COMMON, users, arguments.seconds))
+            measured(f"{users}_users_same_images", found | state_of(server))
         measured("30_users_and_a_hostile_one", asyncio.run(beside_a_hostile_one(*one, 30, arguments.seconds)))
         measured("dropped", asyncio.run(dropped(server, query, images)))
         measured("tracebacks_in_log", {"count": (Path(folder) / "app.log").read_text().count("Traceback")})
