@@ -12,7 +12,6 @@ Writes benchmarks/results/exact-gaps-DECODER.json, a method at a time.
 """
 
 import argparse
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +39,7 @@ from gpvae_core.diagnostics.references import load_references
 from gpvae_core.diagnostics.regions import mass_above
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.encoders import store_encoder, store_list
-from gpvae_core.files import read_json, write_atomically
+from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import MANIFEST, WEIGHTS
 from gpvae_core.shipped import digests, manifest
@@ -196,7 +195,7 @@ def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
     store_list(base.folder, entries)
     shipped = manifest()
     shipped[base.name]["files"] = digests(base.folder)
-    write_atomically(MANIFEST, (json.dumps(shipped, indent=2) + "\n").encode())
+    write_atomically(MANIFEST, json_bytes(shipped))
 
 
 def measure(model: VariationalAutoencoder, base: Checkpoint, images: ImageSet, evidence: np.ndarray) -> dict[str, Any]:

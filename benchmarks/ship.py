@@ -12,7 +12,6 @@ commands stay, without --gaps the table, without --references the reference post
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import gap_columns, write_stored
 from gpvae_core.errors import InputError
 from gpvae_core.exact import ExactPosterior, PosteriorEngine
-from gpvae_core.files import write_atomically
+from gpvae_core.files import json_bytes, write_atomically
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, TABLE, WEIGHTS
 from gpvae_core.shipped import digests, manifest
 from gpvae_core.training.evaluation import evaluate_elbo
@@ -112,7 +111,7 @@ def main() -> None:
 
 def _list(entries: dict[str, dict[str, object]]) -> None:
     """Write the manifest. An entry without digests is one that is being renewed."""
-    write_atomically(MANIFEST, (json.dumps(entries, indent=2) + "\n").encode())
+    write_atomically(MANIFEST, json_bytes(entries))
 
 
 if __name__ == "__main__":

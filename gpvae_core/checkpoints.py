@@ -22,7 +22,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, PosteriorEngine
 from gpvae_core.exact.divergences import elbos_by_decodes
 from gpvae_core.exact.joint import Decoded
-from gpvae_core.files import read_bytes, read_json, write_atomically
+from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
 from gpvae_core.inference import METHODS, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
@@ -149,10 +149,9 @@ def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelCo
     Learned scores are written with them only if they were fitted to these very weights. Scores of other weights that
     lie in ``folder`` are removed, because nothing can open a folder that holds them.
     """
-    record = json.dumps({"model": asdict(config), "training": training}, indent=2) + "\n"
     weights = model.state_dict()
     digest = tensor_digest(weights)
-    write_atomically(folder / CONFIG, record.encode())
+    write_atomically(folder / CONFIG, json_bytes({"model": asdict(config), "training": training}))
     write_tensors(folder / WEIGHTS, weights)
     if model.gap_heads is not None and model.gap_heads.origin.get("digest") == digest:
         _write_heads(folder, model.gap_heads, model.gap_heads.origin)

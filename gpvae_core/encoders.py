@@ -1,6 +1,5 @@
 """The encoders on offer for one decoder: those stored beside its checkpoint, and methods that need no training."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpvae_core.errors import InputError
-from gpvae_core.files import read_json, write_atomically
+from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.inference import METHODS
 from gpvae_core.paths import ENCODERS
 from gpvae_core.tensors import origin_of, read_tensors, tensor_bytes
@@ -49,12 +48,21 @@ def offers(folder: Path) -> dict[str, Offer]:
     """Name -> offer: what is stored in a checkpoint's ``folder``, then every other method that needs no training."""
     path = folder / ENCODERS / LIST
     stored = read_json(path) if path.exists() else {}
-    found = {}
-    for name, entry in stored.items():
-        weights = folder / ENCODERS / f"{name}.safetensors"
-        found[name] = Offer(**{"name": name, "weights": weights if weights.exists() else None, **entry})
+    found = {name: _offer(path, name, entry) for name, entry in stored.items()}
     ready = {name: Offer(name, name) for name, one in METHODS.items() if not one.encoder.trained}
     return found | {name: offer for name, offer in ready.items() if name not in found}
+
+
+def _offer(path: Path, name: str, entry: Any) -> Offer:
+    """One entry of the list at ``path``. Raises InputError where it describes none."""
+    weights = path.parent / f"{name}.safetensors"
+    try:
+        offer = Offer(**{"name": name, "weights": weights if weights.exists() else None, **entry})
+        if offer.method not in METHODS:
+            raise ValueError(f"its method is '{offer.method}'")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} has an entry '{name}' that describes no encoder ({error}); remove it") from None
+    return offer
 
 
 def store_encoder(folder: Path, name: str, tensors: Mapping[str, Tensor], decoder_digest: str) -> None:
@@ -65,7 +73,7 @@ def store_encoder(folder: Path, name: str, tensors: Mapping[str, Tensor], decode
 
 def store_list(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Keep the list that ``offers`` reads: name -> the fields of an ``Offer``."""
-    write_atomically(folder / ENCODERS / LIST, (json.dumps(entries, indent=2) + "\n").encode())
+    write_atomically(folder / ENCODERS / LIST, json_bytes(entries))
 
 
 def encoder_weights(offer: Offer, decoder_digest: str) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from gpvae_core.errors import InputError
 
 PART = ".gpvae-{}.part"  # a file that is still being written
+CHECKSUM = "sha256"  # the key, in a file's own description, of the digest of everything else in it
 ABANDONED = 86_400.0  # seconds after which its writer must have been killed
 
 
@@ -71,8 +74,20 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"cannot read {path} ({error.strerror}); check the path and its permissions") from None
 
 
+def json_bytes(record: Mapping[str, Any]) -> bytes:
+    """A JSON object with a checksum of everything else in it, for ``read_json``."""
+    return (json.dumps({**record, CHECKSUM: _checksum(record)}, indent=2) + "\n").encode()
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError naming it."""
+    """A JSON object from a file, its checksum apart. Raises InputError naming the file where it is not what was saved.
+
+    Whoever changes such a file on purpose deletes the line with the checksum.
+    """
     content = read_bytes(path)
     try:
         value = json.loads(content)
@@ -80,4 +95,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid JSON ({error}); restore the file") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object; restore the file")
+    promised = value.pop(CHECKSUM, None)
+    if promised is not None and promised != _checksum(value):
+        raise InputError(
+            f"{path} is damaged or changed: its checksum is not that of its content; restore the file, or delete its "
+            f'line "{CHECKSUM}" where the change is meant'
+        )
     return value

@@ -26,7 +26,10 @@ FILES = (WEIGHTS, CONFIG, HEADS, TABLE, REFERENCES)
 
 def manifest() -> dict[str, Any]:
     """Name -> digests and test numbers of every shipped checkpoint."""
-    return read_json(MANIFEST) if MANIFEST.exists() else {}
+    found = read_json(MANIFEST) if MANIFEST.exists() else {}
+    if not all(isinstance(entry, dict) for entry in found.values()):
+        raise InputError(f"{MANIFEST} is damaged: an entry describes no checkpoint; take it from a fresh clone")
+    return found
 
 
 def shipped_here() -> dict[str, Path]:

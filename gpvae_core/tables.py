@@ -23,13 +23,18 @@ def check_suffix(path: Path) -> None:
 
 def write_table(path: Path, rows: list[Row]) -> None:
     """One row per dict, all with the same keys."""
+    write_atomically(path, table_bytes(path, rows))
+
+
+def table_bytes(path: Path, rows: list[Row]) -> bytes:
+    """What ``write_table`` writes to a file of this name."""
     check_suffix(path)
     buffer, table = io.BytesIO(), pa.Table.from_pylist(rows)
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(table, buffer)
     else:
         pyarrow.parquet.write_table(table, buffer)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_table(path: Path) -> list[Row]:

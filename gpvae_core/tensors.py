@@ -15,10 +15,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from gpvae_core.errors import InputError
-from gpvae_core.files import read_bytes, write_atomically
+from gpvae_core.files import CHECKSUM, read_bytes, write_atomically
 
 Module = TypeVar("Module", bound=nn.Module)
-CHECKSUM = "sha256"  # the key, in a file's own metadata, of the digest of everything else in it
 
 
 def in_float64(module: Module) -> Module:

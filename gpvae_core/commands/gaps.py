@@ -1,6 +1,5 @@
 """Exact gaps of whole data sets, and the scores learned from them."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from tqdm import tqdm
 from gpvae_core.checkpoints import load_checkpoint, save_heads
 from gpvae_core.commands import options
 from gpvae_core.diagnostics.gap_heads import fit_heads
-from gpvae_core.diagnostics.gap_table import gap_table, read_gaps, settings_file
+from gpvae_core.diagnostics.gap_table import gap_table, read_gaps, read_rows, save_gaps, settings_file
 from gpvae_core.errors import InputError
-from gpvae_core.files import read_json, write_atomically
+from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.paths import grid_cache
-from gpvae_core.tables import Row, check_suffix, read_table, write_table
+from gpvae_core.tables import Row, check_suffix
 
 SAVE_SECONDS = 20.0
 
@@ -66,14 +65,15 @@ def gaps(
     rows = _rows_so_far(out, settings, resume)
     engine = opened.engine(tolerance=tolerance, cache=grid_cache())
     table = gap_table(engine, opened.model, images, start=len(rows), batch_size=batch_size, gaussians=gaussians)
-    write_atomically(settings_file(out), (json.dumps(settings, indent=2) + "\n").encode())
+    if not rows:
+        write_atomically(settings_file(out), json_bytes(settings))
     saved = time.monotonic()
     with tqdm(total=len(images), initial=len(rows), unit="img") as bar:
         for batch in table:
             rows += batch
             bar.update(len(batch))
             if time.monotonic() - saved > SAVE_SECONDS or len(rows) == len(images):
-                write_table(out, rows)
+                save_gaps(out, settings, rows)
                 saved = time.monotonic()
     missed = sum(row["log_evidence_error"] > tolerance for row in rows)
     means = [
@@ -98,7 +98,7 @@ def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]
             raise InputError(
                 f"{out} was computed with {key} = {before.get(key)}, not {value}; give that, or another --out"
             )
-    return read_table(out)
+    return read_rows(out, before)
 
 
 @click.command()

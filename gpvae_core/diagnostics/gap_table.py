@@ -1,7 +1,9 @@
 """The gaps of a whole data set, one row per image: exact evidence, both KLs, and the gap taken apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
@@ -9,9 +11,11 @@ from gpvae_core.diagnostics.judgement import judge
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.best_gaussian import FAMILIES
-from gpvae_core.files import read_json
+from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.tables import Row, read_table
+from gpvae_core.tables import Row, read_table, table_bytes
+
+CHECKSUMS = "tables"  # in a table's settings: of the file before the last save, and of the one after it
 
 
 def gap_table(
@@ -41,6 +45,23 @@ def settings_file(table: Path) -> Path:
     return table.with_name(table.name + ".json")
 
 
+def save_gaps(path: Path, settings: Mapping[str, Any], rows: list[Row]) -> None:
+    """The rows, and beside them ``settings`` with checksums: a save that is cut off leaves one of two known files."""
+    data = table_bytes(path, rows)
+    before = sha256(read_bytes(path)).hexdigest() if path.exists() else None
+    checksums = {CHECKSUMS: [before, sha256(data).hexdigest()]}
+    write_atomically(settings_file(path), json_bytes({**settings, **checksums}))
+    write_atomically(path, data)
+
+
+def read_rows(path: Path, settings: Mapping[str, Any]) -> list[Row]:
+    """The rows that were saved with ``settings``. Raises InputError where the file is another one."""
+    known = settings.get(CHECKSUMS)
+    if known is not None and sha256(read_bytes(path)).hexdigest() not in known:
+        raise InputError(f"{path} is damaged or changed: its checksum is not the one beside it; remove it, start again")
+    return read_table(path)
+
+
 def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -> list[Row]:
     """The rows of a table that ``gaps`` wrote. Raises InputError where it belongs to something else."""
     settings = read_json(settings_file(path))
@@ -50,4 +71,4 @@ def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -
                 f"{path} was computed with {key} = {settings.get(key)}, not {value}; compute it with "
                 f"python -m gpvae_core gaps --checkpoint {checkpoint.name} --split {split}"
             )
-    return read_table(path)
+    return read_rows(path, settings)
