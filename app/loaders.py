@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app import compute, coverage, kept, own
+from app import compute, coverage, kept, own, threads
 from app.batching import Batcher, LeftError, always
 from app.compute import Array, Encoders, View, compute_views
 from app.figures.export import export
@@ -67,6 +67,7 @@ def _batcher() -> Batcher[Request, View]:
     """What computes every posterior of the server."""
 
     def compute(requests: Sequence[Request]) -> list[View]:
+        threads.one()  # each thread has a number of its own
         images, truths, first = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests], requests[0]
         return compute_views(first.checkpoint, first.engine, images, truths, first.others)
 
@@ -233,10 +234,15 @@ def _reader(spec: str, seed: int) -> KNeighborsClassifier | None:
 
 def read_digit(checkpoint: Checkpoint, picture: Array) -> int | None:
     """The digit that a decoded picture (28, 28) looks like; None where its neighbours disagree."""
-    reader = _reader(checkpoint.dataset, checkpoint.seed)
+    return _read_digit(checkpoint.dataset, checkpoint.seed, compute.grey(picture).tobytes())
+
+
+@st.cache_data(show_spinner=False, max_entries=4096)
+def _read_digit(spec: str, seed: int, picture: bytes) -> int | None:
+    reader = _reader(spec, seed)
     if reader is None:
         return None
-    shares = reader.predict_proba(compute.grey(picture).reshape(1, -1))[0]
+    shares = reader.predict_proba(np.frombuffer(picture, dtype=np.uint8).reshape(1, -1))[0]
     return int(reader.classes_[shares.argmax()]) if shares.max() >= SURE else None
 
 

@@ -52,7 +52,7 @@ def framed(
     left.title(title, anchor=False, help=lead)
     with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         st.toggle("Projector", help=text.PROJECTOR_HELP, width="content", **session.bound("projector"))
-        share = st.popover("Share", icon=":material/share:")
+        share = st.popover("Share", icon=":material/share:", on_change="rerun")
     problems = st.container()
     try:
         body()
@@ -61,8 +61,9 @@ def framed(
     with problems:  # last: they are found on the way
         session.show_problems()
     session.write_address(to_query)
-    with share:
-        _share(to_query(session.current()), more)
+    if share.open:  # its code takes a seventh of a page's time
+        with share:
+            _share(to_query(session.current()), more)
 
 
 def _share(query: dict[str, str], more: Callable[[dict[str, str], str], None] | None) -> None:
