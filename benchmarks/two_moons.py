@@ -19,8 +19,8 @@ from benchmarks.common import command, hardware, store_result, told
 from gpvae_core.distributions import Posterior
 from gpvae_core.inference import METHODS
 
-STEPS, BATCH, RATE, CLIP = 4000, 256, 3e-3, 10.0
-HELD, WIDE, FIRST, WHOLE = 0.3, 3.0, 0.01, 0.6
+STEPS, BATCH, RATE, CLIP = 6000, 512, 3e-3, 10.0
+HELD, WIDE, FIRST, WHOLE = 0.6, 3.0, 0.01, 0.6
 DRAWS = 40_000
 REACH, NODES = 6.0, 2001
 

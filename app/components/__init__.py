@@ -1,26 +1,53 @@
-"""Our own components: plane, drawing sheet, gallery, decoded box, the browser's history. One JavaScript file each."""
+"""Our own components: plane, drawing sheet, gallery, decoded box, the browser's history.
 
+Streamlit sends a component's JavaScript with each of its messages. The plane's is too long for that: the browser
+fetches it once, from the folder static/.
+"""
+
+import json
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 FOLDER = Path(__file__).parent
-
-
-PARTS = {"plane.js": ("plane.js", "walk.js", "own.js", "gaps.js")}  # one module to whoever loads it
+STATIC = FOLDER.parent / "static"
+FETCHED = {"plane.js": ("plane.js", "walk.js", "own.js", "gaps.js")}  # in STATIC, one module to whoever loads it
+# a static file comes as plain text, whatever it is: so the module is made of the text. The server's address may lie
+# below a path that only the browser knows, and the version keeps an old file from being taken from its cache.
+LOADER = """const fetched = async (part) => {{
+  const answer = await fetch(new URL(`app/static/${{part}}?{version}`, document.baseURI));
+  if (!answer.ok) throw new Error(`${{part}} could not be fetched: ${{answer.status}}`);
+  return answer.text();
+}};
+const loaded = Promise.all({parts}.map(fetched)).then((texts) =>
+  import(URL.createObjectURL(new Blob([texts.join("\\n")], {{ type: "text/javascript" }}))));
+export default function mount(component) {{
+  loaded.then((module) => module.default(component));
+}}
+"""
 
 
 def source(name: str) -> str:
     """The text of one of the components' files, or of the several that make one module."""
-    return "\n".join((FOLDER / part).read_text(encoding="utf-8") for part in PARTS.get(name, (name,)))
+    files = [STATIC / part for part in FETCHED.get(name, ())] or [FOLDER / name]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 @cache
 def _registered(name: str) -> Any:
     parts = {kind: source(f"{name}.{kind}") for kind in ("js", "css", "html") if (FOLDER / f"{name}.{kind}").exists()}
+    if f"{name}.js" in FETCHED:
+        parts["js"] = _loader(f"{name}.js")
     return st.components.v2.component(f"gpvae_{name}", **parts)
+
+
+def _loader(name: str) -> str:
+    """JavaScript that has the browser fetch the module."""
+    version = sha256(source(name).encode()).hexdigest()[:16]
+    return LOADER.format(version=version, parts=json.dumps(FETCHED[name]))
 
 
 def plane(data: dict[str, Any], key: str, on_picked: Any, on_mine: Any = lambda: None) -> None:
