@@ -81,6 +81,12 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     assert wider[2] > first[2] and wider[:2] == first[:2] and wider[3] == first[3]
     page.go_back()
     until(page, "Back to the first one", lambda: mine_of(page) == first)
+    page.get_by_role("button", name="Put it on the prior").click()
+    until(page, "the prior", lambda: mine_of(page) == (0.0, 0.0, 1.0, 1.0))
+    idle(page)
+    kl = log_evidence - exact_elbo(digits_2d, pixels, (0.0, 0.0, 1.0, 1.0), log_evidence).value
+    assert kl_of(page) == pytest.approx(kl, rel=0.01)
+    page.get_by_label("Which walk").select_option(label="from your Gaussian")
     page.get_by_role("button", name="Clear yours").click()
     until(page, "no Gaussian", lambda: mine_of(page) == ())
 

@@ -37,11 +37,13 @@ class Own {
     this.tries = [];
     this.begin = element("button", { type: "button", class: "own-begin" }, "Drag a Gaussian of your own");
     this.clear = element("button", { type: "button" }, "Clear yours");
+    this.prior = element("button", { type: "button" }, "Put it on the prior");
     this.text = element("output", { class: "own-text", "aria-live": "polite" });
     this.room = element("div", { class: "words" }, this.text);
-    this.root = element("div", { class: "own" }, this.begin, this.clear, this.room);
+    this.root = element("div", { class: "own" }, this.begin, this.clear, this.prior, this.room);
     this.begin.addEventListener("click", () => this.plane.tell("start"));
     this.clear.addEventListener("click", () => this.plane.tell("clear"));
+    this.prior.addEventListener("click", () => this.plane.tell("prior"));
     this.grips = {};
     for (const panel of Object.values(plane.panels)) {
       this.grips[panel.name] = [["centre", "centre"], ["first", "width along z₁"], ["second", "width along z₂"]].map(
@@ -89,7 +91,7 @@ class Own {
     if (this.q && own.kl !== null) this.remember(own.kl);
     this.root.hidden = !own;
     this.begin.hidden = Boolean(this.q);
-    this.clear.hidden = !this.q || own.locked;
+    this.clear.hidden = this.prior.hidden = !this.q || own.locked;
     this.say();
   }
 

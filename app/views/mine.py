@@ -58,6 +58,8 @@ def take(key: str, view: View) -> None:
     message = st.session_state[key].mine
     if message == "start":
         message = _begun(view)
+    elif message == "prior":
+        message = guess.PRIOR
     if message == "walked":
         lesson.walked()
     elif message == "clear":
