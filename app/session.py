@@ -1,6 +1,7 @@
 """One session's State: read from the address bar once, changed by widgets, written back to the address bar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.state import State, followed, from_query
+from gpvae_core.errors import InputError
 
 STATE, PROBLEMS, PAGE = "state", "problems", "page"
 
@@ -41,6 +43,15 @@ def complain(sentence: str) -> None:
     """Name something of the link that cannot be had; shown until dismissed."""
     if sentence not in st.session_state[PROBLEMS]:
         st.session_state[PROBLEMS].append(sentence)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """What is raised inside as a sentence is shown as one."""
+    try:
+        yield
+    except InputError as error:
+        complain(str(error))
 
 
 def show_problems() -> None:

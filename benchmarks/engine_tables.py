@@ -9,6 +9,14 @@ from gpvae_core.files import read_json
 Rows = list[list[str]]
 EXACT = ("digits-2d", "mnist-2d", "mnist-2d-wide", "binary-mnist-2d", "relu")
 TIMED = ("digits-2d", "mnist-2d", "mnist-2d-wide")
+LOADED = {  # of results/load.json
+    "warm": "4 users, any test images",
+    "30_users": "30 users, any test images",
+    "30_users_same_images": "30 users, the same hundred",
+    "60_users": "60 users, any test images",
+    "60_users_same_images": "60 users, the same hundred",
+    "30_users_and_a_hostile_one": "30 users, and one who asks 50 times a second",
+}
 SERVED = ("digits-2d", "mnist-2d")
 
 
@@ -91,9 +99,9 @@ def load() -> Rows:
     """A class on one process, and on two workers behind one address."""
     found = [read_json(RESULTS / "load.json")[name] for name in ("mnist-2d", "mnist-2d, two workers")]
     rows = [["`mnist-2d`, ms: p50 / p95", "one process", "two workers"]]
-    for users, key in ((4, "warm"), (30, "30_users"), (60, "60_users")):
+    for key, label in LOADED.items():
         times = (record[key]["ms"] for record in found)
-        rows.append([f"{users} users", *(f"{ms['p50']:,.0f} / {ms['p95']:,.0f}" for ms in times)])
+        rows.append([label, *(f"{ms['p50']:,.0f} / {ms['p95']:,.0f}" for ms in times)])
     return [*rows, ["memory after 60 users, MiB", *(f"{record['60_users']['memory_mib']:,}" for record in found)]]
 
 

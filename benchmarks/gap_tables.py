@@ -87,6 +87,16 @@ def proposals() -> list[list[str]]:
     return rows
 
 
+def two_moons() -> list[list[str]]:
+    """KL(q || p) of autoregressive flows on a density of two hills, each seed's."""
+    found = read_json(RESULTS / "two-moons.json")["rows"]
+    rows = [["flows", "as they are: KL of each seed", "tempered: KL of each seed"]]
+    for flows in sorted({row["flows"] for row in found}):
+        own = [[row["kl"] for row in found if row["flows"] == flows and row["tempered"] is t] for t in (False, True)]
+        rows.append([str(flows), *(", ".join(f"{kl:.3f}" for kl in kls) for kls in own)])
+    return rows
+
+
 def _share(hits: int, of: int) -> str:
     """A count with Wilson's interval of 95 %, in per cent."""
     if not of:

@@ -288,11 +288,22 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-@pytest.mark.parametrize(("kind", "most"), [("JPEG", 60), ("PNG", 150)])
-def test_a_photo_of_24_megapixels_takes_little_memory(kind, most, tmp_path):
-    """In MiB beyond the process. Whole in floats it took 580; a PNG must be decoded whole, at 4 bytes a pixel."""
-    path = tmp_path / "photo"
-    drawn_digit().resize((6000, 4000)).convert("RGB").save(path, kind)
+PHOTOS = {
+    "JPEG": ("RGB", (6000, 4000), {}),
+    "JPEG, progressive": ("RGB", (4500, 4000), {"progressive": True}),
+    "PNG": ("RGB", (4500, 3000), {}),
+    "PNG, grey": ("L", (6000, 4000), {}),
+    "PNG, 16 bits": ("I;16", (6000, 4000), {}),
+    "PNG, palette": ("P", (6000, 4000), {}),
+    "TIFF": ("RGB", (4500, 3000), {"compression": "tiff_deflate"}),
+}
+
+
+@pytest.mark.parametrize("kind", PHOTOS)
+def test_a_large_photo_takes_little_memory(kind, tmp_path):
+    """In MiB beyond the process: at most 60. Whole in floats 24 megapixels took 580."""
+    path, (mode, size, options) = tmp_path / "photo", PHOTOS[kind]
+    drawn_digit().resize(size).convert(mode).save(path, kind.split(",")[0], **options)
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, path],
         capture_output=True,
@@ -300,4 +311,14 @@ def test_a_photo_of_24_megapixels_takes_little_memory(kind, most, tmp_path):
         check=True,
         cwd=Path(__file__).parent.parent,
     )
-    assert float(run.stdout) < most
+    assert float(run.stdout) < 60
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [("PNG", "RGB", {}), ("JPEG", "RGB", {"progressive": True, "subsampling": 0}), ("WEBP", "RGB", {"method": 0})],
+)
+def test_a_photo_that_would_take_much_is_named_with_the_cure(kind, mode, options):
+    data = encoded(Image.new(mode, (6000, 4000)), kind, **options)
+    with pytest.raises(InputError, match=r"24,000,000 pixels, more than the [\d,]+ that a picture of its kind.*JPEG"):
+        read_image(data, "photo")

@@ -53,8 +53,8 @@ def _loader(name: str) -> str:
 def plane(data: dict[str, Any], key: str, on_picked: Any, on_mine: Any = lambda: None) -> None:
     """The latent plane of ``payload.plane_data``.
 
-    A tapped z comes as ``st.session_state[key].picked``, the user's own Gaussian as ``.mine``: four numbers, or "start",
-    "prior" or "clear".
+    A tapped z comes as ``st.session_state[key].picked``, the user's own Gaussian as ``.mine``: four numbers, or
+    "start", "prior" or "clear".
     """
     _registered("plane")(data=data, key=key, on_picked_change=on_picked, on_mine_change=on_mine)
 

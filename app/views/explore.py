@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from app import charts, components, coverage, first_paint, loaders, meter, session, text
+from app import charts, components, coverage, first_paint, loaders, messages, meter, session, text
 from app.compute import Array, Encoders, View
 from app.figures.sheet import single
 from app.headline import headline
 from app.payload import plane_data, veiled
-from app.state import place, short, to_query
+from app.state import short, to_query
 from app.views import common, guess, lesson, mine, playlist
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
@@ -179,14 +179,11 @@ def _plane(
 
 
 def _take_point(key: str) -> None:
-    """A tapped z, or a sentence on what came instead: anybody can send anything."""
+    """A tapped z, or a sentence on what came instead."""
     picked = st.session_state[key].picked
-    if picked is None:
-        return
-    try:
-        session.update(z=place(",".join(f"{float(np.clip(float(value), -8, 8)):.6g}" for value in picked)))
-    except (InputError, TypeError, ValueError) as error:
-        session.complain(f"The plane sent '{short(str(picked))}' {error}.")
+    if picked is not None:
+        with session.complaints():
+            session.update(z=messages.point(picked))
 
 
 def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False) -> None:

@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import loaders, session
+from app import loaders, messages, session
 from app.compute import View
 from app.own import Mine, with_own
 from app.payload import own_data
-from app.state import NARROWEST, WIDEST, gaussian, short
+from app.state import NARROWEST, WIDEST
 from app.views import guess, lesson
 from app.views.sources import Subject
 from gpvae_core.checkpoints import Checkpoint
-from gpvae_core.errors import InputError
 
 PLACED_ON = "mine-of"
 
@@ -65,7 +64,5 @@ def take(key: str, view: View) -> None:
     elif message == "clear":
         session.update(mine=None)
     elif message is not None:
-        try:
-            session.update(mine=gaussian(",".join(f"{float(value):.6g}" for value in message)))
-        except (InputError, TypeError, ValueError) as error:
-            session.complain(f"The plane sent '{short(str(message))}' {error}.")
+        with session.complaints():
+            session.update(mine=messages.own(message))

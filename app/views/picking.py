@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import components, loaders, session, text
+from app import components, loaders, messages, session, text
 from app.compute import Array
 from app.views.sources import gallery_data
 
@@ -39,6 +39,7 @@ def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> N
 
 def _open(dataset: str, rows: list[int]) -> None:
     index = st.session_state[PICKED].chosen
-    if index is not None and int(index) in rows:
-        session.update(way="number", index=int(index), dataset=dataset)
-        st.session_state[OPEN] = True
+    if index is not None:
+        with session.complaints():
+            session.update(way="number", index=messages.chosen(index, rows), dataset=dataset)
+            st.session_state[OPEN] = True

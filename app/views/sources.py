@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 import torch
 
-from app import components, drawing, loaders, session, text
+from app import components, drawing, loaders, messages, session, text
 from app.compute import Array, grey
 from app.meter import percentile
 from app.payload import packed
@@ -203,8 +203,9 @@ def gallery_data(
 
 def _take_choice(order: Array) -> None:
     chosen = st.session_state[GALLERY].chosen
-    if chosen is not None and int(chosen) in order:
-        session.update(index=int(chosen))
+    if chosen is not None:
+        with session.complaints():
+            session.update(index=messages.chosen(chosen, order.tolist()))
 
 
 # --- drawn, uploaded, simulated -------------------------------------------------------------------------------
@@ -229,8 +230,7 @@ def _take_drawing() -> None:
     if message is None:
         return
     try:
-        st.session_state["sheet-version"] = int(message["version"])
-        strokes = drawing.simplified(message["strokes"])
+        st.session_state["sheet-version"], strokes = messages.drawing(message)
         session.update(strokes=drawing.encode(strokes) if strokes else "")
         st.session_state.pop("sheet-problem", None)
     except InputError as error:

@@ -28,6 +28,7 @@ SUFFIXES = (
 GREY_APART = 12  # of 255: by which JPEG sets the channels of a grey picture apart
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
+MAX_HELD = 56_000_000  # bytes that a decoder may hold at once, of a picture that it cannot reduce line by line
 LONGEST = 1_024  # pixels a side that a picture is reduced to while it is decoded
 SIDE = 28
 EDGE = 0.15  # share of the darkest ink from which on a pixel counts for the size
@@ -85,6 +86,7 @@ def read_image(source: Path | bytes, name: str) -> Grey:
         raise InputError(f"'{name}' has {len(data):,} bytes, more than {MAX_BYTES:,}; make it smaller and try again")
     with _sentences(name), _opened(data) as image:
         _check_size(image.width * image.height, name)
+        _check_held(image, name)
         # EXIF's turn comes after the reduction: turning 24 megapixels would hold them twice
         return _to_grey(ImageOps.exif_transpose(_reduced(image)), name)
 
@@ -131,6 +133,28 @@ def _sentences(name: str) -> Iterator[None]:
 def _check_size(pixels: int, name: str) -> None:
     if pixels > MAX_PIXELS:
         raise InputError(f"'{name}' holds {pixels:,} pixels, more than {MAX_PIXELS:,}; make it smaller and try again")
+
+
+def _check_held(image: Image.Image, name: str) -> None:
+    """Phones' own formats, JPEG and HEIC, at any size that a phone takes; others as far as memory goes."""
+    most = int(MAX_HELD / _held(image))
+    if image.width * image.height > most:
+        raise InputError(
+            f"'{name}' holds {image.width * image.height:,} pixels, more than the {most:,} that a picture of its kind "
+            "may have; save it as an ordinary JPEG, or make it smaller, and try again"
+        )
+
+
+def _held(image: Image.Image) -> float:
+    """Bytes a pixel while it is decoded and reduced."""
+    if image.format == "JPEG":  # line by line; a progressive one keeps 2 bytes for each coefficient
+        parts = [across * down for _, across, down, _ in getattr(image, "layer", [])]
+        return 2 * sum(parts) / max(parts) if parts and "progressive" in image.info else 0.1
+    if image.format in ("HEIF", None):
+        return 0.1
+    if image.mode in ("1", "P", "PA"):
+        return 5 if _transparent(image) else 2
+    return {"L": 1, "I;16": 2}.get(image.mode, 4)
 
 
 @contextmanager
