@@ -1,6 +1,7 @@
 """Preprocessing: what must not matter does not, and junk gets a sentence."""
 
 import base64
+import contextlib
 import hashlib
 import subprocess
 import sys
@@ -322,3 +323,10 @@ def test_a_photo_that_would_take_much_is_named_with_the_cure(kind, mode, options
     data = encoded(Image.new(mode, (6000, 4000)), kind, **options)
     with pytest.raises(InputError, match=r"24,000,000 pixels, more than the [\d,]+ that a picture of its kind.*JPEG"):
         read_image(data, "photo")
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (3, 9000), (9000, 1)])
+def test_a_thread_of_a_jpeg_is_read_or_refused_in_a_sentence(size):
+    data = encoded(Image.new("L", size, 200), "JPEG")
+    with contextlib.suppress(InputError):
+        assert max(read_image(data, "thread").shape) <= 1024

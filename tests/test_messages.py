@@ -36,14 +36,14 @@ for _ in range(5000):
     ids=["point", "own", "chosen", "drawing"],
 )
 def test_what_is_forged_is_a_sentence(gate):
-    refused = 0
+    said = []
     for message in [*FORGED, DEEP, {"version": 1, "strokes": DEEP}]:
         try:
             gate(message)
         except InputError as error:
-            refused += 1
-            assert len(str(error)) < 400 and "<script" not in str(error)
-    assert refused >= len(FORGED) - 3
+            said.append(str(error))
+    assert len(said) >= len(FORGED) - 3
+    assert not [sentence for sentence in said if len(sentence) > 400 or "<script" in sentence]
 
 
 def test_what_is_meant_is_taken():

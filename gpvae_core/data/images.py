@@ -172,7 +172,8 @@ def _reduced(image: Image.Image) -> Image.Image:
     longest = max(image.size)
     if longest <= LONGEST:
         return image
-    image.draft("L", (image.width * LONGEST // longest, image.height * LONGEST // longest))  # JPEG alone
+    width, height = (max(1, side * LONGEST // longest) for side in image.size)
+    image.draft("L", (width, height))  # JPEG alone
     factor = ceil(max(image.size) / LONGEST)
     if image.mode.startswith("I;"):  # 16 bits: Pillow cannot reduce them
         reduced = Image.fromarray(_block_means(np.asarray(image), factor))
