@@ -67,9 +67,9 @@ def _batcher() -> Batcher[Request, View]:
     """What computes every posterior of the server."""
 
     def compute(requests: Sequence[Request]) -> list[View]:
-        threads.one()  # each thread has a number of its own
         images, truths, first = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests], requests[0]
-        return compute_views(first.checkpoint, first.engine, images, truths, first.others)
+        with threads.all_of_them() if len(requests) > 1 else threads.one():
+            return compute_views(first.checkpoint, first.engine, images, truths, first.others)
 
     return Batcher(compute)
 

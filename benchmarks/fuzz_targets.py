@@ -3,9 +3,13 @@
 Nothing of the project is imported before the fuzzer has instrumented it.
 """
 
+import contextlib
 import io
 import json
+import os
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
@@ -102,12 +106,18 @@ def main(name: str, runs: int, folder: Path) -> None:
         (corpus / str(k)).write_bytes(seed)
 
     def one(data: bytes) -> None:
+        began = time.process_time()
         try:
-            call(data)
-        except InputError:
-            return
+            with contextlib.suppress(InputError):
+                call(data)
+            if (took := time.process_time() - began) > SECONDS:
+                raise TimeoutError(f"it took {took:.1f} s")
+        except Exception:
+            traceback.print_exc()
+            (folder / f"broke-{len(data)}").write_bytes(data)
+            os._exit(1)  # what the fuzzer itself does then may hang
 
-    options = [f"-runs={runs}", f"-timeout={SECONDS}", f"-malloc_limit_mb={MEGABYTES}", "-rss_limit_mb=0", "-seed=1"]
+    options = [f"-runs={runs}", "-timeout=0", f"-malloc_limit_mb={MEGABYTES}", "-rss_limit_mb=0", "-seed=1"]
     options += [f"-max_len={LONGEST}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], one)
     atheris.Fuzz()

@@ -330,3 +330,19 @@ def test_a_thread_of_a_jpeg_is_read_or_refused_in_a_sentence(size):
     data = encoded(Image.new("L", size, 200), "JPEG")
     with contextlib.suppress(InputError):
         assert max(read_image(data, "thread").shape) <= 1024
+
+
+# found by benchmarks.fuzz: a line steeper than those that are tried, and then a figure no darker than its ground
+STEEP = """
+/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAEgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDYpLDAx
+NDQ0Hyc5PTgyPC4zNDL/wAALCAAgACABAREA/8QAHwAAAQUBAQEBAQEAAAAAAAAAAAECAwQFBgcICQoL/8QAtRAAAgEDAwIEAwUF
+BAQAAAF9AQIDAAQRBRIhMUEGE1FhByJxFDKBkaEII0KxwRVS0fAkM2JyggkKFhcYGRolJicoKSo0NTY1ODk6Q0RFRkdISUpTVFVW
+Y2RXZVpZWGZnaGlqc3R1dnd4eXqDhIWGh4iJipKTlJWWl5iZmqKjpKWmp6ipqrKztLW2t7i5usLDyMXHycTGytbX1NXT0tjZ2uHi
+4+Tl5ufo6erx8vP09fb3+Pn6/9oACAEBAAA/APH/APka/wAUMoGRoQgjQrHBFVLR8CQzYnKCCQoWFxgZGiUmJygpKjQ1NjX/AK6f
+63n6KKK6D/ka/wDsYP8A04//AHRS6N/66f63n6KKK6D/AJGv/sYP/Tj/APdH/o3/AK6f63//2Q==
+"""
+
+
+def test_a_picture_of_hardly_anything_is_a_sentence():
+    with pytest.raises(InputError, match="'steep' "):
+        prepare(read_image(base64.b64decode(STEEP), "steep"), "steep")

@@ -254,7 +254,8 @@ def _voted(rows: NDArray[np.int_], columns: NDArray[np.int_], sheet: Mask) -> It
         away = np.abs(rows - slope * columns - start)
         if _crosses(columns[away <= 1.5], slope, start, sheet):
             yield slope, start
-            slopes = SLOPES[np.abs(SLOPES - slope) < 0.04]  # lines of one sheet are nearly parallel
+            # lines of one sheet are nearly parallel; a fitted slope may lie beyond those that were tried
+            slopes = SLOPES[np.abs(SLOPES - np.clip(slope, SLOPES[0], SLOPES[-1])) < 0.04]
         else:
             misses += 1
         rows, columns = rows[away > 4], columns[away > 4]

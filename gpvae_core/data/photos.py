@@ -108,6 +108,8 @@ def _read(contrast: Contrast, factor: int) -> Found | None:
     figure, others = _figure(pieces, labels)
     mask = np.isin(labels, [piece.label for piece in figure])
     ink = _rendered(contrast, mask, labels)
+    if not (ink > 0.15).any():
+        return None
     return Found(ink, bounds(ink > 0.15), tuple(_doubts(contrast, mask, figure, others, factor)))
 
 
@@ -206,15 +208,20 @@ def _gap(piece: Piece, other: Piece, labels: NDArray[np.int32], reach: float) ->
 
 
 def _rendered(contrast: Contrast, mask: Mask, labels: NDArray[np.int32]) -> Array:
-    """Ink in [0,1] of the figure alone: linear on a flat ground, else without the noise and even in its darkness."""
+    """Ink in [0,1] of the figure alone: linear on a flat ground, else without the noise and even in its darkness.
+
+    All 0 where most of the figure is no darker than its ground.
+    """
     others = (labels > 0) & ~mask
     if contrast.flat:
         kept: Array = np.clip(contrast.ink, 0, 1) * ~(ndimage.binary_dilation(others, iterations=2) & ~mask)
-        return kept / float(kept[mask].max())
+        return kept / (float(kept[mask].max()) or 1.0)
     near = ndimage.binary_dilation(mask, iterations=max(2, round(0.3 * _stroke_width(mask))))
     full = float(np.percentile(contrast.ink[mask], 75))
     shown = contrast.seen if contrast.noise > 0.02 * full else contrast.ink
     full = float(np.percentile(shown[mask], 75))
+    if full <= 0:
+        return np.zeros(mask.shape)
     low = min(0.3, max(0.12, 3 * contrast.noise / full))
     ink: Array = np.clip((shown / full - low) / (0.9 - low), 0, 1) * near * ~others
     return ink
