@@ -1,11 +1,9 @@
-"""A computation in a thread of its own, on all cores, whose progress a page shows while it waits."""
+"""A computation in a thread of its own, whose progress a page shows while it waits."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Generic, TypeVar
-
-from app.threads import all_of_them
 
 Result = TypeVar("Result")
 Report = Callable[[float], None]  # takes the share that is done, 0 to 1
@@ -22,8 +20,7 @@ class Job(Generic[Result]):
 
     def _run(self, work: Callable[[Report], Result]) -> None:
         try:
-            with all_of_them():
-                self._future.set_result(work(self._report))
+            self._future.set_result(work(self._report))
         except BaseException as error:
             self._future.set_exception(error)
 
