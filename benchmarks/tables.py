@@ -207,6 +207,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "exact gaps": exact_gaps,
     "exact gaps, digits": partial(exact_gaps, "digits-2d"),
     "exact gaps, wide": partial(exact_gaps, "mnist-2d-wide"),
+    "exact gaps, binary": partial(exact_gaps, "binary-mnist-2d"),
     "exact gaps, whole": whole,
     "referee": referee,
     "proposals": proposals,
