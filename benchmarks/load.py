@@ -1,11 +1,13 @@
 """A class on one server: how long a change of image takes beside others, beside a hostile session, after drop-outs.
 
     python -m benchmarks.load [--data-dir DIR] [--checkpoint mnist-2d] [--seconds 60] [--several]
+                                [--soak MINUTES]
 
 Real sessions on the machine of the server, each a change every five seconds: to any test image, or, as a class does, to
 one of the same hundred, whose views are kept on disk once computed. The hostile one asks for another image
 fifty times a second. Drop-outs: three hundred connections that ask for an image and close. Threads and memory are the
-server's. --several: two workers behind one address, as by make serve. Writes benchmarks/results/load.json.
+server's. --several: two workers behind one address, as by make serve. --soak: sixty users for so many minutes instead,
+after two to warm up, and how much memory grows meanwhile. Writes benchmarks/results/load.json.
 """
 
 import argparse
@@ -89,17 +91,29 @@ async def dropped(server: Server, query: str, images: int) -> dict[str, Any]:
     return {"connections": DROPPED, "before": before, "after": after, "next_wait_s": time.perf_counter() - start}
 
 
+def soaked(server: Server, query: str, minutes: float) -> dict[str, Any]:
+    """Sixty users for long: how long they wait, and the memory before and after."""
+    asyncio.run(many_users(server.url, query, COMMON, 60, 120.0))
+    before = state_of(server)
+    return asyncio.run(many_users(server.url, query, COMMON, 60, 60 * minutes)) | {
+        "before": before,
+        "after": state_of(server),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--checkpoint", default="mnist-2d")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--several", action="store_true", help="Two workers behind one address.")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="Sixty users for so long, and nothing else.")
     arguments = parser.parse_args()
     dataset = load_checkpoint(arguments.checkpoint).training["dataset"]
     images = len(load_dataset(dataset, arguments.data_dir).test)
     query = urlencode({"c": arguments.checkpoint, "from": "number", "i": 0, "data": dataset})
     environment = {"GPVAE_DATA_DIR": str(arguments.data_dir)} if arguments.data_dir else None
+    key = arguments.checkpoint + ", two workers" * arguments.several + ", soaked" * bool(arguments.soak)
     result: dict[str, Any] = {"command": command("load", arguments.data_dir), "hardware": hardware()}
     started = several if arguments.several else serving
     with TemporaryDirectory() as folder, started(Path(folder), environment=environment) as server:
@@ -107,9 +121,13 @@ def main() -> None:
 
         def measured(name: str, found: dict[str, Any]) -> None:
             result[name] = found
-            store_part("load.json", arguments.checkpoint + ", two workers" * arguments.several, result)
+            store_part("load.json", key, result)
             print(name, json.dumps(found), flush=True)
 
+        if arguments.soak:
+            measured("soaked", soaked(server, query, arguments.soak))
+            measured("tracebacks_in_log", {"count": (Path(folder) / "app.log").read_text().count("Traceback")})
+            return
         measured("warm", asyncio.run(many_users(*one, 4, 20.0)))
         measured("at_first", state_of(server))
         for users in (30, 60):

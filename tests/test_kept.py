@@ -7,6 +7,8 @@ import pytest
 
 from app import kept
 from app.compute import View, compute_view
+from app.loaders import PRIVATE, Source
+from app.views import sources
 
 
 def same(one, other) -> bool:
@@ -79,6 +81,11 @@ def test_old_views_make_room(home, view, monkeypatch):
         kept.view([k], lambda: view)
     assert len(list(kept.folder().iterdir())) == 3
     kept.view([5], never)
+
+
+def test_an_image_of_somebodys_archive_is_private_under_every_checkpoint(digits):
+    assert sources.test_subject(Source(replace(digits, name=PRIVATE)), 3).private
+    assert not sources.test_subject(Source(digits), 3).private
 
 
 def test_a_disk_that_cannot_be_written_changes_nothing(tmp_path, view, monkeypatch):
