@@ -6,7 +6,6 @@ What is kept is what the page last showed of a test image: never anybody's own i
 import json
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import components, theme
 from app.text import STARTING
-from gpvae_core.files import write_if_possible
+from gpvae_core.files import thin_out, write_if_possible
 from gpvae_core.paths import PRETRAINED, WEIGHTS, data_folder, user_cache
 
 MOST = 64  # pictures kept
@@ -60,7 +59,7 @@ def keep(query: Mapping[str, str], record: Callable[[], dict[str, Any]]) -> None
         if address is not None and not _is_there(path := _path(address)):
             if not write_if_possible(path, json.dumps(record()).encode()):
                 return  # a disk that is full or read only: the next start paints later, nothing else is lost
-            _thin_out(path.parent)
+            thin_out(path.parent, "*.json", MOST)
     st.session_state[BARE] = None
 
 
@@ -69,12 +68,6 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError:  # a folder that may not be looked into
         return False
-
-
-def _thin_out(place: Path) -> None:
-    with suppress(OSError):
-        for old in sorted(place.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-MOST]:
-            old.unlink(missing_ok=True)
 
 
 def _path(query: Mapping[str, str]) -> Path:

@@ -19,7 +19,7 @@ from app.compute import View
 from app.overlays import Overlay, Style
 from gpvae_core.errors import InputError
 from gpvae_core.exact.best_gaussian import Step
-from gpvae_core.files import write_if_possible
+from gpvae_core.files import thin_out, write_if_possible
 from gpvae_core.paths import user_cache
 from gpvae_core.tensors import read_tensors, tensor_bytes
 
@@ -75,14 +75,8 @@ def _keep(path: Path, found: View) -> None:
     tensors = {name: torch.tensor(array) for name, array in named.items()}
     if write_if_possible(path, tensor_bytes(tensors, {})):  # with a checksum
         if _written % THINNED == 0:
-            _thin_out(path.parent)
+            thin_out(path.parent, "*.safetensors", MOST)
         _written += 1
-
-
-def _thin_out(place: Path) -> None:
-    with suppress(OSError):
-        for old in sorted(place.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)[:-MOST]:
-            old.unlink(missing_ok=True)
 
 
 def _taken_apart(value: Any, arrays: list[np.ndarray]) -> Any:

@@ -40,6 +40,13 @@ def write_if_possible(path: Path, data: bytes) -> bool:
     return True
 
 
+def thin_out(folder: Path, pattern: str, most: int) -> None:
+    """Of a cache's files keep the ``most`` that were written last, as far as they can be removed."""
+    with suppress(OSError):
+        for old in sorted(folder.glob(pattern), key=lambda file: file.stat().st_mtime)[:-most]:
+            old.unlink(missing_ok=True)
+
+
 def _write(path: Path, data: bytes) -> None:
     """Write beside ``path`` under a name that no other writer has, flush to disk, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
