@@ -70,8 +70,10 @@ class PriorDraws:
         return laplace_of(model, every, self.z[rows], model.likelihood.mean_of(self.eta[rows]), self.jacobian[rows])
 
     def tops(self, x: Tensor, count: int) -> Tensor:
-        """The numbers of up to ``count`` draws for each image x (B, C, H, W), (count, B): the highest of those that no
-        neighbour exceeds, so that several lie on several hills; after them the others."""
+        """The numbers of up to ``count`` draws for each image x (B, C, H, W), (count, B), the highest first.
+
+        Those that no neighbour exceeds come before the others: so several lie on several hills.
+        """
         tops = self._highest if count == 1 else lambda part: self._tops(part, count)
         return torch.cat([tops(part) for part in x.flatten(1).split(TOGETHER)], 1)
 

@@ -11,7 +11,7 @@ POINTWISE = (nn.SiLU, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.GELU, nn.Softplus
 def with_jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     """g(z) (B, P) and its Jacobian (B, P, d), for z (B, d), in z's precision.
 
-    A sequence of layers that are linear or work on each number alone takes 1 + d decodes and keeps no graph; any other
+    A sequence of layers that are linear or work on each number alone takes 1 + d decodes and keeps no graph. Any other
     module is differentiated backwards, twice. torch's own forward mode has one state for all threads.
     """
     layers = list(decoder.children()) if isinstance(decoder, nn.Sequential) else [decoder]
