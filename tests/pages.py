@@ -47,9 +47,10 @@ REST = """() => {
     new MutationObserver(() => { window.runsSeen += 1; })
       .observe(app, { attributes: true, attributeFilter: ['data-test-script-state'] });
   }
-  const fading = document.getAnimations().some((a) => a instanceof CSSTransition && a.playState === 'running');
+  const ends = (a) => a.playState === 'running' && a.effect.getComputedTiming().endTime !== Infinity;
+  const moving = document.getAnimations().some(ends); // a fade, or an expander that opens; a spinner turns for ever
   const stale = document.querySelector('[data-stale=true]') !== null;
-  return [app.dataset.testScriptState === 'notRunning' && !stale && !fading, window.runsSeen];
+  return [app.dataset.testScriptState === 'notRunning' && !stale && !moving, window.runsSeen];
 }"""
 
 
