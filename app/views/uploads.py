@@ -1,8 +1,8 @@
 """An uploaded picture: taken once, shown with what was made of it, and its crop put right by the user."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from gpvae_core.errors import InputError
 GIVEN, PROBLEM = "upload-given", "upload-problem"
 SHOWN = 420  # pixels of the longer side on screen
 FRAME = (213, 94, 0)
-READING = Lock()
+READER = ThreadPoolExecutor(1, "pictures")
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,11 @@ def take(key: str, recipe: Recipe) -> None:
 
 
 def read_one_at_a_time(data: bytes, name: str) -> NDArray[np.uint8]:
-    """``read_image``, after whoever is reading: a class that uploads at once needs the memory of one picture."""
-    with READING:
-        return read_image(data, name)
+    """``read_image``, after whoever is reading: a class that uploads at once needs the memory of one picture.
+
+    In one thread for all: what a thread has freed, the others cannot use.
+    """
+    return READER.submit(read_image, data, name).result()
 
 
 def problem() -> str | None:

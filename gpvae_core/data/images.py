@@ -29,6 +29,7 @@ GREY_APART = 12  # of 255: by which JPEG sets the channels of a grey picture apa
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
 MAX_HELD = 56_000_000  # bytes that a decoder may hold at once, of a picture that it cannot reduce line by line
+WHOLE_FRAMES = {"WEBP": 16.0, "AVIF": 9.5}  # bytes a pixel that these decoders hold, measured
 LONGEST = 1_024  # pixels a side that a picture is reduced to while it is decoded
 SIDE = 28
 EDGE = 0.15  # share of the darkest ink from which on a pixel counts for the size
@@ -84,11 +85,8 @@ def read_image(source: Path | bytes, name: str) -> Grey:
         raise InputError(f"'{name}' is empty (0 bytes); {_CURE}")
     if len(data) > MAX_BYTES:
         raise InputError(f"'{name}' has {len(data):,} bytes, more than {MAX_BYTES:,}; make it smaller and try again")
-    with _sentences(name), _opened(data) as image:
-        _check_size(image.width * image.height, name)
-        _check_held(image, name)
-        # EXIF's turn comes after the reduction: turning 24 megapixels would hold them twice
-        return _to_grey(ImageOps.exif_transpose(_reduced(image)), name)
+    with _sentences(name):
+        return _to_grey(_decoded(data, name), name)
 
 
 def is_coloured(path: Path) -> bool:
@@ -152,6 +150,8 @@ def _held(image: Image.Image) -> float:
         return 2 * sum(parts) / max(parts) if parts and "progressive" in image.info else 0.1
     if image.format in ("HEIF", None):
         return 0.1
+    if image.format in WHOLE_FRAMES:
+        return WHOLE_FRAMES[image.format]
     if image.mode in ("1", "P", "PA"):
         return 5 if _transparent(image) else 2
     return {"L": 1, "I;16": 2}.get(image.mode, 4)
@@ -167,6 +167,15 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         yield image
 
 
+def _decoded(data: bytes, name: str) -> Image.Image:
+    """Reduced and turned as EXIF says. What it was reduced from is gone then."""
+    with _opened(data) as image:
+        _check_size(image.width * image.height, name)
+        _check_held(image, name)
+        # the turn comes after the reduction: turning 24 megapixels would hold them twice
+        return ImageOps.exif_transpose(_reduced(image))
+
+
 def _reduced(image: Image.Image) -> Image.Image:
     """By a whole factor to at most LONGEST pixels a side, while decoding where the format can."""
     longest = max(image.size)
@@ -176,7 +185,7 @@ def _reduced(image: Image.Image) -> Image.Image:
     image.draft("L", (width, height))  # JPEG alone
     factor = ceil(max(image.size) / LONGEST)
     if image.mode.startswith("I;"):  # 16 bits: Pillow cannot reduce them
-        reduced = Image.fromarray(_block_means(np.asarray(image), factor))
+        reduced = Image.fromarray(_block_means(image, factor))
         reduced.info.update(image.info)  # the turn
         return reduced
     if image.mode in ("1", "P", "PA"):
@@ -184,10 +193,13 @@ def _reduced(image: Image.Image) -> Image.Image:
     return image.reduce(factor)
 
 
-def _block_means(values: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
-    rows, columns = (length // factor for length in values.shape)
-    blocks = values[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-    means: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+def _block_means(image: Image.Image, factor: int) -> NDArray[np.float32]:
+    """Strip by strip: an array of the whole image would hold it again, and its mean once more."""
+    rows, columns = (length // factor for length in (image.height, image.width))
+    means = np.empty((rows, columns), np.float32)
+    for k in range(rows):
+        strip = np.asarray(image.crop((0, k * factor, columns * factor, (k + 1) * factor)))
+        strip.reshape(factor, columns, factor).mean(axis=(0, 2), dtype=np.float32, out=means[k])
     return means
 
 
