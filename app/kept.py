@@ -6,7 +6,7 @@ Never an image that somebody brought or drew, and nothing of a checkpoint that s
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.compute import View
+from app.compute import Encoders, View
 from app.overlays import Overlay, Style
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.exact.best_gaussian import Step
 from gpvae_core.files import thin_out, write_if_possible
@@ -39,6 +40,19 @@ def view(identity: Sequence[Any], compute: Callable[[], View]) -> View:
     found = compute()
     _keep(path, found)
     return found
+
+
+def identity(
+    checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None, others: Encoders
+) -> Sequence[Any]:
+    """Of the view of an image under a checkpoint, with other encoders on it."""
+    models = [[name, one.digest, asdict(one.config)] for name, one in [("", checkpoint), *others]]
+    return [models, sha256(pixels).hexdigest(), truth]
+
+
+def has(identity: Sequence[Any]) -> bool:
+    """Whether there is a file for this identity."""
+    return _path(identity).exists()
 
 
 def folder() -> Path:

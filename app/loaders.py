@@ -4,9 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -296,8 +295,7 @@ def view(
     compute = partial(_compute, checkpoint, pixels, truth, others)
     if is_private(checkpoint):
         return compute()
-    models = [[name, one.digest, asdict(one.config)] for name, one in [("", checkpoint), *others]]
-    return kept.view([models, sha256(pixels).hexdigest(), truth], compute)
+    return kept.view(kept.identity(checkpoint, pixels, truth, others), compute)
 
 
 @st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session", hash_funcs=IDENTITY)

@@ -4,7 +4,8 @@
                                 [--soak MINUTES]
 
 Real sessions on the machine of the server, each a change every five seconds: to any test image, or, as a class does, to
-one of the same hundred, whose views are kept on disk once computed. The hostile one asks for another image
+one of the same hundred, whose views are kept on disk once computed, or to one of five hundred that app.ahead has
+computed before. The hostile one asks for another image
 fifty times a second. Drop-outs: three hundred connections that ask for an image and close. Threads and memory are the
 server's. --several: two workers behind one address, as by make serve. --soak: sixty users for so many minutes instead,
 after two to warm up, and how much memory grows meanwhile. Writes benchmarks/results/load.json.
@@ -13,7 +14,10 @@ after two to warm up, and how much memory grows meanwhile. Writes benchmarks/res
 import argparse
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +33,7 @@ from gpvae_core.data import load_dataset
 from tests.server import Server, serving, several, started_by
 
 COMMON = 100  # images that a class looks at
+PREPARED = 500  # images whose views are computed before it comes, by app.ahead
 HOSTILE_EVERY = 0.02  # seconds
 DROPPED, AT_ONCE = 300, 50
 FAREWELL = 2.0  # seconds after the last drop-out in which its thread has to be gone
@@ -101,6 +106,12 @@ def soaked(server: Server, query: str, minutes: float) -> dict[str, Any]:
     }
 
 
+def prepared(checkpoint: str, cache: Path, environment: dict[str, str]) -> None:
+    """Let the views of the first test images be computed, into the server's cache."""
+    ahead = [sys.executable, "-m", "app.ahead", checkpoint, "--images", str(PREPARED)]
+    subprocess.run(ahead, check=True, env={**os.environ, "XDG_CACHE_HOME": str(cache), **environment})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
@@ -135,6 +146,10 @@ def main() -> None:
         for users in (30, 60):
             found = asyncio.run(many_users(server.url, query, COMMON, users, arguments.seconds))
             measured(f"{users}_users_same_images", found | state_of(server))
+        prepared(arguments.checkpoint, Path(folder), environment or {})
+        for users in (30, 60):
+            found = asyncio.run(many_users(server.url, query, PREPARED, users, arguments.seconds))
+            measured(f"{users}_users_prepared_images", found | state_of(server))
         measured("30_users_and_a_hostile_one", asyncio.run(beside_a_hostile_one(*one, 30, arguments.seconds)))
         measured("dropped", asyncio.run(dropped(server, query, images)))
         measured("tracebacks_in_log", {"count": (Path(folder) / "app.log").read_text().count("Traceback")})

@@ -4,11 +4,15 @@ from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from streamlit.testing.v1 import AppTest
 
-from app import kept
+from app import kept, loaders
+from app.ahead import main, prepare
 from app.compute import View, compute_view
 from app.loaders import PRIVATE, Source
 from app.views import sources
+from tests.server import share_grids
 
 
 def same(one, other) -> bool:
@@ -92,3 +96,26 @@ def test_a_disk_that_cannot_be_written_changes_nothing(tmp_path, view, monkeypat
     (tmp_path / "gpvae").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kept.view(["one"], lambda: view) is view
+
+
+def test_what_is_prepared_is_not_computed_by_the_page(tmp_path, monkeypatch):
+    """By its default encoders and by another one; a second time nothing is left to do."""
+    share_grids(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert prepare("digits-2d", 1) == 1
+    assert prepare("digits-2d", 2, ("gn",)) == 2
+    assert prepare("digits-2d", 2) == 1
+    monkeypatch.setattr(loaders, "_compute", lambda *_: never())
+    for query in ({"i": "1"}, {"i": "1", "q": "gn"}):
+        page = AppTest.from_file("../app/main.py", default_timeout=120)
+        for key, value in ({"c": "digits-2d", "from": "number", "data": "digits"} | query).items():
+            page.query_params[key] = value
+        page.run()
+        assert not page.exception
+        assert any("exact log p(x)" in m.value for m in page.markdown)
+
+
+def test_what_cannot_be_prepared_is_a_sentence(home):
+    for name in ("no-such-model", "digits-2d"):
+        said = CliRunner().invoke(main, [name, "--encoder", "no-such-encoder"])
+        assert said.exit_code == 1 and said.output.startswith("Error: ") and "no-such" in said.output
