@@ -9,8 +9,7 @@ import os
 import click
 
 from app import kept
-from app.compute import TOLERANCE, Encoders, compute_view
-from app.loaders import to_bytes
+from app.compute import TOLERANCE, Encoders, compute_view, to_bytes
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.errors import InputError

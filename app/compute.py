@@ -15,6 +15,7 @@ from app.overlays import BEST, BEST_LABEL, Overlay, overlay
 from app.theme import MASSES
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
+from gpvae_core.data.images import SIDE
 from gpvae_core.diagnostics.judgement import Judged, judge
 from gpvae_core.diagnostics.scores import score_inferred
 from gpvae_core.exact import ExactPosterior, PosteriorEngine
@@ -136,6 +137,16 @@ def compute_views(
 def as_images(images: Sequence[Array]) -> torch.Tensor:
     """Images (28, 28) as a model takes them, (n, 1, 28, 28)."""
     return ImageSet(np.stack([np.asarray(pixels, dtype=np.float32) for pixels in images])).pixels()
+
+
+def to_bytes(pixels: Array) -> bytes:
+    """The identity of an image: its float32 pixels."""
+    return np.ascontiguousarray(pixels, dtype=np.float32).tobytes()
+
+
+def from_bytes(pixels: bytes) -> Array:
+    """The image of ``to_bytes``."""
+    return np.frombuffer(pixels, dtype=np.float32).reshape(SIDE, SIDE)
 
 
 @dataclass(frozen=True)

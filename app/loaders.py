@@ -18,7 +18,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import compute, coverage, kept, own
 from app.batching import Batcher, LeftError, always
-from app.compute import Array, Encoders, View, compute_views
+from app.compute import Array, Encoders, View, compute_views, from_bytes
 from app.figures.export import export
 from app.figures.sheet import Sheet
 from app.jobs import Job, Report
@@ -341,13 +341,3 @@ def own_walk(checkpoint: Checkpoint, pixels: bytes, mine: own.Mine) -> list[Step
 def own_field(checkpoint: Checkpoint, view: View) -> dict[str, Any]:
     """What the browser needs while that Gaussian is dragged."""
     return own.field(checkpoint, view)
-
-
-def to_bytes(pixels: Array) -> bytes:
-    """The identity of an image: its float32 pixels."""
-    return np.ascontiguousarray(pixels, dtype=np.float32).tobytes()
-
-
-def from_bytes(pixels: bytes) -> Array:
-    """The image of ``to_bytes``."""
-    return np.frombuffer(pixels, dtype=np.float32).reshape(SIDE, SIDE)

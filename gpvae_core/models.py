@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from gpvae_core.generative.networks import ACTIVATIONS, ConvDecoder, ConvTrunk
+from gpvae_core.generative.networks import ACTIVATIONS, decoder, trunk
 from gpvae_core.inference import METHODS, Encoder, Inference
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ LIKELIHOODS = ("gaussian", "bernoulli")
 class ModelConfig:
     """What it takes to rebuild a model: the architecture of section 5 of the paper, L = 3 and h = 256 on MNIST.
 
+    ``channels`` of the encoder's convolutions, which the decoder mirrors; without any, both are dense.
     ``std`` is s_x of a Gaussian likelihood in pixels of [0,1]: the starting value if ``train_std``. ``options`` are
     the method's own, where they are not its defaults.
     """
@@ -86,14 +87,12 @@ def build(config: ModelConfig, *, seed: int) -> VariationalAutoencoder:
     shape = (config.image_shape, config.channels, config.hidden, config.activation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = ConvDecoder(*shape, config.latent_dim)
-        encoder = METHODS[config.method].build(
-            partial(ConvTrunk, *shape), config.hidden, config.latent_dim, config.options
-        )
+        made = decoder(*shape, config.latent_dim)
+        encoder = METHODS[config.method].build(partial(trunk, *shape), config.hidden, config.latent_dim, config.options)
     likelihood = (
         GaussianLikelihood(config.std, trained=config.train_std)
         if config.likelihood == "gaussian"
         else BernoulliLikelihood()
     )
-    model = VariationalAutoencoder(GenerativeModel(decoder, likelihood, config.latent_dim), encoder)
+    model = VariationalAutoencoder(GenerativeModel(made, likelihood, config.latent_dim), encoder)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

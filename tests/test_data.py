@@ -3,11 +3,8 @@
 import errno
 import gzip
 import hashlib
-import http.server
 import os
-import threading
 import zipfile
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -125,23 +122,6 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
     for part in ("no connection to", "copy mnist.npz there", "data set digits"):
         assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        """Silence."""
-
-
-@pytest.fixture
-def served(tmp_path):
-    """A folder and the address at which a local web server serves it."""
-    folder = tmp_path / "www"
-    folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

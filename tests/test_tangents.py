@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpvae_core.generative.networks import ConvDecoder
+from gpvae_core.generative.networks import ConvDecoder, DenseDecoder
 from gpvae_core.generative.tangents import with_jacobian
 from tests.decoders import FOLDED, Features
 
@@ -12,6 +12,7 @@ LAYERED = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Unflatten(1, (2, 2, 2)), 
 DECODERS = {
     "silu": (ConvDecoder((1, 28, 28), (4, 6, 5), 7, "silu", 2), 2),
     "relu, colour, d = 5": (ConvDecoder((3, 16, 16), (4, 6), 7, "relu", 5), 5),
+    "dense, colour": (DenseDecoder((3, 4, 4), 7, "silu", 2), 2),
     "layers": (LAYERED, 3),
     "a module of its own": (Features(FOLDED[3][0]), 2),
     "normalised over the batch": (nn.Sequential(nn.Linear(2, 6), nn.BatchNorm1d(6).eval(), nn.Sigmoid()), 2),

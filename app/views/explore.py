@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from app import charts, components, coverage, first_paint, loaders, messages, meter, session, text
-from app.compute import Array, Encoders, View
+from app.compute import Array, Encoders, View, to_bytes
 from app.figures.sheet import single
 from app.headline import headline
 from app.payload import plane_data, veiled
@@ -69,7 +69,7 @@ def _explore() -> None:
 
 def _view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) -> View:
     load = loaders.private_view if subject.private else loaders.view
-    return load(checkpoint, loaders.to_bytes(subject.pixels), subject.truth, others)
+    return load(checkpoint, to_bytes(subject.pixels), subject.truth, others)
 
 
 def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Encoders) -> View:

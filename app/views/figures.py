@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import loaders, meter, session, text
-from app.compute import Encoders, View
+from app.compute import Encoders, View, to_bytes
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import FIGURE_2_QUANTILES, Sheet, figure_1, figure_2
 from app.payload import alt_texts
@@ -64,7 +64,7 @@ def _counted(
         nonlocal done
         bar.progress(done / panels, text=f"{title}: exact posterior of image {done + 1} of {panels} …")
         pixels = test.pixels(slice(index, index + 1))[0, 0].numpy()
-        view = loaders.view(checkpoint, loaders.to_bytes(pixels), None, others)
+        view = loaders.view(checkpoint, to_bytes(pixels), None, others)
         done += 1
         if done == panels:
             bar.empty()

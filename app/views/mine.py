@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from app import loaders, messages, session
-from app.compute import View
+from app.compute import View, to_bytes
 from app.own import Mine, with_own
 from app.payload import own_data
 from app.state import NARROWEST, WIDEST
@@ -22,7 +22,7 @@ def joined(checkpoint: Checkpoint, subject: Subject, view: View) -> tuple[View, 
     placed, guessing = _placed(checkpoint, subject), session.current().guess
     if placed is not None:
         evidence = float(view.report["log_evidence"])
-        pixels = loaders.to_bytes(subject.pixels)
+        pixels = to_bytes(subject.pixels)
         elbo = loaders.own_elbo(checkpoint, pixels, placed, evidence)
         view = with_own(view, placed, elbo, loaders.own_walk(checkpoint, pixels, placed))
     field = None if placed is None or guessing else loaders.own_field(checkpoint, view)
@@ -31,7 +31,7 @@ def joined(checkpoint: Checkpoint, subject: Subject, view: View) -> tuple[View, 
 
 def _placed(checkpoint: Checkpoint, subject: Subject) -> Mine | None:
     """The user's Gaussian, if it was placed on this image under this decoder; a guess always has one."""
-    image = (checkpoint.decoder_digest, loaders.to_bytes(subject.pixels))
+    image = (checkpoint.decoder_digest, to_bytes(subject.pixels))
     if session.current().guess and session.current().mine is None:
         session.update(mine=guess.PRIOR)
     if session.current().mine is not None and st.session_state.setdefault(PLACED_ON, image) != image:

@@ -45,11 +45,12 @@ FilePath = Place(dir_okay=False, path_type=Path)
 SEED = click.IntRange(0, 2**31 - 1)
 COUNT = click.IntRange(1, 1_000_000)
 DIMENSION = click.IntRange(1, 1_000)  # a mean and a width each; beyond it memory ends before sense does
+HIDDEN = click.IntRange(1, 10_000)  # numbers in a layer
 MOST = 100_000  # of a method's steps, draws, flows or components
 WEIGHT = Number(0)
 POSITIVE = Number(0, min_open=True)
 TOLERANCE = Number(1e-6, 100)  # nats: below it float64's own rounding is larger
-DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or simulated:CHECKPOINT."
+DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or archive:PATH of an .npz, or simulated:CHECKPOINT."
 
 
 def data_dir(command: Callable[..., None]) -> Callable[..., None]:

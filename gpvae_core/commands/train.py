@@ -15,7 +15,7 @@ from gpvae_core.inference import METHODS
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
 from gpvae_core.training.fit import Progress, TrainingConfig
-from gpvae_core.training.runs import Wanted, config_for, run
+from gpvae_core.training.runs import NETWORKS, Wanted, config_for, run
 
 
 @click.command()
@@ -30,6 +30,8 @@ from gpvae_core.training.runs import Wanted, config_for, run
     "--s-x", type=options.POSITIVE, help="Fix the pixel noise s_x (in [0,1] pixels); by default it is trained."
 )
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="By default silu.")
+@click.option("--network", type=click.Choice(NETWORKS), help="By default conv: convolutions, then dense layers.")
+@click.option("--hidden", type=options.HIDDEN, help="Width of the dense layers. By default 256, in colour 512.")
 @click.option("--epochs", type=options.COUNT, default=TrainingConfig.epochs)
 @click.option(
     "--seed", type=options.SEED, default=TrainingConfig.seed, help="Of the weights, the noise and the validation split."
@@ -88,6 +90,8 @@ def train(
     likelihood: str | None,
     s_x: float | None,
     activation: str | None,
+    network: str | None,
+    hidden: int | None,
     out: Path,
     resume: bool,
     data_dir: Path | None,
@@ -100,7 +104,7 @@ def train(
     data = load_dataset(named, data_dir, seed=settings["seed"], recipe=recipe_of(given.dataset) if given else None)
     options.say(data)
     own = options.taken(METHODS[method], settings)
-    wanted = Wanted(latent_dim, likelihood, s_x, activation)
+    wanted = Wanted(latent_dim, likelihood, s_x, activation, network, hidden)
     config = config_for(data, method, own, wanted, given)
     training = TrainingConfig(dataset=data.name, **settings)
 

@@ -1,4 +1,7 @@
-"""Data sets in files as the field passes them round: our .npz and Keras's, and MNIST's own four IDX files."""
+"""Data sets in files as the field passes them round: our .npz and Keras's, and MNIST's own four IDX files.
+
+Images are bytes, (N, H, W) grey or (N, H, W, 3) in colour. Labels and a validation set may be missing from our .npz.
+"""
 
 import gzip
 import zlib
@@ -12,28 +15,37 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from gpvae_core.data.images import SIDE
 from gpvae_core.errors import InputError
 
 Arrays = dict[str, NDArray[Any]]
 OURS = ("train_images", "train_labels", "test_images", "test_labels")
 KERAS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION = ("validation_images", "validation_labels")  # where a data set has its own
+Shape = tuple[int, ...]  # of one image
+GREY: Shape = (28, 28)
 IDX = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 RAW = ("", "MNIST/raw")  # where the IDX files may be, below the data folder: by hand, or by torchvision
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, BadZipFile, zlib.error)
 
 
-def read_archive(path: Path) -> Arrays:
-    """The four arrays of OURS from an .npz with our keys or Keras's. Raises InputError with what was found instead."""
+def read_archive(path: Path, shape: Shape | None = None) -> Arrays:
+    """The arrays of an .npz with our keys or Keras's; with ``shape``, of each image, its labels are required as well.
+
+    Raises InputError with what was found instead.
+    """
     try:
         # from memory: of a damaged file numpy would leave the handle open
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}; check the path") from None
     except (*UNREADABLE, AttributeError, TypeError) as error:  # a lone .npy is no context and has no files
         raise InputError(f"{path} is not a whole data set ({error}); delete it, and it is built again") from None
     for keys in (OURS, KERAS):
-        if set(keys) <= arrays.keys():
-            return _checked({ours: arrays[key] for ours, key in zip(OURS, keys, strict=True)}, str(path), keys)
+        if set(keys if shape else keys[::2]) <= arrays.keys():
+            names = {ours: key for ours, key in zip(OURS, keys, strict=True) if key in arrays}
+            names |= {key: key for key in VALIDATION if key in arrays}
+            return _checked({ours: arrays[key] for ours, key in names.items()}, str(path), names, shape)
     raise InputError(
         f"{path} holds {_described(arrays)}; give it the arrays {', '.join(OURS)} or Keras's {', '.join(KERAS)}, or "
         "delete it, and the data set is downloaded"
@@ -55,7 +67,7 @@ def read_idx(folder: Path) -> Arrays | None:
                     "or delete them, and MNIST is downloaded"
                 )
             arrays = {key: _read_idx(file) for key, file in zip(OURS, files.values(), strict=True) if file}
-            return _checked(arrays, str(folder / below), IDX)
+            return _checked(arrays, str(folder / below), dict(zip(OURS, IDX, strict=True)), GREY)
     return None
 
 
@@ -83,22 +95,43 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _checked(arrays: Arrays, name: str, keys: tuple[str, ...]) -> Arrays:
-    """``arrays``, found under ``keys``, as they are. Raises InputError unless they are labelled 28x28 images."""
-    for split, (image_key, label_key) in zip(("train", "test"), (keys[:2], keys[2:]), strict=True):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+def _checked(arrays: Arrays, name: str, keys: Mapping[str, str], shape: Shape | None) -> Arrays:
+    """``arrays``, found under ``keys``, as they are: bytes of one shape, as many whole labels, where there are any.
+
+    With ``shape`` every set is labelled and its images are of that shape. Raises InputError for anything else.
+    """
+    wanted = shape or arrays["train_images"].shape[1:]
+    for split in ("train", "validation", "test"):
+        images, labels = arrays.get(f"{split}_images"), arrays.get(f"{split}_labels")
+        if images is None:
+            continue
         least = 2 if split == "train" else 1  # one of them is held out for validation
-        right = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == (SIDE, SIDE)
-        right = right and len(images) >= least
-        if not right or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
-            found = _described({image_key: images, label_key: labels})
+        right = images.dtype == np.uint8 and images.shape[1:] == wanted and len(images) >= least and _pictures(images)
+        if not right or (labels is None and shape is not None) or not _labelled(images, labels):
+            found = _described(
+                {
+                    keys[f"{split}_{part}"]: arrays[f"{split}_{part}"]
+                    for part in ("images", "labels")
+                    if f"{split}_{part}" in arrays
+                }
+            )
+            sides = ", ".join(map(str, shape)) if shape else "H, W) or (N, H, W, 3"
             raise InputError(
-                f"{name} holds {found}; images must be uint8 (N, {SIDE}, {SIDE}) with as many whole labels (N,): "
+                f"{name} holds {found}; images must be uint8 (N, {sides}) with as many whole labels (N,): "
                 "replace it with the original, or delete it, and the data set is downloaded"
             )
-        if labels.dtype.kind == "i":
+        if labels is not None and labels.dtype.kind == "i":
             arrays[f"{split}_labels"] = labels.astype(np.min_scalar_type(int(labels.max())))
     return arrays
+
+
+def _pictures(images: NDArray[Any]) -> bool:
+    return images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+
+
+def _labelled(images: NDArray[Any], labels: NDArray[Any] | None) -> bool:
+    """Whether there are as many whole labels as images, or none at all."""
+    return labels is None or (labels.shape == images.shape[:1] and labels.dtype.kind in "iu" and labels.min() >= 0)
 
 
 def _described(arrays: Mapping[str, NDArray[Any]]) -> str:

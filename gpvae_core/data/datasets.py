@@ -1,6 +1,5 @@
 """Data sets as uint8 images with labels and splits: DATASETS is the only list of their names."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import distribution
@@ -8,22 +7,30 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
-import pooch
 import requests
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data.archives import Arrays, read_archive, read_idx
+from gpvae_core.data.archives import GREY, Arrays, Shape, read_archive, read_idx
+from gpvae_core.data.downloads import reason
 from gpvae_core.data.folders import read_folder, resolved
 from gpvae_core.data.images import DIGITS as AS_DIGITS
 from gpvae_core.data.images import to_model_input
-from gpvae_core.data.recipes import Recipe, recipe_of, shrunk_original
-from gpvae_core.data.torchvision_compat import torchvision_datasets
+from gpvae_core.data.originals import (
+    COLOUR,
+    build_celeba,
+    build_cifar10,
+    build_mnist,
+    build_omniglot,
+    build_svhn,
+    read_celeba,
+    read_cifar10,
+    read_svhn,
+)
+from gpvae_core.data.recipes import Recipe, recipe_of
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_if_possible
 from gpvae_core.paths import WEIGHTS, data_folder
@@ -36,7 +43,10 @@ Images = NDArray[Any]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, H, W), uint8 0..255 or float32 pixels; labels (N,) or None; true latents (N, d) or None."""
+    """Images (N, H, W), or (N, H, W, 3) in colour, uint8 0..255 or float32 pixels; labels (N,) or None.
+
+    ``latents`` (N, d) or None: the true ones of images that a decoder made.
+    """
 
     images: Images
     labels: Images | None = None
@@ -50,8 +60,14 @@ class ImageSet:
         return ImageSet(self.images[rows], *pick)
 
     def pixels(self, rows: Any = slice(None)) -> torch.Tensor:
-        """Model input: float32 (n, 1, H, W), pixels in [0,1] (simulated ones may lie outside)."""
+        """Model input: float32 (n, C, H, W), pixels in [0,1] (simulated ones may lie outside)."""
         return as_pixels(torch.from_numpy(self.images[rows]))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of each image."""
+        height, width, *colours = self.images.shape[1:]
+        return (colours[0] if colours else 1, height, width)
 
 
 @dataclass(frozen=True)
@@ -85,14 +101,20 @@ class Parts:
 
 
 def as_pixels(images: torch.Tensor) -> torch.Tensor:
-    """(n, H, W) uint8 or float -> (n, 1, H, W) float32 pixels."""
-    return (images.float() / 255 if images.dtype == torch.uint8 else images).unsqueeze(1)
+    """(n, H, W) or (n, H, W, 3), uint8 or float -> (n, C, H, W) float32 pixels."""
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def _as_images(pixels: torch.Tensor) -> Images:
+    """The way back: (n, C, H, W) as an ``ImageSet`` holds them."""
+    return (pixels[:, 0] if pixels.shape[1] == 1 else pixels.permute(0, 2, 3, 1)).numpy()
 
 
 def load_dataset(
     spec: str, data_dir: Path | None = None, *, seed: int = 0, timeout: float = 30.0, recipe: Recipe | None = None
 ) -> Dataset:
-    """A data set by name: one of DATASETS, or 'folder:PATH', or 'simulated:CHECKPOINT'.
+    """A data set by name: one of DATASETS, or 'folder:PATH', 'archive:PATH' of an .npz, or 'simulated:CHECKPOINT'.
 
     ``data_dir`` is where data sets are kept: by default GPVAE_DATA_DIR, or the user's cache folder. ``recipe`` makes
     the images of a folder; by default MNIST's.
@@ -107,7 +129,7 @@ def load_dataset(
     elif name in _BY_ARGUMENT and argument:
         parts = _BY_ARGUMENT[name](argument, seed, recipe or recipe_of(spec))
     else:
-        names = ", ".join([*DATASETS, "folder:PATH", "simulated:CHECKPOINT"])
+        names = ", ".join([*DATASETS, "folder:PATH", "archive:PATH", "simulated:CHECKPOINT"])
         raise InputError(f"data set '{spec}' is unknown; choose one of {names}")
     train, validation = _hold_out(parts.train, seed) if parts.validation is None else (parts.train, parts.validation)
     dynamic = spec in DYNAMIC
@@ -118,9 +140,10 @@ def load_dataset(
 
 def check_shape(model_shape: tuple[int, int, int], images: ImageSet) -> None:
     """Raise InputError where the images are not what the model takes."""
-    have = (1, *images.images.shape[1:])
-    if have != model_shape:
-        raise InputError(f"the images measure {have} but the checkpoint takes {model_shape}; choose another data set")
+    if images.shape != model_shape:
+        raise InputError(
+            f"the images measure {images.shape} but the checkpoint takes {model_shape}; choose another data set"
+        )
 
 
 def dataset_of(checkpoint: Checkpoint, name: str | None = None, folder: Path | None = None) -> Dataset:
@@ -142,6 +165,8 @@ def lasting_name(spec: str) -> str:
     name, _, argument = spec.partition(":")
     if name == "folder" and argument:
         return f"folder:{resolved(argument)}"
+    if name == "archive" and argument:
+        return f"archive:{Path(argument).expanduser().resolve()}"
     if name == "simulated" and (Path(argument) / WEIGHTS).is_file():
         return f"simulated:{Path(argument).resolve()}"
     return spec
@@ -161,13 +186,17 @@ def _archived(
     name: str,
     build: Callable[[Path, float], Arrays],
     otherwise: Callable[[Path], Arrays | None] = lambda _: None,
+    shape: Shape | None = GREY,
 ) -> Callable[[Path, int, float], Parts]:
-    """A data set kept as <data-dir>/<name>.npz, or found there by ``otherwise``; else downloaded, built and kept."""
+    """A data set kept as <data-dir>/<name>.npz, or found there by ``otherwise``; else downloaded, built and kept.
+
+    ``shape`` of an image, where it has labels.
+    """
 
     def load(data_dir: Path, seed: int, timeout: float) -> Parts:
         path = data_dir / f"{name}.npz"
         try:
-            found = read_archive(path) if path.exists() else otherwise(data_dir)
+            found = read_archive(path, shape) if path.exists() else otherwise(data_dir)
         except OSError:
             found = None  # a folder that may not be looked at
         if found is not None:
@@ -182,8 +211,12 @@ def _archived(
 
 
 def _parts(arrays: Arrays, notes: tuple[str, ...] = ()) -> Parts:
-    train, test = (ImageSet(arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test"))
-    return Parts(train, test, notes=notes)
+    sets = {
+        split: ImageSet(arrays[f"{split}_images"], arrays.get(f"{split}_labels"))
+        for split in ("train", "test", "validation")
+        if f"{split}_images" in arrays
+    }
+    return Parts(sets["train"], sets["test"], sets.get("validation"), notes)
 
 
 def _downloaded(name: str, path: Path, build: Callable[[Path, float], Arrays], timeout: float) -> Arrays:
@@ -193,72 +226,9 @@ def _downloaded(name: str, path: Path, build: Callable[[Path, float], Arrays], t
             return build(Path(raw), timeout)
     except (requests.RequestException, OSError, ValueError) as error:
         raise InputError(
-            f"data set '{name}' is not at {path} and could not be downloaded ({_reason(error)}); connect to the "
+            f"data set '{name}' is not at {path} and could not be downloaded ({reason(error)}); connect to the "
             f"network, or copy {name}.npz there from another machine, or use the data set digits, which needs neither"
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    """One clause on why a download failed."""
-    host = (
-        urlsplit(str(error.request.url)).hostname
-        if isinstance(error, requests.RequestException) and error.request
-        else None
-    )
-    if isinstance(error, requests.Timeout):
-        return f"{host} did not answer in time"
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"{host} answered {error.response.status_code}"
-    if isinstance(error, requests.ConnectionError):
-        return f"no connection to {host}"
-    return str(error).splitlines()[0][:200]
-
-
-def _fetch(url: str, md5: str, folder: Path, timeout: float) -> Path:
-    downloader = pooch.HTTPDownloader(progressbar=True, timeout=timeout)
-    name = url.rsplit("/", 1)[1]
-    return Path(pooch.retrieve(url, known_hash=f"md5:{md5}", fname=name, path=folder, downloader=downloader))
-
-
-def _fetch_from_any(mirrors: list[str], name: str, md5: str, folder: Path, timeout: float) -> Path:
-    failures: list[Exception] = []
-    for mirror in mirrors:
-        try:
-            return _fetch(mirror + name, md5, folder, timeout)
-        except (requests.RequestException, OSError, ValueError) as error:
-            failures.append(error)
-    raise failures[0]
-
-
-def _build_mnist(raw: Path, timeout: float) -> Arrays:
-    source = torchvision_datasets().MNIST
-    folder = raw / "MNIST" / "raw"
-    for name, md5 in source.resources:
-        archive = _fetch_from_any(source.mirrors, name, md5, folder, timeout)
-        torchvision_datasets().utils.extract_archive(str(archive), str(folder))
-    arrays = {}
-    for split in ("train", "test"):
-        part = source(str(raw), train=split == "train", download=False)
-        arrays[f"{split}_images"] = part.data.numpy()
-        arrays[f"{split}_labels"] = part.targets.numpy().astype(np.uint8)
-    return arrays
-
-
-def _build_omniglot(raw: Path, timeout: float) -> Arrays:
-    """Background = training, evaluation = test; 105x105 black on white -> 28x28 white on black, by area."""
-    source = torchvision_datasets().Omniglot
-    arrays = {}
-    for split, part in (("train", "images_background"), ("test", "images_evaluation")):
-        folder = raw / source.folder
-        archive = _fetch(f"{source.download_url_prefix}/{part}.zip", source.zips_md5[part], folder, timeout)
-        shutil.unpack_archive(archive, folder)
-        # torchvision's own reader takes the order of the file system, which differs between machines
-        files = sorted((folder / part).rglob("*.png"))
-        pages = [np.asarray(Image.open(file).convert("L")) for file in files]
-        arrays[f"{split}_images"] = np.stack([shrunk_original(page) for page in pages])
-        _, labels = np.unique([str(file.parent) for file in files], return_inverse=True)
-        arrays[f"{split}_labels"] = labels.astype(np.uint16)
-    return arrays
 
 
 # --- derived, offline, simulated, and anybody's own -----------------------------------------------------------
@@ -302,18 +272,26 @@ def _folder(path: str, seed: int, recipe: Recipe) -> Parts:
     return Parts(train, test, validation, found.notes)
 
 
+def _archive(path: str, seed: int, recipe: Recipe) -> Parts:
+    """Any images that somebody has put into an .npz, grey or in colour."""
+    return _parts(read_archive(Path(path).expanduser()))
+
+
 def _simulated(checkpoint: str, seed: int, recipe: Recipe) -> Parts:
     """z from the prior and x from a checkpoint's decoder, the true z kept."""
     model = load_checkpoint(checkpoint).model
     generator = torch.Generator().manual_seed(seed)
     simulation = model.generative.simulate(sum(SIMULATED), generator=generator)
-    whole = ImageSet(simulation.images[:, 0].numpy(), latents=simulation.latents.numpy())
+    whole = ImageSet(_as_images(simulation.images), latents=simulation.latents.numpy())
     return Parts(whole.take(np.arange(SIMULATED[0])), whole.take(np.arange(SIMULATED[0], sum(SIMULATED))))
 
 
 DATASETS: dict[str, Callable[[Path, int, float], Parts]] = {
-    "mnist": _archived("mnist", _build_mnist, read_idx),
-    "omniglot": _archived("omniglot", _build_omniglot),
+    "mnist": _archived("mnist", build_mnist, read_idx),
+    "omniglot": _archived("omniglot", build_omniglot),
+    "cifar10": _archived("cifar10", build_cifar10, read_cifar10, COLOUR),
+    "svhn": _archived("svhn", build_svhn, read_svhn, COLOUR),
+    "celeba": _archived("celeba", build_celeba, read_celeba, None),
     "binary-mnist": _binary("mnist"),
     "binary-mnist-fixed": _binary("mnist", fixed=True),
     "digits": _digits,
@@ -321,6 +299,7 @@ DATASETS: dict[str, Callable[[Path, int, float], Parts]] = {
 }
 DYNAMIC = ("binary-mnist", "binary-digits")  # grey training images, their pixels drawn anew at each use
 _BY_ARGUMENT: dict[str, Callable[[str, int, Recipe], Parts]] = {
+    "archive": _archive,
     "folder": _folder,
     "simulated": _simulated,
 }

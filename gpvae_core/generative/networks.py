@@ -1,6 +1,7 @@
-"""Convolutional trunks and decoders, section 5 of the paper: 4x4 kernels of stride 2, then dense layers."""
+"""Trunks and decoders, section 5 of the paper: 4x4 kernels of stride 2, then dense layers; or dense layers alone."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from torch import Tensor, nn
 from torch.nn.functional import fold
@@ -60,3 +61,32 @@ class ConvDecoder(nn.Sequential):
             layers += [kind(before, after, 4, stride=2, padding=1, output_padding=odd), act()]
         layers[-1] = nn.Sigmoid()
         super().__init__(*layers)
+
+
+class DenseTrunk(nn.Sequential):
+    """Images (B, C, H, W) -> features (B, hidden): two dense layers, activated."""
+
+    def __init__(self, shape: ImageShape, hidden: int, activation: str) -> None:
+        act = ACTIVATIONS[activation]
+        super().__init__(nn.Flatten(), nn.Linear(prod(shape), hidden), act(), nn.Linear(hidden, hidden), act())
+
+
+class DenseDecoder(nn.Sequential):
+    """Latents (B, d) -> pixel means in (0, 1), (B, C, H, W): two hidden layers, then a sigmoid."""
+
+    def __init__(self, shape: ImageShape, hidden: int, activation: str, dim: int) -> None:
+        act = ACTIVATIONS[activation]
+        layers = [nn.Linear(dim, hidden), act(), nn.Linear(hidden, hidden), act()]
+        super().__init__(*layers, nn.Linear(hidden, prod(shape)), nn.Sigmoid(), nn.Unflatten(1, shape))
+
+
+def trunk(shape: ImageShape, channels: Sequence[int], hidden: int, activation: str) -> nn.Sequential:
+    """A trunk with convolutions of ``channels``; without any, a dense one."""
+    return ConvTrunk(shape, channels, hidden, activation) if channels else DenseTrunk(shape, hidden, activation)
+
+
+def decoder(shape: ImageShape, channels: Sequence[int], hidden: int, activation: str, dim: int) -> nn.Sequential:
+    """The decoder that mirrors such a trunk."""
+    if channels:
+        return ConvDecoder(shape, channels, hidden, activation, dim)
+    return DenseDecoder(shape, hidden, activation, dim)

@@ -19,6 +19,8 @@ from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.training.fit import STATE, OnStep, Progress, TrainingConfig, fit, start_from
 
 LOCK = ".training.lock"
+NETWORKS = ("conv", "dense")
+LARGE, HIDDEN_COLOUR = 64, 512  # Kim (2022), section 5: L = 4 on CelebA, h = 512 on everything in colour
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Wanted:
     likelihood: str | None = None
     s_x: float | None = None
     activation: str | None = None
+    network: str | None = None
+    hidden: int | None = None
 
 
 def config_for(
@@ -43,10 +47,13 @@ def config_for(
 def _fresh_config(data: Dataset, method: str, options: Mapping[str, Any], wanted: Wanted) -> ModelConfig:
     """Of a model whose decoder is trained too. Raises InputError for a likelihood that the pixels do not have."""
     binary = data.name.startswith(BINARY)
+    shape = data.train.shape
     config = ModelConfig(
         method=method,
         latent_dim=ModelConfig.latent_dim if wanted.latent_dim is None else wanted.latent_dim,
-        image_shape=(1, *data.train.images.shape[1:]),
+        image_shape=shape,
+        channels=() if wanted.network == "dense" else _channels(shape),
+        hidden=wanted.hidden or (ModelConfig.hidden if shape[0] == 1 else HIDDEN_COLOUR),
         activation=wanted.activation or ModelConfig.activation,
         likelihood=wanted.likelihood or ("bernoulli" if binary else "gaussian"),
         std=ModelConfig.std if wanted.s_x is None else wanted.s_x,
@@ -55,9 +62,15 @@ def _fresh_config(data: Dataset, method: str, options: Mapping[str, Any], wanted
     )
     if config.likelihood == "bernoulli" and not binary:
         raise InputError(
-            f"--likelihood bernoulli needs binary pixels, but data set '{data.name}' is grey; use binary-mnist"
+            f"--likelihood bernoulli needs binary pixels, but those of data set '{data.name}' are not; use binary-mnist"
         )
     return config
+
+
+def _channels(shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """The paper's L = 3 convolutions, and a fourth one from LARGE pixels a side on."""
+    usual = ModelConfig.channels
+    return usual if min(shape[1:]) < LARGE else (*usual, usual[-1])
 
 
 def _config_on(
