@@ -4,11 +4,9 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,6 @@ from gpvae_core.data import dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
 
-Asked = TypeVar("Asked")
-Found = TypeVar("Found")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -80,20 +76,6 @@ def store_part(name: str, key: str, record: object) -> None:
 def device_name(device: str) -> str:
     """The card's own name; CPU."""
     return torch.cuda.get_device_name() if device == "cuda" else "CPU"
-
-
-def pooled(make: Callable[[Asked], Found], asked: Sequence[Asked], jobs: int) -> Iterator[tuple[Asked, Found]]:
-    """Each thing asked for with what ``make`` says of it, as they come; of several at a time one may fail alone."""
-    if jobs == 1:
-        yield from ((one, make(one)) for one in asked)
-        return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waited = {pool.submit(make, one): one for one in asked}
-        for future in as_completed(waited):
-            try:
-                yield waited[future], future.result()
-            except (RuntimeError, InputError) as error:
-                print(f"{waited[future]}: {error}", flush=True)
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:

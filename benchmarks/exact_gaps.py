@@ -26,12 +26,12 @@ from benchmarks.common import (
     command,
     device_name,
     hardware,
-    pooled,
     results_so_far,
     store_part,
     store_result,
     told,
 )
+from benchmarks.spread import add_options, engine, spread
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.psis import LIMIT, smoothed
@@ -332,7 +332,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    add_options(parser)
     parser.add_argument("--ship", action="store_true", help="Only put what was measured into pretrained/.")
     parser.add_argument("--times", action="store_true", help="Only measure the times of all stored rows, side by side.")
     given = parser.parse_args()
@@ -344,7 +344,7 @@ def main() -> None:
     rest = (given.decoder, given.images, given.data_dir, given.device, given.epochs)
     asked = [Asked(name, seed, *rest) for seed in given.seeds for name in given.only if trainable(name) or not seed]
     about = {"command": command("exact_gaps", given.data_dir), "hardware": hardware()}
-    for row, found in pooled(made, asked, given.jobs):
+    for row, found in spread(made, asked, engine(given)):
         store_part(f"exact-gaps-{row.decoder}.json", row.key, found | about | times_of(row))
         print(
             f"{row.key}: KL {found['mean']:.3f} ± {1.96 * found['stderr']:.3f}, median {found['median']:.4f}",

@@ -1,9 +1,9 @@
-"""The paper's Table 1 at a schedule that can be stated: method by method, dimension by dimension, a cell at a time.
+"""The paper's Tables 1 and 2 at a schedule that can be stated: method by method, dimension by dimension, cell by cell.
 
-    python -m benchmarks.paper_tables [--data-dir DIR] [--dims 10] [--seeds 0] [--only NAME ...] [--images N]
-                                      [--device cuda] [--jobs 8]
+    python -m benchmarks.paper_tables [--data-dir DIR] [--data mnist] [--dims 10] [--seeds 0] [--only NAME ...]
+                                      [--images N] [--device cuda] [--jobs 8 | --ray local]
 
-A cell is one training on MNIST from scratch, s_x trained, the best epoch on validation kept. runs/paper holds each;
+A cell is one training on DATA from scratch, s_x trained, the best epoch on validation kept. runs/paper holds each;
 a cell that was interrupted goes on, and those that are stored are not made again. On the first N test images, in nats:
 the ELBO, IWAE-100 with the method's own q as the proposal, which is the paper's measure, and IWAE-100 with the q of two
 Gauss-Newton steps from the centre of that q: the same decoder, a better proposal. "NAME, settled" sets a Gaussian
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import command, device_name, hardware, pooled, results_so_far, store_part, told
+from benchmarks.common import command, device_name, hardware, results_so_far, store_part, told
+from benchmarks.spread import add_options, engine, spread
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
 from gpvae_core.generative import GenerativeModel
@@ -31,10 +32,10 @@ from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig
-from gpvae_core.training.runs import run
+from gpvae_core.training.runs import Wanted, config_for, run
 from gpvae_core.training.settling import on_top_of, settle
 
-SAMPLES = 100
+SAMPLES, MNIST = 100, "mnist"
 RESULT = "paper-tables.json"
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
@@ -68,10 +69,17 @@ class Cell:
     images: int
     data_dir: Path | None
     device: str
+    data: str = MNIST
+
+    @property
+    def source(self) -> str:
+        """The data set, without where it lies."""
+        return Path(self.data).stem
 
     @property
     def key(self) -> str:
-        return f"{self.name}, d = {self.dim}, {self.epochs} epochs, seed {self.seed}"
+        on = "" if self.data == MNIST else f"{self.source}: "
+        return f"{on}{self.name}, d = {self.dim}, {self.epochs} epochs, seed {self.seed}"
 
     @property
     def trained_as(self) -> str:
@@ -80,7 +88,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        return Path("runs/paper") / f"mnist-{self.dim}-{self.trained_as}-{self.epochs}-{self.seed}"
+        return Path("runs/paper") / f"{self.source}-{self.dim}-{self.trained_as}-{self.epochs}-{self.seed}"
 
 
 def trained(
@@ -97,9 +105,9 @@ def trained(
 
 def made(cell: Cell) -> dict[str, Any]:
     """What the table says of one cell."""
-    data = load_dataset("mnist", cell.data_dir)
+    data = load_dataset(cell.data, cell.data_dir)
     method, options = CELLS[cell.trained_as]
-    config = ModelConfig(method=method, latent_dim=cell.dim, options=options)
+    config = config_for(data, method, options, Wanted(latent_dim=cell.dim), None)
     checkpoint, seconds = trained(cell.folder, data, config, cell.seed, cell.epochs, cell.device)
     model = checkpoint.model
     if cell.name in SETTLED:
@@ -151,19 +159,20 @@ def main() -> None:
     """Make the cells that are asked for and are not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--data", default=MNIST, help="A data set; archive:PATH is any .npz.")
     parser.add_argument("--dims", type=int, nargs="+", default=[10])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=[*CELLS, *SETTLED], default=list(CELLS), metavar="NAME")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    add_options(parser)
     given = parser.parse_args()
     stored = results_so_far(RESULT)
-    rest = (given.epochs, given.images, given.data_dir, given.device)
+    rest = (given.epochs, given.images, given.data_dir, given.device, given.data)
     cells = [Cell(name, dim, seed, *rest) for dim in given.dims for seed in given.seeds for name in given.only]
     about = {"command": command("paper_tables", given.data_dir), "hardware": hardware()}
-    for cell, found in pooled(made, [cell for cell in cells if cell.key not in stored], given.jobs):
+    for cell, found in spread(made, [cell for cell in cells if cell.key not in stored], engine(given)):
         store_part(RESULT, cell.key, found | about)
         print(f"{cell.key}: IWAE-100 {found['iwae']:.2f}, by search {found['iwae_by_search']:.2f}", flush=True)
 

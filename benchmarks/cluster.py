@@ -1,0 +1,88 @@
+"""A sweep on a Ray cluster that loses a worker node half-way: every run once, equal to the runs made one by one.
+
+    python -m benchmarks.cluster [--runs 6] [--epochs 12]
+
+A local cluster: a head without a core, two nodes with one core each. Each run trains a small VAE on the digits from a
+seed of its own. Soon after the first result one node is killed. Writes benchmarks/results/cluster.json.
+"""
+
+import argparse
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.common import command, hardware, store_result, told
+from benchmarks.spread import Engine, spread
+from gpvae_core.data import load_dataset
+from gpvae_core.models import ModelConfig
+from gpvae_core.training.fit import STATE, TrainingConfig
+from gpvae_core.training.runs import run
+
+AMID = 2.0  # seconds after the first result: by then each node is in the middle of a run
+
+
+@dataclass(frozen=True)
+class Small:
+    """One training."""
+
+    seed: int
+    epochs: int
+    folder: str
+
+
+def made(one: Small) -> float:
+    """The validation ELBO of its last epoch, in nats; it goes on where a lost worker stopped."""
+    data = load_dataset("digits")
+    training = TrainingConfig("digits", one.seed, one.epochs)
+    out = Path(one.folder) / str(one.seed)
+    with out.with_suffix(".begun").open("a") as begun:
+        begun.write("x")
+    config = ModelConfig(method="vae", hidden=32, channels=(8, 16, 16))
+    return [p.validation["elbo"] for p in run(out, data, config, training, resume=(out / STATE).exists())][-1]
+
+
+def main() -> None:
+    """Both ways, and how they compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=12)
+    given = parser.parse_args()
+    import ray  # an extra
+    from ray.cluster_utils import Cluster
+
+    with TemporaryDirectory() as serial, TemporaryDirectory() as folder:
+        wanted = {one.seed: elbo for one, elbo in spread(made, _asked(given, serial), Engine(jobs=2))}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        found, times, started = {}, Counter[int](), time.perf_counter()
+        for one, elbo in spread(made, _asked(given, folder), Engine(ray=cluster.address)):
+            if not found:
+                time.sleep(AMID)
+                cluster.remove_node(nodes[0], allow_graceful=False)
+            found[one.seed] = elbo
+            times[one.seed] += 1
+        seconds = time.perf_counter() - started
+        ray.shutdown()
+        cluster.shutdown()
+        begun = sum(file.stat().st_size for file in Path(folder).glob("*.begun"))
+    record = {
+        "runs": given.runs,
+        "begun_again": begun - given.runs,
+        "each_once": set(times) == set(wanted) and set(times.values()) == {1},
+        "equal": found == wanted,
+        "seconds": seconds,
+        "command": command("cluster", None),
+        "hardware": hardware(),
+    }
+    store_result("cluster.json", record)
+    print(record)
+
+
+def _asked(given: argparse.Namespace, folder: str) -> list[Small]:
+    return [Small(seed, given.epochs, folder) for seed in range(given.runs)]
+
+
+if __name__ == "__main__":
+    told(main)

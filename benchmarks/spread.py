@@ -1,0 +1,95 @@
+"""Many runs: one after another, several at a time on this machine, or on a Ray cluster of any size.
+
+Ray is an extra of its own (pip install '.[ray]'). Its workers need this repository, the data and the folder runs/ at
+the same paths: a shared folder. A run whose worker is lost goes to another one, where it goes on from its last epoch.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import torch
+
+from gpvae_core.errors import InputError
+
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
+TRIES = 5  # of a run whose workers are lost
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where runs go. ``ray``: a cluster's address, 'auto' for the one at hand, 'local' for one made of this machine."""
+
+    jobs: int = 1
+    ray: str | None = None
+    gpus: float = 0.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``engine``."""
+    parser.add_argument("--jobs", type=int, default=1, help="Runs at a time on this machine.")
+    parser.add_argument("--ray", metavar="ADDRESS", help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")
+    parser.add_argument("--gpus-a-run", type=float, default=0.0, help="With --ray: a part of a GPU will do.")
+
+
+def engine(given: argparse.Namespace) -> Engine:
+    """What the options say."""
+    return Engine(given.jobs, given.ray, given.gpus_a_run)
+
+
+def spread(make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine) -> Iterator[tuple[Asked, Found]]:
+    """Each thing asked for with what ``make`` says of it, as they come; of several at a time one may fail alone."""
+    if on.ray is not None:
+        return _on_ray(make, asked, on)
+    if on.jobs == 1:
+        return ((one, make(one)) for one in asked)
+    return _in_processes(make, asked, on.jobs)
+
+
+def _in_processes(make: Callable[[Asked], Found], asked: Sequence[Asked], jobs: int) -> Iterator[tuple[Asked, Found]]:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waited = {pool.submit(make, one): one for one in asked}
+        for future in as_completed(waited):
+            try:
+                yield waited[future], future.result()
+            except (RuntimeError, InputError) as error:
+                print(f"{waited[future]}: {error}", flush=True)
+
+
+def _on_ray(make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine) -> Iterator[tuple[Asked, Found]]:
+    """One core a run. What was begun on the cluster is ended when nobody waits for it any more."""
+    ray = _ray()
+    if not ray.is_initialized():
+        ray.init(None if on.ray == "local" else on.ray, runtime_env={"env_vars": {"PYTHONPATH": ":".join(sys.path)}})
+    single = ray.remote(num_cpus=1, num_gpus=on.gpus, max_retries=TRIES)(_single_threaded)
+    waited = {single.remote(make, one): one for one in asked}
+    try:
+        while waited:
+            (done,), _ = ray.wait(list(waited))
+            one = waited.pop(done)
+            try:
+                yield one, ray.get(done)
+            except (ray.exceptions.RayTaskError, ray.exceptions.WorkerCrashedError) as error:
+                print(f"{one}: {str(error).splitlines()[-1]}", flush=True)
+    finally:
+        for left in waited:
+            ray.cancel(left, force=True)
+
+
+def _single_threaded(make: Callable[[Asked], Found], one: Asked) -> Found:
+    """As in ``_in_processes``: sums of several threads are added in another order, and results would differ."""
+    torch.set_num_threads(1)
+    return make(one)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise InputError("Ray is not installed, and --ray needs it; pip install '.[ray]'") from None
+    return ray
