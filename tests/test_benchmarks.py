@@ -1,6 +1,7 @@
 """The statistics of the benchmarks, against other ways to the same numbers."""
 
 import shlex
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from scipy import stats
 from benchmarks import claims, exact_gaps, paper_tables, seeds
 from benchmarks.card import card
 from benchmarks.common import command
+from benchmarks.spread import Engine, spread
 from gpvae_core.diagnostics import statistics
 from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.inference.gp import Correction
 from gpvae_core.models import ModelConfig, build
@@ -125,3 +128,27 @@ def test_a_win_over_the_vae_is_more_than_rounding() -> None:
     stored = {"kl_base": np.array([1.0, 1.0, 1.0, 9.0]), "kl_base_error": np.array([1e-3, 1e-3, 1e-3, 1e-3])}
     kl, errors = np.array([1.0 - 1e-5, 0.9985, 0.9]), np.array([1e-6, 1e-3, 1e-3])
     assert exact_gaps.share_better(kl, errors, stored) == pytest.approx(1 / 3)
+
+
+# --- many runs --------------------------------------------------------------------------------------------------
+
+
+def third(number: int) -> float:
+    """Something that two of four numbers survive, and that shows how many threads it had."""
+    if number % 2:
+        raise InputError(f"{number} is odd")
+    return number / 3 + torch.get_num_threads()
+
+
+def test_runs_in_processes_are_those_made_one_by_one_and_one_may_fail_alone(capfd):
+    assert dict(spread(third, [0, 2], Engine())) == {n: n / 3 + torch.get_num_threads() for n in (0, 2)}
+    assert dict(spread(third, [0, 1, 2, 3], Engine(jobs=2))) == {n: n / 3 + 1 for n in (0, 2)}
+    assert sorted(capfd.readouterr().out.splitlines()) == ["1: 1 is odd", "3: 3 is odd"]
+    with pytest.raises(InputError, match="1 is odd"):
+        list(spread(third, [1], Engine()))
+
+
+def test_without_ray_its_option_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"Ray is not installed, and --ray needs it; pip install '.\[ray\]'"):
+        list(spread(third, [0], Engine(ray="local")))
