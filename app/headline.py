@@ -22,8 +22,8 @@ def headline(view: View, label: int | None, read: int | None) -> str:
         f"The best Gaussian misses by only <b>{short(best)}</b>. The other <b>{short(kl - best)} nats</b> are the "
         "<b>amortization gap</b>: the price of guessing in one network pass."
         if kl - best > best
-        else f"Even the best Gaussian misses by <b>{short(best)}</b>: this posterior is none. Guessing in one network "
-        f"pass costs <b>{short(kl - best)} more</b>, the <b>amortization gap</b>."
+        else f"Even the best Gaussian misses by <b>{short(best)}</b>: this posterior is no Gaussian. Guessing in "
+        f"one network pass costs <b>{short(kl - best)} more</b>, the <b>amortization gap</b>."
     )
     alone = f"encoder: {escape(encoder.label)}"
     return f'<div class="headline" title="{alone}"><p class="first">{first}</p><p class="second">{second}</p></div>'

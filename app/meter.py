@@ -78,6 +78,11 @@ class Number(NamedTuple):
         return number(self.value, self.error)
 
 
+def of(label: str) -> str:
+    """Whose a number is: "of the base encoder", "of your Gaussian"."""
+    return f"of {label}" if label.startswith("your ") else f"of the {label}"
+
+
 def numbers(view: View) -> list[Number]:
     """Every number in nats with its error and scale.
 
@@ -91,7 +96,7 @@ def numbers(view: View) -> list[Number]:
     for q in view.overlays:
         kl = _distance(f"KL({q.label} ‖ p)", r[f"kl_{q.key}"], r[f"kl_{q.key}_error"])
         found += [
-            Number(f"ELBO of the {q.label}", float(r[f"elbo_{q.key}"]), kl.error - own, kl.scale),
+            Number(f"ELBO {of(q.label)}", float(r[f"elbo_{q.key}"]), kl.error - own, kl.scale),
             kl,
             _distance(f"KL(p ‖ {q.label})", r[f"kl_to_{q.key}"], r[f"kl_to_{q.key}_error"]),
         ]
@@ -109,7 +114,7 @@ def _distance(name: str, value: float, error: float) -> Number:
 
 def _gap_names(view: View) -> dict[str, str]:
     keys = {_amortization(view, q): q.label for q in view.overlays if _amortization(view, q) in view.report}
-    return {"approximation_gap": "approximation gap"} | {k: f"amortization gap of the {n}" for k, n in keys.items()}
+    return {"approximation_gap": "approximation gap"} | {k: f"amortization gap {of(n)}" for k, n in keys.items()}
 
 
 def _amortization(view: View, q: Overlay) -> str:
@@ -205,7 +210,7 @@ def _meter_row(view: View, q: Overlay, shown: Mapping[str, str]) -> str:
         f'<div class="row"><span>{escape(name)}</span>'
         f'<div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
         f'<span class="total">{total}<b>{whole}</b></span>'
-        f"<small>ELBO {shown[f'ELBO of the {name}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {name})']}</small></div>"
+        f"<small>ELBO {shown[f'ELBO {of(name)}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {name})']}</small></div>"
     )
 
 
@@ -215,7 +220,7 @@ def gap_parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[st
     if q.key != BEST and key not in view.report:
         return []
     amortization = 0.0 if q.key == BEST else float(view.report[key])
-    said = number(0, 0) if q.key == BEST else shown[f"amortization gap of the {q.label}"]
+    said = number(0, 0) if q.key == BEST else shown[f"amortization gap {of(q.label)}"]
     return [("amortization", amortization, said), ("approximation", approximation, shown["approximation gap"])]
 
 
@@ -264,7 +269,7 @@ def scores_table(view: View, columns: Mapping[str, Array]) -> str:
     for q in view.stages:
         key = f"kl_{q.key}"
         if key in columns:
-            rows.append((key, f"exact KL of the {q.label} (nats)", float(view.report[key]), _reported(view, key)))
+            rows.append((key, f"exact KL {of(q.label)} (nats)", float(view.report[key]), _reported(view, key)))
     lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
     for name, label, value, shown in rows:
         where = f"{percentile(columns[name], value):.1f} %" if name in columns else "not stored"

@@ -28,6 +28,7 @@ HINT = (
 )
 FIELDS = ("zoom", "box")
 AT_REST = "move over the plane"
+ALIKE = 0.005  # of a KL: below it nobody has beaten anybody
 SOLE = 0.995  # of the mass: then there is nothing else to speak of
 INVITATION = "Place a Gaussian yourself: its KL follows while you drag, and is computed exactly when you let go."
 VEILED = "The latent plane with what it decodes to. The posterior is hidden until you reveal it."
@@ -162,8 +163,11 @@ def _packed_field(part: dict[str, Any]) -> dict[str, Any]:
 def own_text(view: View, rivals: str) -> str:
     """The user's KL, exact now, and what it beats."""
     r, encoder = view.report, view.stages[0]
-    kl, error = r[f"kl_{MINE}"], r[f"kl_{MINE}_error"]
-    beaten = f"You beat the {encoder.label}." if kl < r[f"kl_{encoder.key}"] else f"The {encoder.label} is closer."
+    kl, error, other = r[f"kl_{MINE}"], r[f"kl_{MINE}_error"], r[f"kl_{encoder.key}"]
+    if abs(kl - other) <= ALIKE * other:
+        beaten = f"The {encoder.label} is as close."
+    else:
+        beaten = f"You beat the {encoder.label}." if kl < other else f"The {encoder.label} is closer."
     return f"Your KL: {number(kl, error)} nats, exact. {beaten} For comparison: {rivals}."
 
 

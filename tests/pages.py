@@ -73,6 +73,14 @@ def look(page, see: Callable[[], Seen], step: str = "the page") -> Seen:
     raise AssertionError(f"{step} did not come to rest in {LOOKS} looks")
 
 
+def bring_controls(page) -> None:
+    """On a phone they are in a sheet."""
+    button = page.get_by_role("button", name="Image and controls")
+    if button.is_visible():
+        button.click()
+        page.get_by_role("button", name="Close", exact=True).wait_for()
+
+
 def settle(page, step: str = "the page") -> None:
     """Wait until the script has run and the numbers are there; never for a length of time."""
     idle(page, step)

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from app.theme import MASSES
 from tests.browser import SIZES
-from tests.pages import evidence, finger, idle, look, pixels, place_of, settle, until_changed
+from tests.pages import bring_controls, evidence, finger, idle, look, pixels, place_of, settle, until_changed
 
 
 def draw_stroke(page, size: str, places) -> None:
@@ -94,6 +94,7 @@ def test_uploading_a_photo_shows_it_and_junk_gets_a_sentence(visit, size):
 def test_the_gallery_is_chosen_from_by_click_and_by_key(visit, size):
     page = visit(size=size)
     settle(page)
+    bring_controls(page)
     before = evidence(page)
     thumbnails = page.locator(".gallery button")
     thumbnails.nth(4).click()

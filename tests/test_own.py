@@ -156,15 +156,32 @@ def test_a_step_is_done_by_what_it_asks_for_and_by_nothing_else():
         Seen(State(), kls=(0.5, 2.0, 0.1)),
         Seen(State(), walked=True),
         Seen(State(), images=3),
-        Seen(State(), rank=4),
+        Seen(State(), rank=0.19),
         Seen(State(), draws=3),
         Seen(State(checkpoint="mnist-2d")),
         Seen(State(strokes="abc")),
     ]
     assert all(step.done(seen) for step, seen in zip(STEPS, ways, strict=True))
-    assert not STEPS[2].done(Seen(State(), kls=(3.0, 2.0, 0.1))) and not STEPS[3].done(
-        Seen(State(), kls=(0.7, 2.0, 0.1))
-    )
+    assert not STEPS[1].done(Seen(State(guess=True), images=1))  # nothing grey is to be seen
+    assert not STEPS[6].done(Seen(State(), rank=0.21))
+
+
+@pytest.mark.parametrize(
+    ("kls", "beaten", "near"),
+    [
+        ((3.0, 2.0, 0.1), False, False),
+        ((2.0, 2.0, 0.1), False, False),  # put where the encoder's is
+        ((1.96, 2.0, 0.1), False, False),
+        ((1.94, 2.0, 0.1), True, False),
+        ((0.55, 2.0, 0.1), True, True),
+        ((0.25, 0.25, 0.21), False, False),  # an encoder that is good: half of what can be won is asked for
+        ((0.22, 0.25, 0.21), True, True),
+        (None, False, False),
+    ],
+)
+def test_the_encoder_has_to_be_beaten_clearly(kls, beaten, near):
+    seen = Seen(State(), kls=kls)
+    assert (STEPS[2].done(seen), STEPS[3].done(seen)) == (beaten, near)
 
 
 def test_coverage_is_said_by_its_counts():
@@ -176,3 +193,5 @@ def test_a_kl_of_ones_own_says_its_error(view):
     with_it = own.with_own(view, MINE, Estimate(view.report["log_evidence"] - 2.0, 1e-3), [])
     text = own_data(with_it, MINE, None)["text"]
     assert text.startswith("Your KL: 2.000 nats, exact.") and "the best Gaussian" in text
+    as_good = own.with_own(view, MINE, Estimate(view.report["log_evidence"] - 1.003 * view.report["kl_base"], 1e-3), [])
+    assert "The base encoder is as close." in own_data(as_good, MINE, None)["text"]

@@ -1,4 +1,4 @@
-"""Our own components: plane, drawing sheet, gallery, decoded box, the browser's history.
+"""Our own components: plane, drawing sheet, gallery, dock, decoded box, the browser's history.
 
 Streamlit sends a component's JavaScript with each of its messages. The plane's is too long for that: the browser
 fetches it once, from the folder static/.
@@ -68,6 +68,14 @@ def sheet(strokes: list[Any], version: int, key: str, on_drawn: Any) -> None:
 def gallery(data: dict[str, Any], key: str, on_chosen: Any) -> None:
     """Thumbnails; the one chosen comes as ``st.session_state[key].chosen``: its index."""
     _registered("gallery")(data=data, key=key, on_chosen_change=on_chosen)
+
+
+def dock(words: dict[str, str], *, wanted: bool) -> None:
+    """On a narrow window: the buttons below that bring the controls and the picture.
+
+    ``wanted``: the controls come by themselves, as there is no picture without them.
+    """
+    _registered("dock")(data={**words, "wanted": wanted}, key="dock")
 
 
 def history() -> None:

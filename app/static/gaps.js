@@ -53,7 +53,7 @@ class Gaps {
     const share = (nats) => 100 * clamp(nats / this.deepest, 0, 1);
     const bars = parts.map((part) => element("i", { class: part.name, style: `height:${share(part.nats)}%`, title: `${part.name} ${part.text} nats` }));
     const hang = element("div", { class: `hang${kl > 1.001 * this.deepest ? " deeper" : ""}`, role: "img", "aria-label": words }, ...bars);
-    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label));
+    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label.replace("marginalised", "margin\u00ADalised")));
   }
 }
 

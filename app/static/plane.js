@@ -756,7 +756,8 @@ class Plane {
       });
       const sample = vector("svg", { viewBox: "0 0 34 12", class: "sample", "aria-hidden": "true" });
       if (layer === "truth") sample.append(vector("path", { d: "M17 0l2 4 5 .5-4 3 1.5 4.5-4.5-2.5-4.5 2.500 1.500-4.500-4-3 5-.5z", class: "marker truth" }));
-      else if (layer === "ground" || layer === "heat") sample.append(vector("rect", { x: 10, y: 0, width: 12, height: 12, class: `sample-${layer}` }));
+      else if (layer === "heat") sample.append(vector("rect", { x: 10, y: 0, width: 12, height: 12, class: "sample-heat" }));
+      else if (layer === "ground") sample.append(vector("path", { d: "M13 1h8l-4.5 4a3.3 3.3 0 1 1-4 5", class: "sample-ground" }));
       else sample.append(vector("path", { d: "M1 6H33", class: q ? "line overlay" : `line ${layer}`, style: q ? look(q) : "", fill: "none" }));
       return element("label", { "data-toggle": layer }, box, sample, name);
     });
@@ -768,9 +769,11 @@ class Plane {
   point(z) {
     this.cursor = z;
     for (const panel of Object.values(this.panels)) panel.drawCursor();
-    const pixels = z === null ? null : this.decoded(z) ?? this.boxAtlas?.decode(z);
+    const own = z === null && this.own.data?.veil ? this.own.q?.mean : null; // a guess: what it says, as no top is known
+    const at = z ?? own ?? null;
+    const pixels = at === null ? null : this.decoded(at) ?? this.boxAtlas?.decode(at);
     paint(this.atCursor, pixels ?? this.top.pixels);
-    this.cursorName.textContent = z === null ? this.top.name : pixels ? "decoded at the cursor" : "not decoded here";
+    this.cursorName.textContent = own && pixels ? "decoded at your centre" : at === null ? this.top.name : pixels ? "decoded at the cursor" : "not decoded here";
     this.say();
   }
 

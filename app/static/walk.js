@@ -14,7 +14,7 @@ class Walk {
     this.choice = element("select", { "aria-label": "Which walk" });
     this.text = element("output", { class: "walk-text" });
     this.room = element("div", { class: "room words" }, this.text);
-    this.root = element("div", { class: "walk" }, this.choice, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
+    this.root = element("div", { class: "walker" }, this.choice, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
     this.choice.addEventListener("change", () => { this.take(this.choice.selectedIndex); this.plane.draw(); });
     this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });

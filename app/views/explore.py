@@ -54,6 +54,8 @@ def _explore() -> None:
         if subject is not None:
             subject = admissible(checkpoint, turn_dial(subject))
             other = _compare_with(checkpoint, subject, where)
+    if not session.current().bare:
+        components.dock(text.DOCK, wanted=subject is None)
     with shown:
         if subject is not None:
             common.engine_of(checkpoint)

@@ -47,6 +47,8 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         say(f"You: {short(last.mine)} nats. Encoder: {short(last.encoder)}. {closer}")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{subject.sentence}.", width="content")
+        if session.current().step:  # the lesson says what comes next
+            return
         if last and images and len(guesses) < ROUNDS:
             st.button("Next image", type="primary", on_click=_next, args=(images,), key="next-guess")
         st.button("Guess first", icon=":material/visibility_off:", on_click=start, help=text.GUESS_HELP, key="guess")

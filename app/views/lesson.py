@@ -4,17 +4,20 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from app import session
 from app.compute import View
 from app.lesson import STEPS, Seen
+from app.overlays import Overlay
 from app.own import KEY
 from app.state import State, lesson_query
 from app.views import common, guess
 from app.words import languages, words
 from gpvae_core.diagnostics.stored import Columns
 
-SEEN = "lesson-seen"
+SEEN, FIRST = "lesson-seen", "lesson-image"  # since the step began; the test image that the lesson began with
+HONEST = 0.8  # of the mass: the regions whose promise is counted
 
 
 def page() -> None:
@@ -53,7 +56,8 @@ def glossary() -> None:
 
 def begin(step: int) -> None:
     """Set the page as the step wants it, and forget what was done before."""
-    session.update(step=step, **STEPS[step - 1].changes)
+    back = {"index": st.session_state[FIRST]} if STEPS[step - 1].returns and FIRST in st.session_state else {}
+    session.update(step=step, **STEPS[step - 1].changes, **back)
     st.session_state[SEEN] = {"guesses": len(st.session_state.get(guess.SCORE, []))}
 
 
@@ -69,33 +73,52 @@ def panel(view: View | None, columns: Columns) -> None:
         session.update(step=0)
         return
     number, ui, step = state.step, _words()["ui"], _words()["step"][state.step - 1]
-    done = STEPS[number - 1].done(_seen(view, columns))
+    if number == 1 and state.way == "gallery":
+        st.session_state[FIRST] = state.index
+    seen = _seen(view, columns)
+    done = STEPS[number - 1].done(seen)
     with st.container(border=True, key="lesson"):
         st.markdown(
             f"**{ui['step'].format(number=number, count=len(STEPS), title=step['title'])}** · {step['sentence']}"
         )
         left, right = st.columns([5, 4])
         with left:
-            st.markdown(
-                f"**{ui['do']}:** {step['task']} {':green' if done else ':orange'}[{ui['done' if done else 'open']}]"
-            )
-            _question(number, ui, step)
+            mark = f":green[{ui['done']}]" if done else f":orange[{_open(ui, number, seen)}]"
+            st.markdown(f"**{ui['do']}:** {step['task']} {mark}")
+            if state.way == "simulate":
+                st.markdown(_kept_promises(ui))
+            answered = done and _question(number, ui, step)
         right.latex(step["formula"])
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             if number > 1:
                 st.button(ui["back"], on_click=begin, args=(number - 1,), key="lesson-back")
             if number < len(STEPS):
                 kind = "primary" if done else "secondary"
                 st.button(ui["next"], type=kind, on_click=begin, args=(number + 1,), key="lesson-next")
-            elif done:
-                st.markdown(ui["finished"])
+            elif answered:
+                st.markdown(ui["finished"], width="content")
             st.button(ui["leave"], on_click=lambda: session.update(step=0, guess=False), key="lesson-leave")
             with st.popover(ui["words"]):
                 glossary()
 
 
-def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> None:
-    """Three answers, turned so that the right one does not always stand first."""
+def _open(ui: dict[str, str], number: int, seen: Seen) -> str:
+    """That something is left to do, and how often it was done where it is to be done several times."""
+    if (several := STEPS[number - 1].count) is None:
+        return ui["open"]
+    count, wanted = several
+    return ui["times"].format(done=count(seen), wanted=wanted)
+
+
+def _kept_promises(ui: dict[str, str]) -> str:
+    """How often the true z of the images drawn in this step lay in the regions that promise to hold it."""
+    inside = list(st.session_state[SEEN].get("inside", {}).values())
+    exact, encoder = (sum(column) for column in zip(*inside, strict=True)) if inside else (0, 0)
+    return ui["inside"].format(exact=exact, encoder=encoder, count=len(inside))
+
+
+def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> bool:
+    """Three answers, turned so that the right one does not always stand first; whether one was chosen."""
     order = np.roll(np.arange(len(step["options"])), number)
     options = [step["options"][k] for k in order]
     answer = st.radio(
@@ -104,6 +127,7 @@ def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> None:
     if answer is not None:
         right = step["options"].index(answer) == step["answer"]
         st.markdown(f"**{ui['right' if right else 'wrong']}** {step['because']}")
+    return answer is not None
 
 
 def _seen(view: View | None, columns: Columns) -> Seen:
@@ -114,6 +138,9 @@ def _seen(view: View | None, columns: Columns) -> Seen:
         images.append(state.index)
     if state.way == "simulate" and (state.seed, state.z) not in draws:
         draws.append((state.seed, state.z))
+    if view is not None and view.truth is not None and view.truth_mass is not None:
+        promises = (view.truth_mass <= HONEST, _mass_within(view.stages[0], view.truth) <= HONEST)
+        kept.setdefault("inside", {})[state.seed, state.z] = promises
     return Seen(
         state,
         kls=_kls(view),
@@ -125,6 +152,12 @@ def _seen(view: View | None, columns: Columns) -> Seen:
     )
 
 
+def _mass_within(q: Overlay, z: NDArray[Any]) -> float:
+    """The mass of the Gaussian that has q's moments within the ellipse through z: chi-squared with two degrees."""
+    scaled = (z - q.mean) / q.std
+    return float(1 - np.exp(-0.5 * scaled @ scaled))
+
+
 def _kls(view: View | None) -> tuple[float, float, float] | None:
     if view is None or f"kl_{KEY}" not in view.report:
         return None
@@ -132,8 +165,8 @@ def _kls(view: View | None) -> tuple[float, float, float] | None:
     return float(r[f"kl_{KEY}"]), float(r[f"kl_{view.stages[0].key}"]), float(r["kl_best"])
 
 
-def _rank(state: State, columns: Columns) -> int | None:
-    """Place of the test image by U(x), from the largest."""
+def _rank(state: State, columns: Columns) -> float | None:
+    """Share of the test images with a larger U(x)."""
     if "uncertainty" not in columns or state.way != "gallery" or not 0 <= state.index < len(columns["uncertainty"]):
         return None
-    return int((columns["uncertainty"] > columns["uncertainty"][state.index]).sum())
+    return float((columns["uncertainty"] > columns["uncertainty"][state.index]).mean())
