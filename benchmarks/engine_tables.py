@@ -13,8 +13,10 @@ LOADED = {  # of results/load.json
     "warm": "4 users, any test images",
     "30_users": "30 users, any test images",
     "30_users_same_images": "30 users, the same hundred",
+    "30_users_prepared_images": "30 users, five hundred prepared ones",
     "60_users": "60 users, any test images",
     "60_users_same_images": "60 users, the same hundred",
+    "60_users_prepared_images": "60 users, five hundred prepared ones",
     "30_users_and_a_hostile_one": "30 users, and one who asks 50 times a second",
 }
 SERVED = ("digits-2d", "mnist-2d")
@@ -100,8 +102,8 @@ def load() -> Rows:
     found = [read_json(RESULTS / "load.json")[name] for name in ("mnist-2d", "mnist-2d, two workers")]
     rows = [["`mnist-2d`, ms: p50 / p95", "one process", "two workers"]]
     for key, label in LOADED.items():
-        times = (record[key]["ms"] for record in found)
-        rows.append([label, *(f"{ms['p50']:,.0f} / {ms['p95']:,.0f}" for ms in times)])
+        times = (record.get(key, {}).get("ms") for record in found)
+        rows.append([label, *(f"{ms['p50']:,.0f} / {ms['p95']:,.0f}" if ms else "not measured" for ms in times)])
     return [*rows, ["memory after 60 users, MiB", *(f"{record['60_users']['memory_mib']:,}" for record in found)]]
 
 

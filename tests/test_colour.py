@@ -196,7 +196,7 @@ def trained(spec: str, out: Path, *options: object) -> Checkpoint:
 
 
 def test_convolutions_learn_colour_in_any_number_of_dimensions(spec, tmp_path):
-    checkpoint = trained(spec, tmp_path / "run", "--method", "gpvae", "--latent-dim", 5)
+    checkpoint = trained(spec, tmp_path / "run", "--method", "fullcov", "--latent-dim", 5)
     assert checkpoint.infer(load_dataset(spec).test.pixels()).q.dim == 5
 
 
