@@ -177,7 +177,12 @@ def folder_of(key: str, base: Checkpoint) -> Path:
 
 def epochs_of(key: str, base: Checkpoint) -> int:
     """How long a row's encoder was trained on the kept decoder; 0: not at all."""
-    return int(load_checkpoint(folder_of(key, base)).training["epochs"]) if trainable(split_key(key)[0]) else 0
+    return int(training_of(key, base)["epochs"]) if trainable(split_key(key)[0]) else 0
+
+
+def training_of(key: str, base: Checkpoint) -> dict[str, Any]:
+    """How a row's encoder was trained, with the epoch that was kept: 0 where none bettered the first weights."""
+    return load_checkpoint(folder_of(key, base)).training
 
 
 def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
@@ -306,7 +311,8 @@ def made(row: Asked) -> dict[str, Any]:
     found = measure(encoder(row.key, base, data, row.device, row.epochs), base, images, evidence)
     better = share_better(found.pop("kl"), found.pop("errors"), stored)
     found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
-    return found | {"epochs": epochs_of(row.key, base), "images": count, "device": device_name(row.device)}
+    found |= {"epochs": epochs_of(row.key, base), "images": count, "device": device_name(row.device)}
+    return found | ({"best_epoch": training_of(row.key, base)["best_epoch"]} if trainable(row.name) else {})
 
 
 def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:

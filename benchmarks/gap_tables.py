@@ -31,7 +31,7 @@ def _row(name: str, n: dict[str, Any]) -> list[str]:
         _short(n["iwae_less_evidence"]),
         f"{n['ms']:.0f}",
         f"{n['parameters']:,}",
-        str(n.get("epochs") or ""),
+        _epochs(n),
     ]
 
 
@@ -108,3 +108,9 @@ def _share(hits: int, of: int) -> str:
 def _short(value: float) -> str:
     """Three significant figures."""
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _epochs(n: dict[str, Any]) -> str:
+    """Of a row's training; in brackets the one that was kept, where it is known and was not the last."""
+    epochs, best = n.get("epochs") or "", n.get("best_epoch")
+    return str(epochs) if best in (None, epochs) else f"{epochs} ({best})"
