@@ -31,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest come first: at the end they would keep one core busy and the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Half as many more than cores: a worker whose server or browser computes has nothing to do itself."""
     return 3 * (os.cpu_count() or 2) // 2

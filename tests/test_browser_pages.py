@@ -155,6 +155,7 @@ def test_a_loop_around_dots_shows_their_images_and_a_click_opens_one(visit, digi
     until(page, "the chart again", lambda: "/difficulty" in page.url and plot.count() > 0)
 
 
+@pytest.mark.long
 def test_a_model_is_trained_stopped_resumed_and_opened_and_nobody_else_sees_it(visit):
     page = visit(path="train")
     idle(page)

@@ -34,6 +34,7 @@ new MutationObserver(() => {
 """
 
 
+@pytest.mark.long
 def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, tmp_path, unwritable):
     """Started in another folder, no cache can be written: each step is said beside what is ready, nothing is lost."""
     elsewhere = tmp_path / "elsewhere"
