@@ -76,7 +76,6 @@ def digits_2d_wide_evidence():
     return posterior.log_evidence, posterior.log_evidence_error
 
 
-@pytest.mark.long
 def test_a_visitor_stays_with_a_worker_and_one_that_ends_is_started_again(served, browser):
     url, process = served
     cookies = set()
