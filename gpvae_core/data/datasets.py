@@ -187,25 +187,28 @@ def _archived(
     build: Callable[[Path, float], Arrays],
     otherwise: Callable[[Path], Arrays | None] = lambda _: None,
     shape: Shape | None = GREY,
+    slow: bool = False,
 ) -> Callable[[Path, int, float], Parts]:
     """A data set kept as <data-dir>/<name>.npz, or found there by ``otherwise``; else downloaded, built and kept.
 
-    ``shape`` of an image, where it has labels.
+    ``shape`` of an image, where it has labels. ``slow``: what ``otherwise`` finds takes minutes to read, so it is kept.
     """
 
     def load(data_dir: Path, seed: int, timeout: float) -> Parts:
         path = data_dir / f"{name}.npz"
         try:
-            found = read_archive(path, shape) if path.exists() else otherwise(data_dir)
+            if path.exists():
+                return _parts(read_archive(path, shape))
+            found = otherwise(data_dir)
         except OSError:
             found = None  # a folder that may not be looked at
-        if found is not None:
+        if found is not None and not slow:
             return _parts(found)
-        arrays = _downloaded(name, path, build, timeout)
+        arrays, again = (_downloaded(name, path, build, timeout), "downloaded") if found is None else (found, "read")
         buffer = BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         kept = write_if_possible(path, buffer.getvalue())
-        return _parts(arrays, () if kept else (f"{name} could not be kept in {data_dir}: it is downloaded each time",))
+        return _parts(arrays, () if kept else (f"{name} could not be kept in {data_dir}: it is {again} each time",))
 
     return load
 
@@ -291,7 +294,7 @@ DATASETS: dict[str, Callable[[Path, int, float], Parts]] = {
     "omniglot": _archived("omniglot", build_omniglot),
     "cifar10": _archived("cifar10", build_cifar10, read_cifar10, COLOUR),
     "svhn": _archived("svhn", build_svhn, read_svhn, COLOUR),
-    "celeba": _archived("celeba", build_celeba, read_celeba, None),
+    "celeba": _archived("celeba", build_celeba, read_celeba, None, slow=True),
     "binary-mnist": _binary("mnist"),
     "binary-mnist-fixed": _binary("mnist", fixed=True),
     "digits": _digits,
