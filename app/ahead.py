@@ -5,6 +5,7 @@ program; those that are there already are not made again. May run beside the ser
 """
 
 import os
+from functools import partial
 
 import click
 
@@ -21,7 +22,7 @@ POLITE = 10  # how far this steps back behind whoever looks at pages
 def prepare(name: str, images: int, encoders: tuple[str, ...] = ()) -> int:
     """Keep the views of the first test images of checkpoint ``name``, with ``encoders`` drawn; how many were made.
 
-    Raises InputError where there is no such checkpoint, data set or encoder, or no latent plane.
+    Raises InputError where there is no such checkpoint, data set or encoder, no latent plane, or no place for a view.
     """
     checkpoint = load_checkpoint(name)
     test = dataset_of(checkpoint).test
@@ -33,8 +34,10 @@ def prepare(name: str, images: int, encoders: tuple[str, ...] = ()) -> int:
             pixels = test.pixels(slice(number, number + 1))[0, 0].numpy()
             identity = kept.identity(checkpoint, to_bytes(pixels), None, others)
             if not kept.has(identity):
-                kept.view(identity, lambda pixels=pixels: compute_view(checkpoint, engine, pixels, None, others))
+                kept.view(identity, partial(compute_view, checkpoint, engine, pixels, None, others))
                 made += 1
+                if not kept.has(identity):
+                    raise InputError(f"views cannot be kept in {kept.folder()}; make room there, or make it writable")
     return made
 
 

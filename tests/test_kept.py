@@ -7,11 +7,12 @@ import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-from app import kept, loaders
+from app import ahead, kept, loaders
 from app.ahead import main, prepare
 from app.compute import View, compute_view
 from app.loaders import PRIVATE, Source
 from app.views import sources
+from gpvae_core.checkpoints import Checkpoint
 from tests.server import share_grids
 
 
@@ -119,3 +120,13 @@ def test_what_cannot_be_prepared_is_a_sentence(home):
     for name in ("no-such-model", "digits-2d"):
         said = CliRunner().invoke(main, [name, "--encoder", "no-such-encoder"])
         assert said.exit_code == 1 and said.output.startswith("Error: ") and "no-such" in said.output
+
+
+def test_views_that_cannot_be_kept_are_not_said_to_be(tmp_path, view, monkeypatch):
+    (tmp_path / "gpvae").mkdir()
+    (tmp_path / "gpvae" / "views").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(Checkpoint, "engine", lambda *_, **__: None)
+    monkeypatch.setattr(ahead, "compute_view", lambda *_: view)
+    said = CliRunner().invoke(main, ["digits-2d", "--images", "2"])
+    assert said.exit_code == 1 and "Error: views cannot be kept in" in said.output
