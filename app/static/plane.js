@@ -769,11 +769,12 @@ class Plane {
   point(z) {
     this.cursor = z;
     for (const panel of Object.values(this.panels)) panel.drawCursor();
-    const own = z === null && this.own.data?.veil ? this.own.q?.mean : null; // a guess: what it says, as no top is known
-    const at = z ?? own ?? null;
+    const guessed = this.own.data?.veil ? this.own.q?.mean : null; // what a guess says, as no top is known
+    const at = z ?? guessed ?? null;
     const pixels = at === null ? null : this.decoded(at) ?? this.boxAtlas?.decode(at);
     paint(this.atCursor, pixels ?? this.top.pixels);
-    this.cursorName.textContent = own && pixels ? "decoded at your centre" : at === null ? this.top.name : pixels ? "decoded at the cursor" : "not decoded here";
+    const said = pixels ? `decoded at ${z === null ? "your centre" : "the cursor"}` : "not decoded here";
+    this.cursorName.textContent = at === null ? this.top.name : said;
     this.say();
   }
 
