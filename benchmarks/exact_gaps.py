@@ -175,14 +175,12 @@ def folder_of(key: str, base: Checkpoint) -> Path:
     return Path("runs/encoders") / base.name / key.replace(",", "").replace(" ", "-").replace("'", "")
 
 
-def epochs_of(key: str, base: Checkpoint) -> int:
-    """How long a row's encoder was trained on the kept decoder; 0: not at all."""
-    return int(training_of(key, base)["epochs"]) if trainable(split_key(key)[0]) else 0
-
-
-def training_of(key: str, base: Checkpoint) -> dict[str, Any]:
-    """How a row's encoder was trained, with the epoch that was kept: 0 where none bettered the first weights."""
-    return load_checkpoint(folder_of(key, base)).training
+def trained_for(key: str, base: Checkpoint) -> dict[str, int]:
+    """``epochs`` of a row's encoder, 0: it was not trained; ``best_epoch``, the kept one: 0 is the first weights."""
+    if not trainable(split_key(key)[0]):
+        return {"epochs": 0}
+    training = load_checkpoint(folder_of(key, base)).training
+    return {name: int(training[name]) for name in ("epochs", "best_epoch")}
 
 
 def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
@@ -311,8 +309,7 @@ def made(row: Asked) -> dict[str, Any]:
     found = measure(encoder(row.key, base, data, row.device, row.epochs), base, images, evidence)
     better = share_better(found.pop("kl"), found.pop("errors"), stored)
     found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
-    found |= {"epochs": epochs_of(row.key, base), "images": count, "device": device_name(row.device)}
-    return found | ({"best_epoch": training_of(row.key, base)["best_epoch"]} if trainable(row.name) else {})
+    return found | trained_for(row.key, base) | {"images": count, "device": device_name(row.device)}
 
 
 def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
