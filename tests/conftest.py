@@ -1,9 +1,6 @@
 """Shared fixtures: real data where it is at hand, small models, the shipped checkpoints, the app in a browser."""
 
-import http.server
 import os
-import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,7 @@ from gpvae_core.exact import PosteriorEngine
 from gpvae_core.paths import grid_cache
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
-from tests.server import serving, share_grids
+from tests.server import files_served, serving, share_grids
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,21 +109,13 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        """Silence."""
-
-
 @pytest.fixture
 def served(tmp_path):
     """A folder and the address at which a local web server serves it."""
     folder = tmp_path / "www"
     folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with files_served(folder) as address:
+        yield folder, address
 
 
 # --- a browser ------------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """The app as a process of its own, for browser tests and benchmarks."""
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -90,6 +93,25 @@ def wait_until_healthy(url: str, process: subprocess.Popen, seconds: float = 600
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"the app did not become healthy (exit status {process.poll()})")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Nothing on the tests' output."""
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@contextmanager
+def files_served(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """The address at which a local web server serves ``folder``."""
+    server = http.server.ThreadingHTTPServer((host, 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Behind:

@@ -1,9 +1,7 @@
 """Machines as they are: caches that cannot be written, another working folder, a page inside somebody else's."""
 
-import http.server
 import os
 import threading
-from functools import partial
 from io import BytesIO
 
 import pytest
@@ -11,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from app.jobs import Job
 from tests.pages import evidence, idle, settle, until
-from tests.server import serving
+from tests.server import files_served, serving
 
 
 @pytest.fixture
@@ -72,28 +70,18 @@ def seven() -> bytes:
     return buffer.getvalue()
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Nothing on the tests' output."""
-
-
 def test_uploads_work_inside_another_sites_frame(visit, server, tmp_path):
     """127.0.0.1 inside a page of localhost: another site to the browser, so its cookies are not sent along."""
     frame = f'<iframe src="{server}/?c=digits-2d&from=upload&embed=true" style="width:100%;height:800px"></iframe>'
     (tmp_path / "lesson.html").write_text(frame)
-    outer = http.server.ThreadingHTTPServer(("localhost", 0), partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=outer.serve_forever, daemon=True).start()
-    try:
-        page = visit(path="lesson.html", base=f"http://localhost:{outer.server_port}", inside=server)
+    with files_served(tmp_path, "localhost") as outer:
+        page = visit(path="lesson.html", base=outer, inside=server)
         inside = page.frame_locator("iframe")
         chooser = inside.locator("input[type=file]")
         chooser.wait_for(state="attached")
         chooser.set_input_files({"name": "seven.png", "mimeType": "image/png", "buffer": seven()})
         inside.get_by_text("what the model saw").wait_for()
         assert float(inside.locator(".evidence b").first.inner_text())  # the numbers of that image
-    finally:
-        outer.shutdown()
-        outer.server_close()
 
 
 def test_a_job_reports_its_share_and_hands_over_what_it_raises():

@@ -1,15 +1,12 @@
 """The public face: few names, listed, documented, typed; their examples run; it installs as one package."""
 
 import doctest
-import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
-from functools import partial
 from inspect import getdoc, signature
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from gpvae_core import api
 from gpvae_core.extras import BROUGHT_BY, extras
 from tests import reference
 from tests.cases import CASES
+from tests.server import files_served
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = [name for name in gp.__all__ if callable(getattr(gp, name)) and not isinstance(getattr(gp, name), type)]
@@ -213,18 +211,11 @@ def test_five_lines_need_no_extra(installed, digits_2d):
     assert "mnist-2d does not come with this installation; set GPVAE_PRETRAINED" in model
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installed, tmp_path):
     shelf = tmp_path / "shelf"
     (shelf / "mnist-2d").mkdir(parents=True)
     for file in (ROOT / "pretrained/mnist-2d").iterdir():
         (shelf / "mnist-2d" / file.name).symlink_to(file)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=shelf))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     code = (
         "import os, gpvae_core as gp\n"
         "for place in (os.environ['SHELF'], os.environ['SERVER']):\n"
@@ -240,11 +231,10 @@ def test_the_other_models_come_from_a_clone_or_a_server_and_are_checked(installe
     shutil.copytree(ROOT / "pretrained/mnist-2d", other / "mnist-2d")
     with (other / "mnist-2d/config.json").open("ab") as file:
         file.write(b" ")
-    places = {"SHELF": str(shelf), "SERVER": f"http://127.0.0.1:{server.server_port}", "OTHER": str(other)}
-    with server:
+    with files_served(shelf) as address:
+        places = {"SHELF": str(shelf), "SERVER": address, "OTHER": str(other)}
         cache = str(tmp_path / "cache")
         lines = alone(installed, code, "requests", "platformdirs", XDG_CACHE_HOME=cache, **places).splitlines()
-        server.shutdown()
     digest, another = gp.load("mnist-2d").digest, gp.load("mnist-2d", method="me-4").digest
     assert lines[:3] == [f"{digest} {another}"] * 2 + [digest]
     assert "config.json is damaged or changed: it is not the file that mnist-2d was shipped with" in lines[3]
