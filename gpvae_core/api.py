@@ -36,7 +36,8 @@ def load(
 
     Args:
         name: A shipped model, such as "digits-2d", or the folder that a training wrote.
-        method: Another method of inference on its decoder and encoder, one that needs no training: "gn", "svi", ...
+        method: Another method of inference on its decoder and encoder: one that needs no training ("gn", "svi", ...),
+            an encoder stored beside it, or "vae", the plain VAE's encoder that it starts from.
         options: That method's own, by name.
         device: Where its weights shall lie.
 

@@ -24,7 +24,7 @@ from gpvae_core.exact.divergences import elbos_by_decodes
 from gpvae_core.exact.joint import Decoded
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
-from gpvae_core.inference import METHODS, Inference
+from gpvae_core.inference import METHODS, GaussianEncoder, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
 from gpvae_core.shipped import check_intact, fetched, manifest
@@ -84,25 +84,36 @@ class Checkpoint:
         """What ``with_method`` takes: encoders stored beside this decoder, and methods that need no training."""
         return offers(self.folder)
 
+    @property
+    def _within(self) -> list[Offer]:
+        """The encoders that this one is made of: the plain VAE's that it starts from, and itself."""
+        plain = self.model.encoder.plain()
+        single = isinstance(plain, GaussianEncoder) and not plain.others
+        return [Offer("vae", "vae")] * single + [Offer(self.config.method, self.config.method, self.config.options)]
+
     def with_method(self, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> "Checkpoint":
         """The same decoder with another encoder: a stored one, or this one with a method that needs no training on it.
 
         Args:
-            name: One of ``encoders``: "gn", "svi", "vlae", "savae", and what is stored beside the decoder.
-            options: The method's own, by name; a stored encoder has those that it was trained with.
+            name: One of ``encoders``: "gn", "svi", "vlae", "savae", and what is stored beside the decoder. Besides the
+                checkpoint's own method, and "vae" where a plain VAE's encoder is within it.
+            options: The method's own, by name; a trained encoder has those that it was trained with.
 
         Raises:
             InputError: There is no such encoder here, its weights are of another decoder, or an option does not fit.
         """
-        offer = self.encoders.get(name)
+        offers = {offer.name: offer for offer in self._within} | self.encoders
+        offer = offers.get(name)
         if offer is None:
             cure = f"; train one with python -m gpvae_core train --method {name} --decoder {self.name}"
             raise InputError(
-                f"{self.name} has no encoder '{name}'; choose one of {', '.join(self.encoders)}"
+                f"{self.name} has no encoder '{name}'; choose one of {', '.join(offers)}"
                 + (cure if name in METHODS else "")
             )
-        if offer.weights is not None and options:
+        if options and (offer.weights is not None or METHODS[offer.method].encoder.trained):
             raise InputError(f"'{name}' is a trained encoder, its options are fixed; leave out {', '.join(options)}")
+        if name not in self.encoders and name == self.config.method:
+            return self
         config = replace(self.config, method=offer.method, options={**offer.options, **options})
         model = build(config, seed=0)
         model.generative.load_state_dict(self.model.generative.state_dict())

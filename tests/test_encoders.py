@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_one_sentence(kept):
     checkpoint = load_checkpoint(folder)
     with pytest.raises(InputError, match="'me-3' is a trained encoder, its options are fixed; leave out components"):
         checkpoint.with_method("me-3", {"components": 2})
-    with pytest.raises(InputError, match="own has no encoder 'me-4'; choose one of me-3, gn, "):
+    with pytest.raises(InputError, match="own has no encoder 'me-4'; choose one of vae, gpvae-unit, me-3, gn, "):
         checkpoint.with_method("me-4")
     store_encoder(folder, "me-3", encoder.state_dict(), "of another decoder")
     with pytest.raises(InputError, match=r"me-3\.safetensors was trained on another decoder"):
@@ -68,6 +68,24 @@ def test_what_does_not_fit_is_one_sentence(kept):
     store_encoder(folder, "me-3", encoder.state_dict(), checkpoint.decoder_digest)
     with pytest.raises(InputError, match="is of another architecture than its config"):
         checkpoint.with_method("me-3")
+
+
+def test_what_a_checkpoint_is_made_of_opens_by_its_method(digits, digits_2d):
+    x = digits.test.pixels(slice(0, 4))
+    plain = digits_2d.with_method("vae")
+    assert plain.config.method == "vae" and plain.digest != digits_2d.digest
+    assert list(plain.infer(x).stages) == ["q"]
+    torch.testing.assert_close(plain.infer(x).q.mean, digits_2d.infer(x).start.mean)
+    assert digits_2d.with_method(digits_2d.config.method) is digits_2d
+    assert plain.with_method("gn").config.method == "gn"
+    with pytest.raises(InputError, match="'vae' is a trained encoder, its options are fixed; leave out trunks"):
+        digits_2d.with_method("vae", {"trunks": 2})
+
+
+def test_a_plain_vae_is_offered_only_where_one_is_within(kept):
+    mixture = load_checkpoint(kept[0]).with_method("me-3")
+    with pytest.raises(InputError, match="own has no encoder 'vae'; choose one of me, me-3"):
+        mixture.with_method("vae")
 
 
 def test_the_best_draws_are_the_best_by_the_decoder_itself(digits, digits_2d):

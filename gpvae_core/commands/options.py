@@ -72,7 +72,7 @@ def checkpoint(command: Callable[..., None]) -> Callable[..., None]:
 def method(command: Callable[..., None]) -> Callable[..., None]:
     """Another encoder on the checkpoint's decoder; see ``opened``."""
     ready = [name for name, one in METHODS.items() if not one.encoder.trained]
-    text = f"Another encoder on the checkpoint's decoder: {', '.join(ready)}, or one that is stored beside it."
+    text = f"Another encoder on the checkpoint's decoder: {', '.join(ready)}, vae, or one that is stored beside it."
     return of_methods(click.option("--method", help=text)(command), ready)
 
 
