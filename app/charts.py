@@ -139,13 +139,24 @@ def median_cells(means: Array, gaps: Array, half: float, count: int = 24) -> tup
     return edges, medians
 
 
+def ink(pixels: Array) -> str:
+    """One image (h, w) in [0, 1] as a picture, dark ink on white."""
+    buffer = io.BytesIO()
+    Image.fromarray(255 - np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)).save(buffer, "PNG")
+    return _url(buffer)
+
+
 def mosaic(tiles: Array) -> str:
     """Tiles (k, k, 28, 28) of bytes as one picture, dark ink on nothing: the first axis to the right, the second up."""
     k, side = len(tiles), tiles.shape[-1]
     ink = tiles[:, ::-1].transpose(1, 2, 0, 3).reshape(k * side, k * side)
     buffer = io.BytesIO()
     Image.merge("LA", [Image.new("L", ink.shape, 110), Image.fromarray(ink)]).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _url(buffer)
+
+
+def _url(png: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
 DEPTH = 12.0  # nats below the peak at which the surface's floor lies

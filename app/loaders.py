@@ -1,7 +1,6 @@
 """Every cache of the app. Keys are identities: a checkpoint's folder and digest, data set, the image's own bytes."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,6 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app import compute, coverage, kept, own
 from app.batching import Batcher, LeftError, always
 from app.compute import Array, Encoders, View, compute_views, from_bytes
-from app.figures.export import export
-from app.figures.sheet import Sheet
 from app.jobs import Job, Report
 from app.trainer import Plan
 from app.trainings import Training, Trainings
@@ -211,16 +208,6 @@ def _retried(cached: Any, *arguments: Any) -> Any:
 def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
     """The decoded box, for the planes' cursor."""
     return compute.box_atlas(checkpoint, float(opening(checkpoint).result().grid.axis[-1]))
-
-
-@st.cache_data(
-    show_spinner="Drawing the figure …",
-    max_entries=16,
-    hash_funcs={Sheet: lambda sheet: (sheet.name, sheet.title, json.dumps(sheet.config))},
-)
-def picture(sheet: Sheet) -> bytes:
-    """A figure as PNG."""
-    return export(sheet, "png")
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)

@@ -215,10 +215,18 @@ def _zoom_heat(view: View) -> dict[str, Any]:
     return {"low": ends[0], "high": ends[1], "nodes": HEAT_NODES, "heat": packed(tenths.astype(np.uint8))}
 
 
+def box_contours(view: View) -> dict[float, list[Array]]:
+    """Lines of log p(x, z) over the whole box, at BOX_LEVELS nats below its maximum."""
+    lines = contour_generator(view.box_axis, view.box_axis, _nats_below(view).T).lines
+    return {nats: lines(nats) for nats in BOX_LEVELS}
+
+
 def _box_lines(view: View) -> list[dict[str, Any]]:
     axis = view.box_axis
-    lines = contour_generator(axis, axis, _nats_below(view).T).lines
-    return [_line("box", "logs", f"{nats:g} nats below", None, lines(nats), axis, axis) for nats in BOX_LEVELS]
+    return [
+        _line("box", "logs", f"{nats:g} nats below", None, lines, axis, axis)
+        for nats, lines in box_contours(view).items()
+    ]
 
 
 def mass_contours(view: View) -> dict[float, list[Array]]:

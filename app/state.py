@@ -37,8 +37,8 @@ class State:
     drawn beside the checkpoint's own. ``images`` is how many Figure 1 shows. The page Difficulty holds ``sort``
     against ``against``, on ``linear`` axes or not. ``mine`` is the user's own Gaussian (``gaussian``). While ``guess``,
     everything else is hidden. ``step`` is that of the lesson, from 1. ``bare`` leaves the controls out. ``language`` is
-    that of the lesson and the glossary. ``by_gap`` colours the latent map. ``playlist`` is a teacher's list of scenes
-    as ``playlist.encode`` gives it, ``scene`` the one on show, from 0.
+    that of the lesson and the glossary. ``by_gap`` colours the latent map. ``whole``: the figures show the whole box.
+    ``playlist`` is a teacher's list of scenes as ``playlist.encode`` gives it, ``scene`` the one on show, from 0.
     """
 
     checkpoint: str = ""
@@ -66,6 +66,7 @@ class State:
     bare: bool = False
     language: str = FIRST
     by_gap: bool = False
+    whole: bool = False
     playlist: str = ""
     scene: int = 0
 
@@ -180,6 +181,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "step": ("step", _whole),
     "bare": ("bare", _choice({"1": True})),
     "gap": ("by_gap", _choice({"1": True})),
+    "box": ("whole", _choice({"1": True})),
     "play": ("playlist", _checked(playlist.decode)),
     "scene": ("scene", _whole),
     "lang": ("language", _choice(languages())),
@@ -207,7 +209,7 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
         except InputError as error:
             dial.pop(key, None)
             problems.append(f"The link says {short(key)}={short(text)}, {error}. It is left out.")
-    for flag in ("projector", "descending", "linear", "guess", "bare", "by_gap"):
+    for flag in ("projector", "descending", "linear", "guess", "bare", "by_gap", "whole"):
         values[flag] = bool(values.get(flag))
     return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
 
@@ -284,13 +286,13 @@ def _query(wanted: State) -> dict[str, str]:
 
 _DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
 SHOWS = {  # what the address of each page but Explore says
-    "figures": ("checkpoint", "weights", "sort", "encoders", "projector", "images"),
+    "figures": ("checkpoint", "weights", "sort", "encoders", "projector", "images", "whole"),
     "difficulty": ("checkpoint", "weights", "sort", "projector", "against", "linear"),
     "lesson": ("projector", "language"),
     "map": ("checkpoint", "weights", "projector", "by_gap"),
     "train": ("projector",),
 }
-ELSEWHERE = ("images", "against", "linear", "by_gap")  # what Explore's never says
+ELSEWHERE = ("images", "against", "linear", "by_gap", "whole")  # what Explore's never says
 # what each way of choosing x does not need
 UNUSED = {
     "gallery": ("strokes", "upload", "seed", "z"),

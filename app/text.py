@@ -55,6 +55,10 @@ ENCODERS = (
     "Each that you tick puts its q on the planes and its gap into the meter, six at most. Behind its name stands its "
     "mean KL(q ‖ p(z|x)) over test images, where it was measured."
 )
+READ_PANEL = (
+    "Grey is the density of p(z|x). Point at it for z and for the nats below its peak. A box drawn with the mouse is "
+    "enlarged; a double click brings the whole panel back. The download has the printed figure."
+)
 DIFFICULTY_TITLE = "Is uncertainty difficulty?"
 DIFFICULTY_LEAD = (
     "Each dot is a test image. A score says how hard the image should be, before anything exact is known. The exact "

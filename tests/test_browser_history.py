@@ -21,7 +21,7 @@ def go(page, name: str) -> None:
 def arrive(page) -> None:
     if "/figures" in page.url:
         idle(page, FIGURES)
-        expect(page.locator(".figure img")).to_have_count(2)
+        expect(page.locator(".legend")).to_have_count(2)
     else:
         settle(page, EXPLORE)
 
@@ -84,6 +84,24 @@ def test_what_is_set_on_the_figures_page_holds_on_explore(visit):
     until(page, "the order in the address", lambda: "sort=log_width" in page.url)
     go(page, EXPLORE)
     assert query(page)["sort"] == "log_width" and "q's width" in says(page)[1]
+
+
+def test_a_panel_of_a_figure_opens_in_explore_and_back_returns_to_it(visit):
+    page = visit("?c=digits-2d&n=1", path="figures")
+    arrive(page)
+    page.get_by_text("The whole box").click()
+    until(page, "the window in the address", lambda: "box=1" in page.url)
+    page.reload()
+    arrive(page)
+    button = page.get_by_role("button", name=re.compile(r"Open image \d+ in Explore")).nth(2)
+    index = re.search(r"\d+", button.inner_text()).group()
+    button.click()
+    until(page, "the address of Explore", lambda: query(page).get("i") == index and "/figures" not in page.url)
+    settle(page, EXPLORE)
+    assert "box" not in query(page)
+    page.go_back()
+    until(page, "the figures again", lambda: "/figures" in page.url and "box=1" in page.url)
+    arrive(page)
 
 
 def test_back_and_forward_go_from_image_to_image_and_from_page_to_page(visit):

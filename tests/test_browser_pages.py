@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError as TooLate
 from playwright.sync_api import expect
 
+from app.figures.sheet import FIGURE_2_QUANTILES
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.stored import stored_columns
 from tests.pages import evidence, idle, lasso, look, pixels, settle, until
@@ -74,9 +75,10 @@ def settle_alone(page) -> None:
 
 def test_the_figures_page_shows_both_and_exports_their_numbers(visit, tmp_path):
     page = visit("?n=2", path="figures")
-    expect(page.locator(".figure img")).to_have_count(2)
+    expect(page.locator(".legend")).to_have_count(2)
+    expect(page.locator(".js-plotly-plot .nsewdrag")).to_have_count(2 + len(FIGURE_2_QUANTILES))
     idle(page)
-    words = page.locator(".figure img").first.get_attribute("alt")
+    words = " ".join(image.get_attribute("alt") for image in page.locator(".figure img").all())
     saved = download(page, "Numbers (CSV)", "csv")
     saved.save_as(tmp_path / "f.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "f.csv").read_text())))

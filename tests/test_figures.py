@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from app.compute import box_atlas, compute_view
+from app.figures import panels
 from app.figures.__main__ import main
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import at_quantiles, even_quantiles, figure_1, figure_2, single
@@ -74,6 +76,54 @@ def test_figure_2_says_where_nobody_can_see_a_gain(parts):
     level = columns | {"kl_marginal": columns["kl_base"] - 0.0041}
     said = figure_2(checkpoint, dataset, level, labels, view_of).caption
     assert "Here the two cannot be told apart: the largest of these gains is 0.0041 nats." in said
+
+
+def lines_of(trace):
+    """The lines of a trace that is broken between them."""
+    points = np.stack([trace.x, trace.y], 1)
+    gaps = np.flatnonzero(np.isnan(points[:, 0]))
+    return [points[a + 1 : b].astype(float) for a, b in pairwise(gaps)]
+
+
+def test_a_panel_shows_the_exact_posterior_and_each_q_with_its_kl(sheet, digits, digits_engine):
+    panel = sheet.panels[0]
+    exact = digits_engine.posterior(digits.test.pixels(slice(panel.index, panel.index + 1)))
+    figure = panels.chart(panel.view, sheet.overlays, whole=False, dark=False, projector=False)
+    heat, regions, outline, centre = figure.data
+    first, second = (np.asarray(axis, dtype=float) for axis in (heat.x, heat.y))
+    peak = panel.view.zoom_log_density.max()
+    near = np.asarray(heat.z).T < 10  # nats: the rest is white
+    assert near.any()
+    there = exact.log_density(first, second)
+    np.testing.assert_allclose((peak - there)[near], np.asarray(heat.z).T[near], atol=2e-2)
+    masses = [exact.hdr_mass(line[len(line) // 2]) for line in lines_of(regions)]
+    assert masses == pytest.approx([0.5, 0.8, 0.95], abs=0.02)
+    base = next(q for q in panel.view.overlays if q.key == "base")
+    depth = [(((line - base.mean) / base.std) ** 2).sum(1) for line in lines_of(outline)]
+    assert [np.median(d) for d in depth] == pytest.approx([-2 * np.log(1 - m) for m in (0.5, 0.8, 0.95)], rel=1e-3)
+    assert (centre.x[0], centre.y[0]) == tuple(base.mean)
+    said = re.search(r"= ([\d.e+-]+) nats", centre.hovertemplate).group(1)
+    assert float(said) == pytest.approx(panel.view.report["kl_base"], rel=1e-3)
+
+
+def test_a_panel_of_the_whole_box_frames_the_part_that_holds_the_mass(sheet, digits_engine):
+    view = sheet.panels[1].view
+    figure = panels.chart(view, sheet.overlays, whole=True, dark=True, projector=True)
+    heat, rings = figure.data[:2]
+    half = float(digits_engine.grid.axis[-1])
+    assert [heat.x[0], heat.x[-1]] == pytest.approx([-half, half]) == list(figure.layout.xaxis.range)
+    nats = np.asarray(heat.customdata)
+    assert nats.min() >= 0 and np.log10(1 + nats) == pytest.approx(np.asarray(heat.z), abs=1e-4)
+    frame = figure.layout.shapes[0]
+    assert frame.x0 < view.report["mean"][0] < frame.x1 and frame.y0 < view.report["mean"][1] < frame.y1
+    assert lines_of(rings)
+    words = [words for words, _, _ in panels.legend(sheet, whole=True, dark=True)]
+    assert words == [
+        "log p(x, z), 3, 30 and 300 nats below its maximum",
+        "the part that holds the mass",
+        "base encoder",
+    ]
+    assert panels.legend(sheet, whole=False, dark=False)[0][0] == "exact p(z|x): regions of 50, 80 and 95 % of its mass"
 
 
 def test_figures_that_cannot_be_made_say_why(parts):

@@ -55,7 +55,7 @@ def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, 
         settle(page, "the page once more")
         assert evidence(page) == first
         page.goto(f"{own.url}/figures?c=digits-2d&n=4")
-        until(page, "both figures", lambda: page.locator(".figure img").count() == 2)
+        until(page, "both figures", lambda: page.locator(".legend").count() == 2)
         said = {words.strip() for words, beside in page.evaluate("window.said") if beside}
         titles = (("Figure 1", 4), ("Figure 2", 3))  # what is quick is not always painted
         assert said & {f"{title}: exact posterior of image {k + 1} of {n} …" for title, n in titles for k in range(n)}

@@ -29,6 +29,7 @@ class Panel:
 class Sheet:
     """A whole figure. ``overlays``: which q's are drawn; ``config``: what it was made of, JSON-ready.
 
+    ``rule`` says which images these are; the caption says it, too, and how to read the printed figure.
     ``subject`` names the image of a figure that is of one only.
     """
 
@@ -39,6 +40,7 @@ class Sheet:
     overlays: tuple[str, ...]
     config: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
+    rule: str = ""
 
 
 def at_quantiles(values: Array, quantiles: Sequence[float]) -> list[int]:
@@ -77,15 +79,14 @@ def figure_1(
     key, first = next(iter(checkpoint.model.encoder.labels.items()))
     others = [q for q in panels[0].view.overlays if q.key in panels[0].view.others]
     also = f" Also drawn: {', '.join(q.label for q in others)}." if others else ""
+    rule = f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}."
     caption = (
-        f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}. Contours: "
-        f"log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Orange-red, dashed: {first}. "
-        f"Below: the input and its reconstruction from the mean of the {first}.{also}"
+        f"{rule} Contours: log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. "
+        f"Orange-red, dashed: {first}. Below: the input and its reconstruction from the mean of the {first}.{also}"
     )
     config = _config(checkpoint, dataset, panels) | {"by": by, "quantiles": quantiles}
-    return Sheet(
-        "figure1", f"True posteriors by ascending {name}", caption, panels, (key, *(q.key for q in others)), config
-    )
+    drawn, title = (key, *(q.key for q in others)), f"True posteriors by ascending {name}"
+    return Sheet("figure1", title, caption, panels, drawn, config, rule=rule)
 
 
 def figure_2(
@@ -108,14 +109,16 @@ def figure_2(
         _panel(index, labels, view_of, f"KL gain {gain[index]:+.3f} nats\n({_percent(q)} quantile)")
         for index, q in zip(at_quantiles(gain, FIGURE_2_QUANTILES), FIGURE_2_QUANTILES, strict=True)
     ]
-    caption = (
+    rule = (
         f"Test images of {dataset} at the {_listed(FIGURE_2_QUANTILES)} quantiles of KL(base) - KL(marginalised) under "
         f"{checkpoint.name}: {(gain < 0).mean():.1%} of the test images are made worse (gain below 0). "
-        f"{_too_close(gain[[panel.index for panel in panels]])}Orange-red, dashed: base encoder; blue: "
-        "marginalised q(z|x); grey: the true posterior."
-    )
+        f"{_too_close(gain[[panel.index for panel in panels]])}"
+    ).strip()
+    caption = f"{rule} Orange-red, dashed: base encoder; blue: marginalised q(z|x); grey: the true posterior."
     config = _config(checkpoint, dataset, panels) | {"quantiles": list(FIGURE_2_QUANTILES)}
-    return Sheet("figure2", "What marginalising does to q(z|x)", caption, panels, ("base", "marginal"), config)
+    return Sheet(
+        "figure2", "What marginalising does to q(z|x)", caption, panels, ("base", "marginal"), config, rule=rule
+    )
 
 
 def _too_close(gains: Array) -> str:

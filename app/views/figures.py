@@ -1,33 +1,35 @@
 """The second page: the paper's Figures 1 and 2 on exact posteriors, images chosen by quantiles."""
 
-import base64
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import streamlit as st
 
-from app import loaders, meter, session, text
-from app.compute import Encoders, View, to_bytes
+from app import charts, loaders, meter, session, text
+from app.compute import Array, Encoders, View, to_bytes
+from app.figures import panels
 from app.figures.export import FORMATS, export, file_name
-from app.figures.sheet import FIGURE_2_QUANTILES, Sheet, figure_1, figure_2
+from app.figures.sheet import FIGURE_2_QUANTILES, Panel, Sheet, figure_1, figure_2
 from app.payload import alt_texts
 from app.state import figures_query
-from app.views import common
+from app.views import common, picking
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 
 MOST_IMAGES = 24  # the command draws more
+PER_ROW = 3
 
 
 def page() -> None:
     """Draw the page."""
+    picking.leave()
     common.framed(text.FIGURES_TITLE, text.FIGURES_LEAD, _figures, figures_query)
 
 
 def _figures() -> None:
-    first, second, third = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
+    first, second, third, fourth = st.columns([3, 3, 2, 3], gap="medium", vertical_alignment="bottom")
     with first:
         checkpoint = common.choose_checkpoint()
         others = common.choose_encoders(checkpoint)
@@ -38,6 +40,8 @@ def _figures() -> None:
     with third:
         _check_images()
         count = int(st.number_input("Images in Figure 1", 1, MOST_IMAGES, **session.bound("images")))
+    with fourth:
+        _choose_window()
     common.engine_of(checkpoint)
 
     def shared(panels: int, title: str) -> tuple[Any, ...]:
@@ -73,6 +77,13 @@ def _counted(
     return view_of
 
 
+def _choose_window() -> None:
+    words = {False: "The mass, enlarged", True: "The whole box"}
+    st.segmented_control(
+        "Each panel shows", list(words), format_func=lambda whole: words[whole], required=True, **session.bound("whole")
+    )
+
+
 def _check_images() -> None:
     wanted = session.current().images
     if not 1 <= wanted <= MOST_IMAGES:
@@ -82,17 +93,61 @@ def _check_images() -> None:
 
 def _show(sheet: Sheet, checkpoint: Checkpoint) -> None:
     st.subheader(sheet.title, anchor=False)
-    picture = base64.b64encode(loaders.picture(sheet)).decode()
-    words = " ".join(alt_texts(panel.view, panel.heading.replace("\n", ", "))["zoom"] for panel in sheet.panels)
-    # wider than a phone: the figure scrolls in its own box, with the keyboard as well
-    st.html(
-        f'<div class="figure" tabindex="0" role="region" aria-label="{escape(sheet.title)}">'
-        f'<img src="data:image/png;base64,{picture}" alt="{escape(words)}" style="--columns:{len(sheet.panels)}"></div>'
-    )
-    st.caption(sheet.caption)
+    dark = st.context.theme.type == "dark"
+    st.html(_legend(panels.legend(sheet, whole=session.current().whole, dark=dark)))
+    places = list(range(len(sheet.panels)))
+    for start in places[::PER_ROW]:
+        for place, column in zip(places[start : start + PER_ROW], st.columns(PER_ROW, gap="medium"), strict=False):
+            with column:
+                _panel(sheet, place, dark=dark)
+    st.caption(f"{sheet.rule} {text.READ_PANEL}")
     with st.expander(f"The numbers of this figure: {sheet.title}", icon=":material/table:"):
         st.markdown(meter.sheet_table([(panel.heading, panel.view) for panel in sheet.panels]))
     downloads(sheet, checkpoint)
+
+
+def _panel(sheet: Sheet, place: int, *, dark: bool) -> None:
+    """One image: its heading, its posterior, the image beside its reconstruction, and the way to Explore."""
+    panel, state = sheet.panels[place], session.current()
+    first, _, rest = panel.heading.partition("\n")
+    st.markdown(f"**{first.capitalize()}**: {rest.replace(chr(10), ' ')}")
+    figure = panels.chart(panel.view, sheet.overlays, whole=state.whole, dark=dark, projector=state.projector)
+    st.plotly_chart(figure, key=f"{sheet.name}-{place}", config={"displaylogo": False})
+    st.html(_pictures(panel))
+    dataset, index = str(sheet.config["dataset"]), panel.index
+    assert index is not None
+    st.button(
+        f"Open image {index} in Explore",
+        key=f"open-{sheet.name}-{place}",
+        on_click=picking.to_explore,
+        args=(dataset, index),
+    )
+
+
+def _pictures(panel: Panel) -> str:
+    """The image and what it becomes; the first one's alternative text says what the whole panel shows."""
+    view = panel.view
+    name = f"from the {view.stages[0].label}"
+    words = alt_texts(view, panel.heading.replace("\n", ", "))["zoom"]
+    pair = (("the image x", view.pixels, words), (name, view.pictures[view.stages[0].label], name))
+    return f'<div class="figure">{"".join(_picture(*one) for one in pair)}</div>'
+
+
+def _picture(label: str, pixels: Array, alt: str) -> str:
+    caption = f"<figcaption>{escape(label)}</figcaption>"
+    return f'<figure><img src="{charts.ink(pixels)}" alt="{escape(alt)}">{caption}</figure>'
+
+
+def _legend(lines: list[tuple[str, str, str]]) -> str:
+    style = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
+    return (
+        '<div class="legend">'
+        + "".join(
+            f'<span><i style="border-top: 3px {style[dash]} {colour}"></i>{escape(label)}</span>'
+            for label, colour, dash in lines
+        )
+        + "</div>"
+    )
 
 
 def downloads(sheet: Sheet, checkpoint: Checkpoint) -> None:

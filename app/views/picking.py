@@ -41,5 +41,10 @@ def _open(dataset: str, rows: list[int]) -> None:
     index = st.session_state[PICKED].chosen
     if index is not None:
         with session.complaints():
-            session.update(way="number", index=messages.chosen(index, rows), dataset=dataset)
-            st.session_state[OPEN] = True
+            to_explore(dataset, messages.chosen(index, rows))
+
+
+def to_explore(dataset: str, index: int) -> None:
+    """Let the next run of a page that may ``leave`` show test image ``index`` in Explore."""
+    session.update(way="number", index=index, dataset=dataset)
+    st.session_state[OPEN] = True
