@@ -27,7 +27,7 @@ from gpvae_core.data import Dataset, load_dataset
 from gpvae_core.data.images import SIDE
 from gpvae_core.data.recipes import BINARY
 from gpvae_core.diagnostics.scores import score_images
-from gpvae_core.diagnostics.stored import Columns, stored_columns
+from gpvae_core.diagnostics.stored import Columns, other_columns, stored_columns
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, PosteriorEngine
 from gpvae_core.exact.best_gaussian import Step
@@ -168,6 +168,7 @@ def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
         columns = stored_columns(checkpoint, data.name, len(data.test))
         if {"kl_base", "kl_marginal"} <= columns.keys():
             columns["gain"] = columns["kl_base"] - columns["kl_marginal"]
+        columns |= other_columns(checkpoint, data.name, len(data.test)) if columns else {}
         return columns or score_images(checkpoint.model, data.test, report=report)
 
     return Job(f"Scoring the {len(data.test):,} test images of {data.name}, once", work)

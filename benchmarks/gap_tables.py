@@ -97,6 +97,16 @@ def two_moons() -> list[list[str]]:
     return rows
 
 
+def floor() -> list[list[str]]:
+    """How often SVI ends at the best diagonal Gaussian."""
+    rows = [["decoder", "SVI at the floor", "elsewhere, the other climber too", "mean KL", "mean floor"]]
+    for name, n in read_json(RESULTS / "floor.json").items():
+        elsewhere = n["images"] - n["at the floor"]
+        rows.append([name, _share(n["at the floor"], n["images"]), f"{n['other climber there too']} of {elsewhere}"])
+        rows[-1] += [_short(n["kl"]), _short(n["floor"])]
+    return rows
+
+
 def _share(hits: int, of: int) -> str:
     """A count with Wilson's interval of 95 %, in per cent."""
     if not of:

@@ -5,10 +5,12 @@
     python -m gpvae_core calibrate --checkpoint runs/RUN --gaps VALIDATION.parquet
     python -m gpvae_core gaps --checkpoint runs/RUN --out GAPS.parquet
     python -m benchmarks.ship NAME --run runs/RUN --gaps GAPS.parquet --references 1000 [--data-dir DIR]
+    python -m benchmarks.ship NAME --encoders 2000 [--data-dir DIR]
 
 manifest.json keeps the digest of each file and test numbers that a test recomputes; test.parquet every score
 and exact gap of each test image; README.md, the card, is computed from these. Without --run the weights and their
-commands stay, without --gaps the table, without --references the reference posteriors.
+commands stay, without --gaps the table, without --references the reference posteriors. --encoders computes the exact
+KLs of the other encoders on the decoder, for so many test images.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.card import card
@@ -26,14 +29,15 @@ from gpvae_core.diagnostics.gap_table import read_gaps
 from gpvae_core.diagnostics.judgement import places, posterior_report
 from gpvae_core.diagnostics.references import save_references
 from gpvae_core.diagnostics.scores import score_images
-from gpvae_core.diagnostics.stored import gap_columns, write_stored
+from gpvae_core.diagnostics.stored import OTHERS, gap_columns, stored_columns, write_stored
 from gpvae_core.errors import InputError
 from gpvae_core.exact import ExactPosterior, PosteriorEngine
 from gpvae_core.files import json_bytes, write_atomically
 from gpvae_core.paths import CONFIG, HEADS, MANIFEST, PRETRAINED, TABLE, WEIGHTS
 from gpvae_core.shipped import digests, manifest
-from gpvae_core.training.evaluation import evaluate_elbo
+from gpvae_core.training.evaluation import evaluate_bounds, evaluate_elbo
 
+Array = NDArray[np.float64]
 EXACT_IMAGES = 5
 BATCH = 32
 
@@ -77,6 +81,19 @@ def store_references(checkpoint: Checkpoint, data: Dataset, count: int) -> None:
     save_references(checkpoint.folder, posteriors, origin | {"split": "test", "tolerance": str(engine.tolerance)})
 
 
+def store_others(checkpoint: Checkpoint, data: Dataset, count: int) -> None:
+    """KL(q || p(z|x)) of every encoder on offer for the first ``count`` test images, with its error."""
+    stored, columns = stored_columns(checkpoint, data.name, len(data.test)), dict[str, Array]()
+    images = data.test.take(np.arange(min(count, len(data.test))))
+    for name in tqdm(checkpoint.encoders):
+        bound = evaluate_bounds(checkpoint.with_method(name).model, images, seed=0)["elbo"]
+        kl, error = (np.full(len(data.test), np.nan) for _ in range(2))
+        kl[: len(images)] = stored["log_evidence"][: len(images)] - bound.values.numpy()
+        error[: len(images)] = stored["log_evidence_error"][: len(images)] + bound.errors.numpy()
+        columns |= {f"kl_{name}": kl, f"kl_{name}_error": error}
+    write_stored(checkpoint.folder, columns, digest=checkpoint.digest, dataset=data.name, name=OTHERS)
+
+
 def main() -> None:
     """Ship one checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,6 +101,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--gaps", type=Path)
     parser.add_argument("--references", type=int, help="Store the posteriors of so many test images.")
+    parser.add_argument(
+        "--encoders", type=int, help="Store the exact gaps of the other encoders on so many test images."
+    )
     parser.add_argument("--data-dir", type=Path)
     arguments = parser.parse_args()
     folder = PRETRAINED / arguments.name
@@ -103,6 +123,8 @@ def main() -> None:
         store(checkpoint, data, arguments.gaps)
     if arguments.references:
         store_references(checkpoint, data, arguments.references)
+    if arguments.encoders:
+        store_others(checkpoint, data, arguments.encoders)
     _list(manifest() | {arguments.name: numbers | {"files": digests(folder)}})
     trained_in = str(arguments.run) if arguments.run else None
     write_atomically(folder / "README.md", card(checkpoint, data, trained_in).encode())

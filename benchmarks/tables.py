@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, load, on_a_gpu, served, shortcuts, speed
-from benchmarks.gap_tables import exact_gaps, proposals, referee, two_moons, whole
+from benchmarks.gap_tables import exact_gaps, floor, proposals, referee, two_moons, whole
 from benchmarks.headline import findings, methods
 from benchmarks.table_one import capacity, table_one
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
@@ -219,6 +219,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "speed": speed,
     "shortcuts": shortcuts,
     "two moons": two_moons,
+    "floor": floor,
     "a class": load,
     "on a GPU": on_a_gpu,
     "speed on a GPU": gpu_speed,

@@ -10,9 +10,10 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from app.charts import DEPTH, histogram, latent_map, median_cells, mosaic, scatter, surface
+from app.views.common import order_names
 from app.views.difficulty import finding
 from gpvae_core.diagnostics.statistics import spearman_interval
-from gpvae_core.diagnostics.stored import stored_columns
+from gpvae_core.diagnostics.stored import other_columns, stored_columns
 
 
 def test_the_finding_says_the_rank_correlation_with_its_interval(digits_2d):
@@ -25,6 +26,16 @@ def test_the_finding_says_the_rank_correlation_with_its_interval(digits_2d):
     drawn = spearman_interval(columns["uncertainty"], columns["kl_base"], generator=np.random.default_rng(0))
     assert [low, high] == pytest.approx(drawn, abs=0.03)
     assert "equally wide" not in finding(columns, names, "log_width", "kl_base")
+
+
+def test_any_encoders_exact_kl_can_be_held_against_a_score_and_sorts_where_all_images_have_it(digits_2d):
+    columns = stored_columns(digits_2d, "digits", 359) | other_columns(digits_2d, "digits", 359)
+    names = order_names(digits_2d, columns)
+    assert names["kl_gn"] == "exact KL of Gauss-Newton search" and "kl_me-4" in names
+    columns["kl_gn"] = np.where(np.arange(359) < 100, columns["kl_gn"], np.nan)
+    assert "kl_gn" not in order_names(digits_2d, columns)
+    names = order_names(digits_2d, columns, some=True)
+    assert "these 100 images" in finding(columns, names, "uncertainty", "kl_gn")
 
 
 def test_a_chart_has_every_finite_image_once_and_logs_where_they_can_be():

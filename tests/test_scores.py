@@ -12,7 +12,7 @@ from gpvae_core.data import ImageSet
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import SCORES, natural_gradient_residual, score_images
-from gpvae_core.diagnostics.stored import stored_columns, write_stored
+from gpvae_core.diagnostics.stored import other_columns, stored_columns, write_stored
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
@@ -189,3 +189,16 @@ def test_a_stored_table_of_other_weights_is_refused_and_of_other_data_is_not_the
     with pytest.raises(InputError, match="not a whole table"):
         stored_columns(same, "digits", 3)
     assert stored_columns(load_checkpoint("digits-2d"), "folder:x", 359) == {}
+
+
+def test_stored_gaps_of_the_other_encoders_are_the_librarys(digits, digits_2d, digits_engine):
+    stored = other_columns(digits_2d, "digits", len(digits.test))
+    assert set(stored) == {f"kl_{name}{error}" for name in digits_2d.encoders for error in ("", "_error")}
+    for name in ("fullcov", "me-4", "gn"):
+        other = digits_2d.with_method(name)
+        for index in (0, 358):
+            x = digits.test.pixels(slice(index, index + 1))
+            kl = digits_engine.posterior(x).kl_from(other.infer(x).q[0])
+            bound = kl.error + stored[f"kl_{name}_error"][index]
+            assert bound < 1e-2 and abs(stored[f"kl_{name}"][index] - kl.value) < bound, (name, index)
+    assert other_columns(digits_2d, "mnist", 10_000) == {}

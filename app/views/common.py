@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
+import numpy as np
 import segno
 import streamlit as st
 
@@ -206,10 +207,16 @@ def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
             st.write(f"{text.OFFLINE} {missing}.")
 
 
-def order_names(columns: Columns) -> dict[str, str]:
-    """What images can be sorted by: every score there is, and the exact figures where they are stored."""
-    scores = {name: score.label for name, score in SCORES.items() if name in columns}
-    return scores | {name: label for name, label in EXACT.items() if name in columns}
+def order_names(checkpoint: Checkpoint, columns: Columns, *, some: bool = False) -> dict[str, str]:
+    """What images can be sorted by: every score there is, and the exact figures where they are stored.
+
+    ``some``: also what was computed for some of them only.
+    """
+    others = {f"kl_{name}": f"exact KL of {offer.label}" for name, offer in checkpoint.encoders.items()}
+    labels = {name: score.label for name, score in SCORES.items()} | EXACT | others
+    return {
+        name: label for name, label in labels.items() if name in columns and (some or not np.isnan(columns[name]).any())
+    }
 
 
 def choose_order(names: dict[str, str], words: str = "Sorted by", first: Sequence[str] = ()) -> str:

@@ -25,7 +25,7 @@ def _difficulty() -> None:
     with first:
         checkpoint = common.choose_checkpoint()
     where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
-    names = common.order_names(columns)
+    names = common.order_names(checkpoint, columns, some=True)
     with second:
         across = common.choose_order(names, "Score, from left to right")
     with third:

@@ -35,7 +35,7 @@ def _figures() -> None:
         others = common.choose_encoders(checkpoint)
     where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
     with second:
-        names = common.order_names(columns)
+        names = common.order_names(checkpoint, columns)
         by = common.choose_order(names)
     with third:
         _check_images()

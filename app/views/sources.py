@@ -57,18 +57,17 @@ def choose(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Col
         return _uploaded(recipe)
     if way == "simulate":
         return _simulated(checkpoint)
-    return _test_image(way, where, columns)
+    return _test_image(way, checkpoint, where, columns)
 
 
 # --- test images ----------------------------------------------------------------------------------------------
 
 
-def _test_image(way: str, where: loaders.Source, columns: Columns) -> Subject:
+def _test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Columns) -> Subject:
     test, state = where.data.test, session.current()
     _check_link(state, where)
-    state = session.current()
     pick = {"gallery": _gallery, "random": _random, "number": _number}[way]
-    index = pick(test, columns, state)
+    index = pick(checkpoint, test, columns)
     if session.current().index != index or session.current().dataset != where.data.name:
         session.update(index=index, dataset=where.data.name)
     return test_subject(where, index)
@@ -133,12 +132,12 @@ def _rows(test: ImageSet) -> Array:
     return np.arange(len(test)) if chosen == "all" else np.flatnonzero(_labels(test).astype(str) == chosen)
 
 
-def _number(test: ImageSet, columns: Columns, state: State) -> int:
-    bound = session.controlled("index", max(state.index, 0), lambda value: session.update(index=int(value)))
+def _number(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
+    bound = session.controlled("index", max(session.current().index, 0), lambda value: session.update(index=int(value)))
     return int(st.number_input("Number of the test image", 0, len(test) - 1, width=260, **bound))
 
 
-def _random(test: ImageSet, columns: Columns, state: State) -> int:
+def _random(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     rows = _rows(test)
     state = session.current()
     if st.button("Another one", icon=":material/casino:") or state.index < 0:
@@ -146,8 +145,8 @@ def _random(test: ImageSet, columns: Columns, state: State) -> int:
     return state.index
 
 
-def _gallery(test: ImageSet, columns: Columns, state: State) -> int:
-    names = order_names(columns)
+def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
+    names = order_names(checkpoint, columns)
     chosen = choose_order(names, first=GAPS)
     st.toggle("Largest first", **session.bound("descending"))
     rows = _rows(test)

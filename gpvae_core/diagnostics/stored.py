@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
-from gpvae_core.paths import TABLE
+from gpvae_core.paths import ENCODERS, TABLE
 
+OTHERS = f"{ENCODERS}/{TABLE}"  # the exact gaps of the encoders that are stored beside a checkpoint
 Columns = dict[str, NDArray[np.float64]]
 
 
@@ -23,21 +24,29 @@ def gap_columns(stages: Iterable[str]) -> list[str]:
     return ["modes", *(column for name in numbers for column in (name, f"{name}_error"))]
 
 
-def write_stored(folder: Path, columns: Columns, *, digest: str, dataset: str) -> None:
-    """One value of each column for each test image, in float32, with the weights' and the data set's names."""
+def write_stored(folder: Path, columns: Columns, *, digest: str, dataset: str, name: str = TABLE) -> None:
+    """The file ``name``: each test image a row, in float32; with the names of the weights and the data set."""
     table = pa.table({name: values.astype(np.float32) for name, values in columns.items()})
     buffer = io.BytesIO()
     named = table.replace_schema_metadata({"digest": digest, "dataset": dataset})
     pyarrow.parquet.write_table(named, buffer, compression="zstd")
-    write_atomically(folder / TABLE, buffer.getvalue())
+    write_atomically(folder / name, buffer.getvalue())
 
 
-def stored_columns(checkpoint: Checkpoint, dataset: str, count: int) -> Columns:
-    """What is stored for the ``count`` test images of ``dataset``; empty where nothing is.
+def other_columns(checkpoint: Checkpoint, dataset: str, count: int) -> Columns:
+    """``kl_NAME`` and its error, in nats, of every encoder on offer, see ``Checkpoint.encoders``; NaN: not computed.
+
+    Raises InputError as ``stored_columns`` does.
+    """
+    return stored_columns(checkpoint, dataset, count, OTHERS)
+
+
+def stored_columns(checkpoint: Checkpoint, dataset: str, count: int, name: str = TABLE) -> Columns:
+    """What the file ``name`` holds of the ``count`` test images of ``dataset``; empty where nothing is.
 
     Raises InputError where the file is damaged or was computed with other weights.
     """
-    path = checkpoint.folder / TABLE
+    path = checkpoint.folder / name
     if not path.exists():
         return {}
     try:
