@@ -175,7 +175,7 @@ def surface(first: Array, second: Array, log_density: Array, *, projector: bool 
             z=heights,
             colorscale="Viridis",
             contours={"z": lines},
-            colorbar={"title": "nats below<br>the peak"},
+            showscale=False,  # the upright axis says it
             hovertemplate="z = (%{x:.3f}, %{y:.3f})<br>%{z:.2f} nats<extra></extra>",
         )
     )

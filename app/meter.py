@@ -179,15 +179,15 @@ def _share(value: float) -> str:
 
 
 def gap_meter(view: View) -> str:
-    """log p(x) and each q's KL as a bar: amortization gap, then approximation gap."""
+    """log p(x) and each q's KL as a bar: approximation gap, then amortization gap."""
     shown = {n.name: n.shown for n in numbers(view)}
     rows = "".join(_meter_row(view, q, shown) for q in view.overlays)
     whole = UNDIVIDED if any(not gap_parts(view, q, shown) for q in view.overlays) else ""
     return (
         f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
         '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
-        '<span class="part"><span class="key amortization"></span>amortization gap</span> + '
-        f'<span class="part"><span class="key approximation"></span>approximation gap</span>{whole}</span>'
+        '<span class="part"><span class="key approximation"></span>approximation gap</span> + '
+        f'<span class="part"><span class="key amortization"></span>amortization gap</span>{whole}</span>'
         f"{rows}</div></div>"
         f'<p class="walk-end">{escape(walk_end(view))}</p>'
         f'<p class="trust">{trust_badge(view)}</p>'
@@ -221,7 +221,7 @@ def gap_parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[st
         return []
     amortization = 0.0 if q.key == BEST else float(view.report[key])
     said = number(0, 0) if q.key == BEST else shown[f"amortization gap {of(q.label)}"]
-    return [("amortization", amortization, said), ("approximation", approximation, shown["approximation gap"])]
+    return [("approximation", approximation, shown["approximation gap"]), ("amortization", amortization, said)]
 
 
 def walk_end(view: View) -> str:

@@ -46,16 +46,18 @@ def plane_data(
     window: tuple[Array, Array] | None = None,
     own: dict[str, Any] | None = None,
     listens: bool = False,
+    turns: bool = False,
 ) -> dict[str, Any]:
     """Everything the component draws of ``view``, about 90 kB.
 
     ``digest`` names the atlas of the whole box; ``pick`` lets a tap choose z; planes of one ``link`` move together;
     ``window`` (low, high) replaces the zoomed plane's own; ``own`` is ``own_data``;
-    ``listens``: whether the page wants to know when the walk has arrived.
+    ``listens``: whether the page wants to know when the walk has arrived; ``turns``: whether it has a surface to turn.
     """
     return {
         "own": own,
         "listens": listens,
+        "turns": turns,
         "veil": False,
         "digest": digest,
         "pick": pick,
@@ -117,6 +119,7 @@ def veiled(data: dict[str, Any]) -> dict[str, Any]:
     nothing = {"low": [0.0, 0.0], "high": [1.0, 1.0], "nodes": 1, "heat": packed(np.array([UNKNOWN], np.uint8))}
     return data | {
         "veil": True,
+        "turns": False,
         "mean": [0.0, 0.0],
         "zoom": nothing,
         "box": data["box"] | {"nodes": 1, "top": 1.0, "heat": nothing["heat"]},

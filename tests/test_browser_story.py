@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from app.compute import compute_view
 from app.own import exact_elbo
+from tests import pages
 from tests.pages import finger, idle, lasso, place_of, settle, until
 
 IMAGE = "?c=digits-2d&from=number&i=5&data=digits"
@@ -172,3 +173,18 @@ def test_the_map_opens_an_image(visit):
     tiles.first.click()
     settle(page, "the image that was opened")
     assert "/map" not in page.url and "from=number" in page.url
+
+
+def test_the_posterior_is_turned_in_a_window_of_its_own(visit):
+    page = visit(IMAGE)
+    settle(page)
+    before = pages.evidence(page)
+    page.get_by_role("button", name="3-D").click()
+    window = page.get_by_role("dialog")
+    until(page, "the surface", lambda: window.locator(".js-plotly-plot canvas").count() > 0)
+    page.keyboard.press("Escape")
+    until(page, "the page without it", lambda: window.count() == 0)
+    assert pages.evidence(page) == before and page.locator(".plane-root .line.exact").count() > 0
+    page.get_by_role("button", name="Guess first").click()
+    until(page, "the guess", lambda: page.locator(".plane-root.veiled").count() > 0)
+    assert page.get_by_role("button", name="3-D").count() == 0

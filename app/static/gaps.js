@@ -29,7 +29,7 @@ class Gaps {
   // A q of the page, its gap taken apart where it has parts.
   column({ key, label, kl, text, parts }) {
     const q = this.plane.overlays.find((one) => one.key === key);
-    const apart = parts.length ? [...parts].reverse() : [{ name: "whole", nats: kl, text }]; // approximation hangs first
+    const apart = parts.length ? parts : [{ name: "whole", nats: kl, text }];
     const words = parts.length ? `: ${parts.map((part) => `${part.name} ${part.text}`).join(", ")}` : "";
     return this.hanging(label, kl, text, apart, `${label}: ${text} nats${words}`, { class: "overlay", style: q ? look(q) : "" });
   }

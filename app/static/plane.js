@@ -193,6 +193,8 @@ class Panel {
     this.heading = element("h2", {}, heading);
     const buttons = element("div", { class: "zoom-buttons" });
     this.windows = name === "zoom" ? this.windowButtons() : [];
+    this.turn = element("button", { type: "button", hidden: "", title: "log p(z|x) as a surface, to be turned" }, "3-D");
+    this.turn.addEventListener("click", () => plane.tell("turn"));
     for (const [sign, label, act] of [
       ["−", "zoom out", () => this.scale(1.5)],
       ["+", "zoom in", () => this.scale(1 / 1.5)],
@@ -203,7 +205,7 @@ class Panel {
       buttons.append(button);
     }
     this.root = element("section", { class: `panel panel-${name}` },
-      element("header", {}, this.heading, ...(this.windows.length ? [element("div", { class: "windows" }, ...this.windows)] : []), buttons), this.stage);
+      element("header", {}, this.heading, ...(this.windows.length ? [element("div", { class: "windows" }, ...this.windows, this.turn)] : []), buttons), this.stage);
     this.pointers = new Map();
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.stage);
@@ -574,6 +576,7 @@ class Plane {
     this.gaps.show(data.gaps);
     const [from, to] = data.home ?? [low, high];
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
+    this.panels.zoom.turn.hidden = !data.turns;
     this.mass = this.massWindow();
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
     this.room.dataset.room = data.hint;

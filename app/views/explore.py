@@ -86,12 +86,13 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     if guessing:
         return view
     _numbers(checkpoint, view, columns, narrow=projector)
-    _turned(view)
     if subject.truth is not None:
         _coverage(checkpoint)
     if not subject.private and checkpoint.folder.parent == PRETRAINED:
         _keep_for_next_start(checkpoint, subject, view)
     downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
+    if st.session_state.pop(mine.TURN, False):
+        _turned(view)
     return view
 
 
@@ -166,6 +167,7 @@ def _plane(
         window=window,
         own=own,
         listens=bool(session.current().step),
+        turns=own is not None,
     )
     components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: mine.take(key, view))
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
@@ -204,12 +206,13 @@ def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bo
         st.caption(text.NUMBERS)
 
 
+@st.dialog(text.TURN, width="large")
 def _turned(view: View) -> None:
     """The posterior as a surface, for whoever wants to turn it."""
-    if st.toggle(text.TURN, key=session.key_of("turn")):
-        projector = session.current().projector
-        figure = charts.surface(view.zoom_first, view.zoom_second, view.zoom_log_density, projector=projector)
-        st.plotly_chart(figure, key="surface")
+    projector = session.current().projector
+    figure = charts.surface(view.zoom_first, view.zoom_second, view.zoom_log_density, projector=projector)
+    st.plotly_chart(figure, key="surface")
+    st.caption(text.TURNED)
 
 
 def _coverage(checkpoint: Checkpoint) -> None:

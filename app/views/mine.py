@@ -14,7 +14,7 @@ from app.views import guess, lesson
 from app.views.sources import Subject
 from gpvae_core.checkpoints import Checkpoint
 
-PLACED_ON = "mine-of"
+PLACED_ON, TURN = "mine-of", "turn"
 
 
 def joined(checkpoint: Checkpoint, subject: Subject, view: View) -> tuple[View, dict[str, Any]]:
@@ -61,6 +61,8 @@ def take(key: str, view: View) -> None:
         message = guess.PRIOR
     if message == "walked":
         lesson.walked()
+    elif message == "turn":
+        st.session_state[TURN] = True
     elif message == "clear":
         session.update(mine=None)
     elif message is not None:
