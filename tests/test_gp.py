@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.inference import GPEncoder
@@ -10,10 +11,10 @@ from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import ModelConfig, build
 
 
-@pytest.fixture
-def lively(generator) -> GPEncoder:
+@pytest.fixture(params=[16, 150])  # features: less than a block of columns, and two and a part
+def lively(request, generator) -> GPEncoder:
     """A double-precision encoder for d = 3 with a Lambda that is far from 0."""
-    encoder = build(ModelConfig(latent_dim=3, hidden=16, channels=(4, 4, 4)), seed=3).double().encoder
+    encoder = build(ModelConfig(latent_dim=3, hidden=request.param, channels=(4, 4, 4)), seed=3).double().encoder
     for weights in (encoder.weights_mean, encoder.weights_std):
         with torch.no_grad():
             for parameter, scale, shift in (
@@ -104,6 +105,14 @@ def test_objective_is_the_elbo_of_the_marginalised_encoder_minus_two_penalties(x
     entropy_penalty = (correction.expected_kl() - q.kl_to_prior()).mean()
     assert entropy_penalty >= 0
     torch.testing.assert_close(value, bound - entropy_penalty - encoder.kl_weights() / 100)
+
+
+def test_the_kl_of_the_weights_is_torchs(lively):
+    wanted = 0.0
+    for weights in (lively.weights_mean, lively.weights_std):
+        prior = MultivariateNormal(torch.zeros_like(weights.mean), torch.eye(weights.mean.shape[-1]).double())
+        wanted += kl_divergence(MultivariateNormal(weights.mean, scale_tril=weights.scale_tril), prior).sum()
+    torch.testing.assert_close(lively.kl_weights(), wanted)
 
 
 def test_uncertainty_is_the_trace_of_both_variances(lively, x):

@@ -104,8 +104,7 @@ class FullGaussian(_Gaussian):
         return torch.log(self._diagonal()).sum(-1)
 
 
-def kl_cholesky_to_prior(mean: Tensor, log_diagonal: Tensor, scale_tril: Tensor) -> Tensor:
-    """KL(N(mean, L L') || N(0, I)) in nats; mean and log_diagonal = log diag(L) (..., p), L (..., p, p)."""
+def kl_cholesky_to_prior(mean: Tensor, log_diagonal: Tensor, trace: Tensor) -> Tensor:
+    """KL(N(mean, L L') || N(0, I)) in nats; mean, log_diagonal = log diag(L) (..., p); trace = tr L L' (...)."""
     p = mean.shape[-1]
-    trace = (scale_tril**2).sum((-2, -1))
     return 0.5 * (trace + (mean**2).sum(-1) - p) - log_diagonal.sum(-1)

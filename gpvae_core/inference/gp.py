@@ -17,6 +17,8 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, cannot_start
 from gpvae_core.inference.gaussian import GaussianEncoder
 
+BLOCK = 64  # columns
+
 
 class WeightPosterior(nn.Module):
     """prod_j N(w_j; mu_j, L_j L_j'), eq. (10): one full Gaussian over p weights for each latent dimension.
@@ -55,13 +57,27 @@ class WeightPosterior(nn.Module):
 
     def project(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean mu_j'psi and variance psi'L_j L_j'psi of w_j'psi for features (B, p), both (B, d)."""
-        mean = features @ self.mean.T
-        spread = torch.einsum("bp,jpq->jbq", features, self.scale_tril)  # psi'L_j, all j at once
-        return mean, (spread**2).sum(-1).T
+        return features @ self.mean.T, self._variance(features).T
+
+    def _variance(self, features: Tensor) -> Tensor:
+        """|psi'L_j|^2, (d, B): by blocks of L_j's columns, since nothing stands above their diagonals."""
+        scaled = features * torch.exp(self.log_diagonal)[:, None]  # psi'D_j, (d, B, p)
+        parts = []
+        for start in range(0, features.shape[-1], BLOCK):
+            stop = start + BLOCK
+            own, rest = scaled[..., start:stop], scaled[..., stop:]
+            below = torch.tril(self.off_diagonal[:, start:stop, start:stop], -1)
+            spread = torch.baddbmm(own, own, below)
+            if rest.shape[-1]:
+                spread = torch.baddbmm(spread, rest, self.off_diagonal[:, stop:, start:stop])
+            parts.append(torch.linalg.vecdot(spread, spread))
+        return torch.stack(parts).sum(0)
 
     def kl_to_prior(self) -> Tensor:
         """KL(q(W) || N(0, I)) in nats, a scalar."""
-        return kl_cholesky_to_prior(self.mean, self.log_diagonal, self.scale_tril).sum()
+        below = torch.tril(self.off_diagonal, -1)
+        trace = (torch.exp(2 * self.log_diagonal) * (1 + (below**2).sum(-1))).sum(-1)  # |L_j|^2, row by row
+        return kl_cholesky_to_prior(self.mean, self.log_diagonal, trace).sum()
 
     def silence(self) -> None:
         """Set mean and covariance to 0: the deterministic zero-noise weights of section 3.2."""
