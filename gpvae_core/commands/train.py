@@ -1,5 +1,7 @@
 """Training from the command line."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from gpvae_core.generative.networks import ACTIVATIONS
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
+from gpvae_core.training import processes
 from gpvae_core.training.fit import Progress, TrainingConfig
 from gpvae_core.training.runs import NETWORKS, Wanted, config_for, run
 
@@ -70,6 +73,11 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, run
     default=0.0,
     help="With --decoder: weight of log q(z|x) of its own images.",
 )
+@click.option(
+    "--parts",
+    type=options.COUNT,
+    help="Take each batch in so many parts; by default as many as there are processes (torchrun).",
+)
 @click.option("--batch-size", type=options.COUNT, default=TrainingConfig.batch_size)
 @click.option(
     "--patience",
@@ -106,21 +114,31 @@ def train(
     own = options.taken(METHODS[method], settings)
     wanted = Wanted(latent_dim, likelihood, s_x, activation, network, hidden)
     config = config_for(data, method, own, wanted, given)
-    training = TrainingConfig(dataset=data.name, **settings)
-
-    def on_step(epoch: int, images: int, objective: float) -> None:
-        bar.set_description(f"epoch {epoch}", refresh=False)
-        bar.update(images)
-        bar.set_postfix_str(f"objective {objective:.2f}")
-
-    epochs = run(out, data, config, training, device=options.resolve_device(device), resume=resume, on_step=on_step)
-    with tqdm(total=len(data.train), unit="img", dynamic_ncols=True) as bar:
-        for progress in epochs:
-            bar.write(_progress_line(progress))
-            bar.reset()
+    with processes.joined(options.resolve_device(device)) as place:
+        settings["parts"] = settings["parts"] or processes.count()
+        training = TrainingConfig(dataset=data.name, **settings)
+        silent = processes.rank() > 0
+        _shown(partial(run, out, data, config, training, device=place, resume=resume), len(data.train), silent=silent)
+    if silent:
+        return
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
     if has_process(load_checkpoint(out).model.encoder):
         click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled sets its covariances")
+
+
+def _shown(epochs: Callable[..., Iterator[Progress]], images: int, *, silent: bool) -> None:
+    """Go through ``epochs`` of so many images; all but the ``silent`` processes say how far they are."""
+    with tqdm(total=images, unit="img", dynamic_ncols=True, disable=silent) as bar:
+
+        def on_step(epoch: int, images: int, objective: float) -> None:
+            bar.set_description(f"epoch {epoch}", refresh=False)
+            bar.update(images)
+            bar.set_postfix_str(f"objective {objective:.2f}")
+
+        for progress in epochs(on_step=on_step):
+            if not silent:
+                bar.write(_progress_line(progress))
+            bar.reset()
 
 
 def _progress_line(progress: Progress) -> str:

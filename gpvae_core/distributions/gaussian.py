@@ -95,7 +95,8 @@ class FullGaussian(_Gaussian):
         return self._log_det() + 0.5 * self.dim * (1 + LOG_2PI)
 
     def kl_to_prior(self) -> Tensor:
-        return kl_cholesky_to_prior(self.mean, torch.log(self._diagonal()), self.scale_tril)
+        trace = (self.scale_tril**2).sum((-2, -1))
+        return kl_cholesky_to_prior(self.mean, torch.log(self._diagonal()), trace)
 
     def _diagonal(self) -> Tensor:
         return self.scale_tril.diagonal(dim1=-2, dim2=-1)

@@ -17,8 +17,9 @@ from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.paths import CONFIG
 from gpvae_core.tensors import read_tensors, write_tensors
+from gpvae_core.training import processes
 from gpvae_core.training.evaluation import evaluate_elbo
-from gpvae_core.training.steps import CapturedStep, Step, Weights
+from gpvae_core.training.steps import CapturedStep, PartedStep, Step, Weights
 
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 STATE = "training-state.safetensors"
@@ -38,6 +39,9 @@ class TrainingConfig:
     On such a decoder two more ways to train the encoder make sense. ``augment`` > 0 transforms every training image at
     random, 1 as far as ``transforms`` goes. ``dreams`` is the weight of log q(z|x) of images that the decoder made from
     known z ("reverse half-asleep" of Zhang, Hayes & Barber 2022).
+
+    ``parts``: each batch is taken in so many parts, each with noise of its own, one after the other or by several
+    processes (``processes``), a multiple of whose number it must be. Which of the two changes nothing but rounding.
     """
 
     dataset: str
@@ -54,6 +58,7 @@ class TrainingConfig:
     decoder: str | None = None
     augment: float = 0.0
     dreams: float = 0.0
+    parts: int = 1
 
     def __post_init__(self) -> None:
         for name in ("augment", "dreams"):
@@ -62,7 +67,7 @@ class TrainingConfig:
                 raise InputError(f"{name} must be 0 or more, but it is {value:g}")
             if value and not self.decoder:
                 raise InputError(f"--{name} trains an encoder for a decoder that stays as it is; give --decoder, too")
-        for name in ("epochs", "batch_size", "learning_rate", "patience"):
+        for name in ("epochs", "batch_size", "learning_rate", "patience", "parts"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, but it is {getattr(self, name)}")
 
@@ -130,16 +135,18 @@ def fit(
 
     Every epoch's permutation, pixel draws and latent noise come from (seed, epoch) alone, so that a run that was
     killed and resumed ends with the same weights as one that was not. ``on_step(epoch, images, objective)`` is
-    called after each step. On a GPU every step is one CUDA graph, if the method is ``capturable``. Raises InputError on
-    a non-finite objective, naming the step and the part.
+    called after each step. On a GPU every step is one CUDA graph, if the method is ``capturable``. Of several processes
+    that train together the first one writes. Raises InputError on a non-finite objective, naming the step and the part.
     """
     check_shape(model_config.image_shape, dataset.train)
-    captured = model.device.type == "cuda" and model.encoder.capturable
+    _check_parts(config)
+    captured = model.device.type == "cuda" and model.encoder.capturable and config.parts == 1
     optimizer = adam(model, config, captured)
     begun = resume and all((folder / name).exists() for name in (STATE, CONFIG))  # one alone: cut off at its first save
     state = _resume(folder, model, optimizer) if begun else _State()
     step = _step(model, config, optimizer, dataset, captured)
     keep = partial(_keep_best, folder, model, model_config, config, state)
+    processes.wait()  # all have read what there was before one writes
     if begun:
         keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
@@ -170,6 +177,17 @@ def fit(
         )
 
 
+def _check_parts(config: TrainingConfig) -> None:
+    """Raise InputError where the processes, or the images of a batch, cannot share the parts."""
+    count = processes.count()
+    if config.parts % count:
+        raise InputError(f"{count} processes cannot share {config.parts} parts of a batch; give --parts {count}")
+    if config.parts > config.batch_size:
+        raise InputError(
+            f"a batch of {config.batch_size} images has no {config.parts} parts; lower --parts or raise --batch-size"
+        )
+
+
 def _validated(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, float]:
     """The ELBO of every stage on the validation images, in nats."""
     return {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
@@ -179,7 +197,7 @@ def _keep_best(
     folder: Path, model: VariationalAutoencoder, model_config: ModelConfig, config: TrainingConfig, state: _State
 ) -> None:
     """Write the weights where this epoch is the best, after the state: a run cut off between makes up for it."""
-    if state.best_epoch == state.epoch:
+    if state.best_epoch == state.epoch and processes.rank() == 0:
         save_checkpoint(folder, model, model_config, {**asdict(config), "best_epoch": state.best_epoch})
 
 
@@ -221,14 +239,15 @@ def _step(
     """A step of this training, its images on the device."""
     weights = Weights(**{f.name: getattr(config, f.name) for f in fields(Weights)})
     images = torch.from_numpy(dataset.train.images).to(model.device)
-    kind = CapturedStep if captured else Step
-    return kind(model, weights, optimizer, images, torch.Generator(model.device), dynamic=dataset.dynamic)
+    kind = CapturedStep if captured else Step if config.parts == 1 else PartedStep
+    generator = torch.Generator(model.device)
+    return kind(model, weights, optimizer, images, generator, dynamic=dataset.dynamic, parts=config.parts)
 
 
 def _epoch(step: Step, config: TrainingConfig, epoch: int, on_step: OnStep | None) -> dict[str, float]:
     """One pass over the training images; the mean of each part of the objective."""
     images = step.images
-    step.generator.manual_seed(config.seed * 1_000_003 + epoch)
+    step.seed(config.seed * 1_000_003 + epoch)
     batches = torch.randperm(len(images), generator=step.generator, device=images.device).split(config.batch_size)
     totals: dict[str, float] = {}
     for k, rows in enumerate(batches):
@@ -269,6 +288,8 @@ def _health(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, float]
 
 def _save_state(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.Optimizer, state: _State) -> None:
     """Weights, Adam's moments and the counters in one file, so that they can never disagree."""
+    if processes.rank():
+        return
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}

@@ -16,6 +16,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
+from gpvae_core.training import processes
 from gpvae_core.training.fit import STATE, OnStep, Progress, TrainingConfig, fit, start_from
 
 LOCK = ".training.lock"
@@ -113,6 +114,9 @@ def run(
 
 def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
     """``epochs``, while no other program trains into ``out``. The system takes the lock from one that was killed."""
+    if processes.rank():  # the first of several holds it for all
+        yield from epochs
+        return
     lock = FileLock(out / LOCK, timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One step of Adam on a method's objective: as it is, or on a GPU as one CUDA graph that is captured and replayed."""
+"""One step of Adam on a method's objective: as it is, on a GPU as one CUDA graph, or by parts of the batch."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,11 @@ from gpvae_core.data import as_pixels
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.training import processes
 from gpvae_core.training.transforms import random_draws, warped
 
 CLIP_NORM = 500.0  # of the gradient of the mean objective in nats; a healthy step has about 100
+LARGEST = 2**31  # seed: a CPU's generator hears the lower 32 bits alone
 WARM = 3  # steps before a capture: libraries choose their kernels and the optimiser makes its moments
 
 
@@ -28,7 +30,7 @@ class Weights:
 class Step:
     """Call it with the rows of a batch: the optimiser moves, and the objective's value and health come back.
 
-    ``generator`` gives every draw; whoever seeds it again starts the same stream again.
+    ``generator`` gives every draw; ``seed`` starts its stream again.
     """
 
     def __init__(
@@ -40,10 +42,15 @@ class Step:
         generator: torch.Generator,
         *,
         dynamic: bool,
+        parts: int = 1,
     ) -> None:
         self.model, self.weights, self.optimizer = model, weights, optimizer
-        self.images, self.generator, self.dynamic = images, generator, dynamic
+        self.images, self.generator, self.dynamic, self.parts = images, generator, dynamic, parts
         self.names: tuple[str, ...] = ()
+
+    def seed(self, seed: int) -> None:
+        """Start all draws again."""
+        self.generator.manual_seed(seed)
 
     def __call__(self, rows: Tensor) -> dict[str, float]:
         """Train on the images of numbers ``rows``: "objective", "gradient norm" and the objective's parts, in nats."""
@@ -52,17 +59,54 @@ class Step:
 
     def _take(self, rows: Tensor) -> Tensor:
         """The step itself, with nothing that waits for the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._moved(self._slope(rows, self.generator))
+
+    def _slope(self, rows: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
+        """Add the gradient of ``share`` times these images' objective; its value and parts, so many times."""
         x = as_pixels(self.images[rows])
         if self.dynamic:
-            x = torch.bernoulli(x, generator=self.generator)
-        objective = _objective(self.model, self.weights, x, len(self.images), self.generator)
-        value = objective.value
-        self.optimizer.zero_grad(set_to_none=True)
-        (-value).backward()
+            x = torch.bernoulli(x, generator=generator)
+        objective = _objective(self.model, self.weights, x, len(self.images), generator)
+        (-share * objective.value).backward()
+        self.names = tuple(objective.parts)
+        return share * torch.stack([objective.value, *objective.parts.values()]).detach()
+
+    def _moved(self, found: Tensor) -> Tensor:
+        """Move by the gradient that is there; ``found`` with the gradient's norm after its first number."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
-        self.names = tuple(objective.parts)
-        return torch.stack([value, norm, *objective.parts.values()]).detach()
+        return torch.cat([found[:1], norm.detach()[None], found[1:]])
+
+
+class PartedStep(Step):
+    """The same step with the batch in so many ``parts``, each with draws of its own.
+
+    One process takes them one after the other; of several, each takes its own, and the gradients are added up. So the
+    step does not depend on how many there are.
+    """
+
+    def seed(self, seed: int) -> None:
+        """Start all draws again."""
+        super().seed(seed)
+        seeds = torch.randint(LARGEST, (self.parts,), generator=torch.Generator().manual_seed(seed)).tolist()
+        self._own = [torch.Generator(self.generator.device).manual_seed(own) for own in seeds]
+
+    def _take(self, rows: Tensor) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = list(zip(rows.tensor_split(self.parts), self._own, strict=True))
+        found = [
+            self._slope(part, generator, len(part) / len(rows))
+            for part, generator in batch[processes.rank() :: processes.count()]
+            if len(part)  # an epoch's last batch may have fewer images than parts
+        ]
+        total = torch.stack(found).sum(0) if found else torch.zeros(1 + len(self.names), device=rows.device)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        processes.add_up([total, *(parameter.grad for parameter in trained if parameter.grad is not None)])
+        return self._moved(total)
 
 
 class CapturedStep(Step):

@@ -1,0 +1,62 @@
+"""Several processes that train one model: torchrun starts them, torch.distributed joins them. One process is alone."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed
+
+from gpvae_core.errors import InputError
+
+STARTED = "WORLD_SIZE"  # torchrun says by it how many processes it started
+
+
+def count() -> int:
+    """How many there are."""
+    return distributed.get_world_size() if _together() else 1
+
+
+def rank() -> int:
+    """The number of this one, from 0; number 0 writes."""
+    return distributed.get_rank() if _together() else 0
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def wait() -> None:
+    """Until all have come here."""
+    if _together():
+        distributed.barrier()
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, by one message."""
+    if count() > 1:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun has started, if it has; gives this one's own device.
+
+    Raises InputError on a device that no messages can be sent between.
+    """
+    if int(os.environ.get(STARTED, "1")) == 1:
+        yield device
+        return
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"several processes train on cpu or cuda, not on {device.type}; give --device")
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
