@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import command, hardware, store_result, told
-from benchmarks.spread import Engine, spread
+from benchmarks.common import command, fell_out, hardware, store_result, told
 from gpvae_core.data import load_dataset
 from gpvae_core.models import ModelConfig
+from gpvae_core.spread import Engine, spread
 from gpvae_core.training.fit import STATE, TrainingConfig
 from gpvae_core.training.runs import run
 
@@ -53,11 +53,11 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     with TemporaryDirectory() as serial, TemporaryDirectory() as folder:
-        wanted = {one.seed: elbo for one, elbo in spread(made, _asked(given, serial), Engine(jobs=2))}
+        wanted = {one.seed: elbo for one, elbo in spread(made, _asked(given, serial), Engine(jobs=2), fell_out)}
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         found, times, started = {}, Counter[int](), time.perf_counter()
-        for one, elbo in spread(made, _asked(given, folder), Engine(ray=cluster.address)):
+        for one, elbo in spread(made, _asked(given, folder), Engine(ray=cluster.address), fell_out):
             if not found:
                 time.sleep(AMID)
                 cluster.remove_node(nodes[0], allow_graceful=False)

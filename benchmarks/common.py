@@ -1,5 +1,6 @@
 """What the benchmarks share: where results go, what they ran on, which images they take."""
 
+import argparse
 import json
 import platform
 import shlex
@@ -16,6 +17,7 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
+from gpvae_core.spread import Engine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,6 +25,23 @@ RESULTS = Path(__file__).parent / "results"
 def hardware() -> str:
     """Threads, architecture and torch version, as every result states them."""
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``engine``."""
+    parser.add_argument("--jobs", type=int, default=1, help="Runs at a time on this machine.")
+    parser.add_argument("--ray", metavar="ADDRESS", help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")
+    parser.add_argument("--gpus-a-run", type=float, default=0.0, help="With --ray: a part of a GPU will do.")
+
+
+def engine(given: argparse.Namespace) -> Engine:
+    """What the options say."""
+    return Engine(given.jobs, given.ray, given.gpus_a_run)
+
+
+def fell_out(one: object, why: str) -> None:
+    """Say which of several runs failed; the others go on."""
+    print(f"{one}: {why}", flush=True)
 
 
 def told(main: Callable[[], None]) -> None:

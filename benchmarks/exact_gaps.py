@@ -23,15 +23,17 @@ from scipy.stats import spearmanr
 
 from benchmarks.common import (
     RESULTS,
+    add_options,
     command,
     device_name,
+    engine,
+    fell_out,
     hardware,
     results_so_far,
     store_part,
     store_result,
     told,
 )
-from benchmarks.spread import add_options, engine, spread
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, dataset_of
 from gpvae_core.diagnostics.psis import LIMIT, smoothed
@@ -43,6 +45,7 @@ from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import MANIFEST, WEIGHTS
 from gpvae_core.shipped import digests, manifest
+from gpvae_core.spread import spread
 from gpvae_core.tensors import in_float64
 from gpvae_core.training.evaluation import evaluate_bounds, generator_on, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig, start_from
@@ -347,7 +350,7 @@ def main() -> None:
     rest = (given.decoder, given.images, given.data_dir, given.device, given.epochs)
     asked = [Asked(name, seed, *rest) for seed in given.seeds for name in given.only if trainable(name) or not seed]
     about = {"command": command("exact_gaps", given.data_dir), "hardware": hardware()}
-    for row, found in spread(made, asked, engine(given)):
+    for row, found in spread(made, asked, engine(given), fell_out):
         store_part(f"exact-gaps-{row.decoder}.json", row.key, found | about | times_of(row))
         print(
             f"{row.key}: KL {found['mean']:.3f} ± {1.96 * found['stderr']:.3f}, median {found['median']:.4f}",

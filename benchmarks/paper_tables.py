@@ -21,14 +21,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import command, device_name, hardware, results_so_far, store_part, told
-from benchmarks.spread import add_options, engine, spread
+from benchmarks.common import (
+    add_options,
+    command,
+    device_name,
+    engine,
+    fell_out,
+    hardware,
+    results_so_far,
+    store_part,
+    told,
+)
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoder, Inference
 from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
+from gpvae_core.spread import spread
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 from gpvae_core.training.fit import STATE, TrainingConfig
@@ -172,7 +182,7 @@ def main() -> None:
     rest = (given.epochs, given.images, given.data_dir, given.device, given.data)
     cells = [Cell(name, dim, seed, *rest) for dim in given.dims for seed in given.seeds for name in given.only]
     about = {"command": command("paper_tables", given.data_dir), "hardware": hardware()}
-    for cell, found in spread(made, [cell for cell in cells if cell.key not in stored], engine(given)):
+    for cell, found in spread(made, [cell for cell in cells if cell.key not in stored], engine(given), fell_out):
         store_part(RESULT, cell.key, found | about)
         print(f"{cell.key}: IWAE-100 {found['iwae']:.2f}, by search {found['iwae_by_search']:.2f}", flush=True)
 

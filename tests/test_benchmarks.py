@@ -11,8 +11,7 @@ from scipy import stats
 
 from benchmarks import claims, exact_gaps, paper_tables, seeds
 from benchmarks.card import card
-from benchmarks.common import command
-from benchmarks.spread import Engine, spread
+from benchmarks.common import command, fell_out
 from gpvae_core.diagnostics import statistics
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
@@ -20,6 +19,7 @@ from gpvae_core.files import read_json
 from gpvae_core.inference.gp import Correction
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import WEIGHTS
+from gpvae_core.spread import Engine, spread
 
 
 def three(count: int = 200) -> np.ndarray:
@@ -141,14 +141,14 @@ def third(number: int) -> float:
 
 
 def test_runs_in_processes_are_those_made_one_by_one_and_one_may_fail_alone(capfd):
-    assert dict(spread(third, [0, 2], Engine())) == {n: n / 3 + torch.get_num_threads() for n in (0, 2)}
-    assert dict(spread(third, [0, 1, 2, 3], Engine(jobs=2))) == {n: n / 3 + 1 for n in (0, 2)}
+    assert dict(spread(third, [0, 2], Engine(), fell_out)) == {n: n / 3 + torch.get_num_threads() for n in (0, 2)}
+    assert dict(spread(third, [0, 1, 2, 3], Engine(jobs=2), fell_out)) == {n: n / 3 + 1 for n in (0, 2)}
     assert sorted(capfd.readouterr().out.splitlines()) == ["1: 1 is odd", "3: 3 is odd"]
     with pytest.raises(InputError, match="1 is odd"):
-        list(spread(third, [1], Engine()))
+        list(spread(third, [1], Engine(), fell_out))
 
 
 def test_without_ray_its_option_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"Ray is not installed, and --ray needs it; pip install '.\[ray\]'"):
-        list(spread(third, [0], Engine(ray="local")))
+        list(spread(third, [0], Engine(ray="local"), fell_out))

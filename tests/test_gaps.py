@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from gpvae_core.cli import cli
+from gpvae_core.commands.gaps import Part, _failed, _in_order
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.errors import InputError
 from gpvae_core.tables import read_table, write_table
@@ -67,6 +68,30 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path, monkeypa
             main()
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_two_processes_write_the_same_table(table, tmp_path):
+    """Each sums on one thread alone, in another order than several do: float32 decodes of hundreds of nats."""
+    out = tmp_path / "gaps.csv"
+    more = ["--limit", "6", "--gaussians", "--jobs", "2", "--out", str(out)]
+    assert CliRunner().invoke(cli, [*COMMAND, *more], catch_exceptions=False).exit_code == 0
+    rows = read_table(out)
+    assert [row["index"] for row in rows] == list(range(6))
+    for row, alone in zip(rows, table, strict=True):
+        for name, value in alone.items():
+            if name.startswith(("log_evidence", "kl_", "negentropy")) and not name.endswith("error"):
+                assert row[name] == pytest.approx(value, abs=1e-3), name
+
+
+def test_a_part_that_fails_is_named_and_the_rows_before_it_stay_in_order():
+    parts = [Part("a", None, (), None, None, "test", 1e-3, False, "cpu", first, first + 2) for first in (0, 2, 4)]
+    rows = {part: [{"index": part.first}] for part in parts}
+    late_first = [(parts[k], rows[parts[k]]) for k in (2, 0, 1)]
+    assert [batch[0]["index"] for batch in _in_order(parts, late_first)] == [0, 2, 4]
+    assert [batch[0]["index"] for batch in _in_order(parts, late_first[:2])] == [0]
+    with pytest.raises(InputError, match=r"images 2 to 3 could not be computed \(lost\); go on with --resume"):
+        _failed(parts[1], "lost")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

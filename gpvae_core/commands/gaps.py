@@ -1,6 +1,9 @@
 """Exact gaps of whole data sets, and the scores learned from them."""
 
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +11,51 @@ import click
 import torch
 from tqdm import tqdm
 
-from gpvae_core.checkpoints import load_checkpoint, save_heads
+from gpvae_core.checkpoints import Checkpoint, load_checkpoint, save_heads
 from gpvae_core.commands import options
+from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_heads import fit_heads
-from gpvae_core.diagnostics.gap_table import gap_table, read_gaps, read_rows, save_gaps, settings_file
+from gpvae_core.diagnostics.gap_table import gap_rows, read_gaps, read_rows, save_gaps, settings_file
 from gpvae_core.errors import InputError
+from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.paths import grid_cache
+from gpvae_core.spread import Engine, spread
 from gpvae_core.tables import Row, check_suffix
 
 SAVE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images ``first`` to ``stop`` of a split, and of what they are to be judged under: as the options say."""
+
+    checkpoint: str
+    method: str | None
+    own: tuple[tuple[str, Any], ...]
+    dataset: str | None
+    data_dir: Path | None
+    split: str
+    tolerance: float
+    gaussians: bool
+    device: str
+    first: int = 0
+    stop: int = 0
+
+
+def rows_of(part: Part) -> list[Row]:
+    """The table's rows of these images, in whatever process."""
+    opened, data, engine = _ready(replace(part, first=0, stop=0))
+    images = data.split(part.split)
+    return gap_rows(engine, opened.model, images, range(part.first, part.stop), gaussians=part.gaussians)
+
+
+@lru_cache(maxsize=1)
+def _ready(work: Part) -> tuple[Checkpoint, Dataset, PosteriorEngine]:
+    """What every part of one work needs, opened once in each process."""
+    opened = options.opened(work.checkpoint, work.method, dict(work.own), work.device)
+    data = dataset_of(opened, work.dataset, work.data_dir)
+    return opened, data, opened.engine(tolerance=work.tolerance, cache=grid_cache())
 
 
 @click.command()
@@ -31,6 +69,7 @@ SAVE_SECONDS = 20.0
 @click.option("--batch-size", type=options.COUNT, default=64, help="Images at once; more for a GPU.")
 @click.option("--out", type=options.FilePath, required=True, help="CSV or Parquet file to write, by its suffix.")
 @click.option("--resume", is_flag=True, help="Go on with the table in --out.")
+@options.spread
 @options.data_dir
 @options.device
 def gaps(
@@ -43,6 +82,9 @@ def gaps(
     batch_size: int,
     out: Path,
     resume: bool,
+    jobs: int,
+    ray: str | None,
+    gpus_a_run: float,
     data_dir: Path | None,
     device: str,
     method: str | None,
@@ -50,9 +92,10 @@ def gaps(
 ) -> None:
     """Exact log p(x), KLs and gaps of a whole split, one row per image; beside it OUT.json says what was computed."""
     check_suffix(out)
-    opened = options.opened(checkpoint, method, settings, device)
-    data = options.data_of(opened, dataset, data_dir)
-    images = options.limited(data.split(split), limit)
+    work = Part(checkpoint, method, tuple(settings.items()), dataset, data_dir, split, tolerance, gaussians, device)
+    opened, data, _ = _ready(work)
+    options.say(data)
+    total = len(options.limited(data.split(split), limit))
     settings = {
         "checkpoint": opened.name,
         "method": opened.config.method,
@@ -63,16 +106,16 @@ def gaps(
         "gaussians": gaussians,
     }
     rows = _rows_so_far(out, settings, resume)
-    engine = opened.engine(tolerance=tolerance, cache=grid_cache())
-    table = gap_table(engine, opened.model, images, start=len(rows), batch_size=batch_size, gaussians=gaussians)
+    starts = range(len(rows), total, batch_size)
+    parts = [replace(work, first=first, stop=min(first + batch_size, total)) for first in starts]
     if not rows:
         write_atomically(settings_file(out), json_bytes(settings))
     saved = time.monotonic()
-    with tqdm(total=len(images), initial=len(rows), unit="img") as bar:
-        for batch in table:
+    with tqdm(total=total, initial=len(rows), unit="img") as bar:
+        for batch in _in_order(parts, spread(rows_of, parts, Engine(jobs, ray, gpus_a_run), _failed)):
             rows += batch
             bar.update(len(batch))
-            if time.monotonic() - saved > SAVE_SECONDS or len(rows) == len(images):
+            if time.monotonic() - saved > SAVE_SECONDS or len(rows) == total:
                 save_gaps(out, settings, rows)
                 saved = time.monotonic()
     missed = sum(row["log_evidence_error"] > tolerance for row in rows)
@@ -84,6 +127,22 @@ def gaps(
         f"{len(rows)} images in {out}: mean KL in nats {', '.join(means)}; "
         f"{missed} beyond the tolerance of {tolerance:g} nats, each with its own error"
     )
+
+
+def _in_order(parts: list[Part], found: Iterable[tuple[Part, list[Row]]]) -> Iterator[list[Row]]:
+    """The rows of one part after the other, whichever comes first."""
+    waiting: dict[Part, list[Row]] = {}
+    left = iter(parts)
+    awaited = next(left, None)
+    for part, rows in found:
+        waiting[part] = rows
+        while awaited in waiting:
+            yield waiting.pop(awaited)
+            awaited = next(left, None)
+
+
+def _failed(part: Part, why: str) -> None:
+    raise InputError(f"images {part.first} to {part.stop - 1} could not be computed ({why}); go on with --resume")
 
 
 def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]:

@@ -98,6 +98,13 @@ def tolerance(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--tolerance", type=TOLERANCE, default=1e-3, help="Of log p(x), in nats.")(command)
 
 
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the parts of the work go; see ``gpvae_core.spread``."""
+    gpus = click.option("--gpus-a-run", type=WEIGHT, default=0.0, help="With --ray: a part of a GPU will do.")(command)
+    ray = click.option("--ray", help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")(gpus)
+    return click.option("--jobs", type=COUNT, default=1, help="Processes on this machine, one thread each.")(ray)
+
+
 def limit(command: Callable[..., None]) -> Callable[..., None]:
     """Of images, for a quick look."""
     return click.option("--limit", type=click.IntRange(1), help="Only the first images.")(command)

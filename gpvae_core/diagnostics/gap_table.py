@@ -19,25 +19,23 @@ CHECKSUMS = "tables"  # in a table's settings: of the file before the last save,
 
 
 def gap_table(
-    engine: PosteriorEngine,
-    model: VariationalAutoencoder,
-    images: ImageSet,
-    *,
-    start: int = 0,
-    batch_size: int = 64,
-    gaussians: bool = False,
+    engine: PosteriorEngine, model: VariationalAutoencoder, images: ImageSet, *, batch_size: int = 64
 ) -> Iterator[list[Row]]:
-    """Rows of the images from number ``start`` on, a batch at a time, in nats; ``gaussians`` adds the split gaps."""
+    """``gap_rows`` of all images, a batch at a time."""
+    for first in range(0, len(images), batch_size):
+        yield gap_rows(engine, model, images, range(first, min(first + batch_size, len(images))))
+
+
+def gap_rows(
+    engine: PosteriorEngine, model: VariationalAutoencoder, images: ImageSet, rows: range, *, gaussians: bool = False
+) -> list[Row]:
+    """A row each of the images of numbers ``rows``, all at once, in nats; ``gaussians`` adds the split gaps."""
     families = list(FAMILIES) if gaussians else []
-    for first in range(start, len(images), batch_size):
-        rows = slice(first, min(first + batch_size, len(images)))
-        x = images.pixels(rows)
-        table = [judged.row() for judged in judge(engine, x, model.infer(x), model.encoder.labels, families=families)]
-        labels = [None] * len(table) if images.labels is None else images.labels[rows].tolist()
-        yield [
-            {"index": first + k, "label": label, **row}
-            for k, (label, row) in enumerate(zip(labels, table, strict=True))
-        ]
+    part = slice(rows.start, rows.stop)
+    x = images.pixels(part)
+    table = [judged.row() for judged in judge(engine, x, model.infer(x), model.encoder.labels, families=families)]
+    labels = [None] * len(table) if images.labels is None else images.labels[part].tolist()
+    return [{"index": index, "label": label, **row} for index, label, row in zip(rows, labels, table, strict=True)]
 
 
 def settings_file(table: Path) -> Path:

@@ -1,10 +1,9 @@
-"""Many runs: one after another, several at a time on this machine, or on a Ray cluster of any size.
+"""Many runs, or parts of one: one after another, several at a time on this machine, or on a Ray cluster of any size.
 
-Ray is an extra of its own (pip install '.[ray]'). Its workers need this repository, the data and the folder runs/ at
-the same paths: a shared folder. A run whose worker is lost goes to another one, where it goes on from its last epoch.
+Ray is an extra of its own (pip install '.[ray]'). Its workers need the code, the data and the checkpoints at the same
+paths: a shared folder. A run whose worker is lost goes to another one, where it goes on from its last epoch.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,38 +29,35 @@ class Engine:
     gpus: float = 0.0
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of ``engine``."""
-    parser.add_argument("--jobs", type=int, default=1, help="Runs at a time on this machine.")
-    parser.add_argument("--ray", metavar="ADDRESS", help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")
-    parser.add_argument("--gpus-a-run", type=float, default=0.0, help="With --ray: a part of a GPU will do.")
+def spread(
+    make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine, failed: Callable[[Asked, str], None]
+) -> Iterator[tuple[Asked, Found]]:
+    """Each thing asked for with what ``make`` says of it, as they come.
 
-
-def engine(given: argparse.Namespace) -> Engine:
-    """What the options say."""
-    return Engine(given.jobs, given.ray, given.gpus_a_run)
-
-
-def spread(make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine) -> Iterator[tuple[Asked, Found]]:
-    """Each thing asked for with what ``make`` says of it, as they come; of several at a time one may fail alone."""
+    Of several at a time one may fail alone: ``failed`` hears of it and why, and may raise.
+    """
     if on.ray is not None:
-        return _on_ray(make, asked, on)
+        return _on_ray(make, asked, on, failed)
     if on.jobs == 1:
         return ((one, make(one)) for one in asked)
-    return _in_processes(make, asked, on.jobs)
+    return _in_processes(make, asked, on.jobs, failed)
 
 
-def _in_processes(make: Callable[[Asked], Found], asked: Sequence[Asked], jobs: int) -> Iterator[tuple[Asked, Found]]:
+def _in_processes(
+    make: Callable[[Asked], Found], asked: Sequence[Asked], jobs: int, failed: Callable[[Asked, str], None]
+) -> Iterator[tuple[Asked, Found]]:
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waited = {pool.submit(make, one): one for one in asked}
         for future in as_completed(waited):
             try:
                 yield waited[future], future.result()
             except (RuntimeError, InputError) as error:
-                print(f"{waited[future]}: {error}", flush=True)
+                failed(waited[future], str(error))
 
 
-def _on_ray(make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine) -> Iterator[tuple[Asked, Found]]:
+def _on_ray(
+    make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine, failed: Callable[[Asked, str], None]
+) -> Iterator[tuple[Asked, Found]]:
     """One core a run. What was begun on the cluster is ended when nobody waits for it any more."""
     ray = _ray()
     if not ray.is_initialized():
@@ -75,7 +71,7 @@ def _on_ray(make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine) 
             try:
                 yield one, ray.get(done)
             except (ray.exceptions.RayTaskError, ray.exceptions.WorkerCrashedError) as error:
-                print(f"{one}: {str(error).splitlines()[-1]}", flush=True)
+                failed(one, str(error).splitlines()[-1])
     finally:
         for left in waited:
             ray.cancel(left, force=True)
