@@ -11,6 +11,7 @@ from scipy.stats import binom, kstest
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from benchmarks.common import RESULTS
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
@@ -189,6 +190,28 @@ def test_an_unnormalised_density_and_a_batch_are_refused(posterior):
 # --- best Gaussians -------------------------------------------------------------------------------------------
 
 
+def test_nothing_near_the_best_gaussian_of_a_broad_posterior_is_better(digits):
+    """Coarse nodes misjudge a broad q by a tenth of a nat, and a search on them climbs their errors."""
+    checkpoint, x = load_checkpoint("digits-2d-wide"), digits.test.pixels(slice(101, 102))
+    (exact,) = checkpoint.kept_engine().posteriors(x)
+    (fit,) = best_gaussians([exact], [[checkpoint.infer(x).start[0]]], diagonal=False)
+    mean, lower = fit.q.mean.numpy(), fit.q.scale_tril.numpy()
+    u, w = np.polynomial.hermite_e.hermegauss(40)
+    nodes, weights = np.stack(np.meshgrid(u, u), -1).reshape(-1, 2), np.outer(w, w).ravel() / w.sum() ** 2
+
+    def below(free):
+        """The ELBO but for a constant, with its sign changed."""
+        tril = lower @ np.array([[np.exp(free[2]), 0], [free[4], np.exp(free[3])]])
+        z = torch.as_tensor(mean + lower @ free[:2] + nodes @ tril.T, dtype=torch.float32)
+        values = checkpoint.model.generative.log_joint(x, z[:, None])[:, 0]
+        return -float(weights @ values.double().numpy() + np.log(np.diag(tril)).sum())
+
+    start = np.zeros(5)
+    simplex = np.concatenate([start[None], 0.2 * np.eye(5)])
+    better = minimize(below, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 40})
+    assert better.fun > below(start) - 5e-3
+
+
 def test_best_gaussians_of_a_gaussian_posterior_are_the_closed_forms(posterior, truth):
     """Full: the posterior itself. Diagonal: its mean, variances 1 / diag(precision)."""
     start = DiagonalGaussian(torch.tensor([2.0, -2.0]).double(), torch.tensor([0.5, 0.5]).double())
@@ -288,7 +311,7 @@ def test_a_narrow_q_is_not_read_off_the_grid(digits, engine_of):
     width = 0.02  # less than half the spacing of the nodes
     q = DiagonalGaussian(torch.tensor(posterior.mean), torch.full((2,), width).double())
     log_joint = reference.log_joint_for(posterior.log_joint.model, digits.test.pixels(slice(3, 4)))
-    u, w = np.polynomial.hermite_e.hermegauss(24)
+    u, w = np.polynomial.hermite_e.hermegauss(40)
     z = posterior.mean + width * np.stack(np.meshgrid(u, u, indexing="ij"), -1).reshape(-1, 2)
     weights = np.outer(w, w).ravel() / w.sum() ** 2
     wanted = weights @ log_joint(z) + log(2 * np.pi * width**2) + 1

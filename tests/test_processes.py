@@ -54,11 +54,11 @@ def command(start, out, *more):
 
 @pytest.mark.long
 def test_two_processes_train_as_one_does(tmp_path):
-    """Every parameter to 1e-5 of the largest; what two began, one goes on with."""
+    """Every parameter, and every moment of Adam, to 1e-5 of the largest."""
     together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    both = command(together, tmp_path / "both", "--epochs", "2")
-    one = command([sys.executable], tmp_path / "one", "--epochs", "2", "--parts", "2")
-    assert len(both) == len(one) == 2  # the second process says nothing
+    both = command(together, tmp_path / "both", "--epochs", "1")
+    one = command([sys.executable], tmp_path / "one", "--epochs", "1", "--parts", "2")
+    assert len(both) == len(one) == 1  # the second process says nothing
     states = [read_tensors(tmp_path / name / STATE) for name in ("both", "one")]
     for name, tensor in states[0].items():
         if name != "counters":

@@ -1,7 +1,7 @@
 """The best diagonal and the best full-covariance Gaussian for one image: the exact ELBO climbed from several starts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ FAMILIES = {"diagonal": True, "full": False}  # whether its members are diagonal
 STEPS = 60
 SETTLED = 1e-6  # nats that a step still promises
 MODES = 3  # starts at the posterior's heaviest modes
-SMOOTH, KINKED = 5, 24  # Gauss-Hermite orders of the search; the result's ELBO is computed to the engine's tolerance
+SMOOTH, FINER, KINKED = 5, 12, 24  # Gauss-Hermite orders of the search; the result's ELBO is to the engine's tolerance
+ROUGH = 5e-3  # nats between the two
+SAME = 0.1  # standard deviations between two ends
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class GaussianFit:
     path: list[Step]
     short: float
 
+    @property
+    def misjudged(self) -> float:
+        """Nats by which the search's own nodes are wrong at its end."""
+        return abs(self.path[-1].elbo + self.short - self.elbo.value)
+
 
 def best_gaussians(
     posteriors: Sequence[ExactPosterior], starts: Sequence[Sequence[Posterior]], *, diagonal: bool
@@ -50,22 +57,52 @@ def best_gaussians(
 
     Climbed by variational Newton steps on Gauss-Hermite nodes from each of ``starts[k]``, from the posterior's own
     moments and from its heaviest modes where there are several; the highest wins. The path of the first start is kept.
+    Where the nodes misjudge the end by more than ROUGH, as on broad posteriors, FINER ones go on from there.
     """
-    results: list[GaussianFit | None] = [None] * len(posteriors)
+    begun = [[*map(_start, starts[k]), *_own_starts(posterior)] for k, posterior in enumerate(posteriors)]
+    climbs = _climbs(posteriors, begun, diagonal, SMOOTH)
+    found = _highest(posteriors, climbs)
+    rough = [k for k, fit in enumerate(found) if posteriors[k].smooth and fit.misjudged > ROUGH]
+    if rough:  # the search climbed the errors of its nodes: once more on finer ones, from where it came out
+        some = [posteriors[k] for k in rough]
+        again = [[begun[k][0], *_distinct(climbs[k][1:])] for k in rough]
+        for k, fit in zip(rough, _highest(some, _climbs(some, again, diagonal, FINER)), strict=True):
+            if fit.elbo.value > found[k].elbo.value:
+                found[k] = fit
+    return found
+
+
+def _climbs(
+    posteriors: Sequence[ExactPosterior], begun: Sequence[Sequence[tuple[Array, Array]]], diagonal: bool, order: int
+) -> list[list[list[Step]]]:
+    """The path from each start of each posterior; ``order``: of the nodes where its decoder has no kinks."""
+    paths: list[list[list[Step]]] = [[] for _ in posteriors]
     for rows, joint, _ in shared(posteriors):
-        begun = [[*map(_start, starts[k]), *_own_starts(posteriors[k])] for k in rows]
-        owner = [i for i, several in enumerate(begun) for _ in several]
-        orders = [SMOOTH if posteriors[k].smooth else KINKED for k in rows]
-        tasks = [_climb(*one, diagonal, orders[i]) for i, several in enumerate(begun) for one in several]
-        paths = run(tasks, joint, owner)
-        for i, k in enumerate(rows):
-            own = [path for path, o in zip(paths, owner, strict=True) if o == i]
-            best = max((path[-1] for path in own), key=lambda step: step.elbo)
-            q = FullGaussian(torch.as_tensor(best.mean), torch.as_tensor(_cholesky(best.covariance)))
-            results[k] = GaussianFit(q, Estimate(best.elbo, np.inf), own[0], best.elbo - own[0][-1].elbo)
-    found = [result for result in results if result is not None]
-    bounds = elbos(posteriors, [fit.q for fit in found])
-    return [replace(fit, elbo=bound) for fit, bound in zip(found, bounds, strict=True)]
+        owner = [i for i, k in enumerate(rows) for _ in begun[k]]
+        tasks = [_climb(*one, diagonal, order if posteriors[k].smooth else KINKED) for k in rows for one in begun[k]]
+        for i, path in zip(owner, run(tasks, joint, owner), strict=True):
+            paths[rows[i]].append(path)
+    return paths
+
+
+def _highest(posteriors: Sequence[ExactPosterior], climbs: Sequence[Sequence[list[Step]]]) -> list[GaussianFit]:
+    """Of each posterior the highest end, with its ELBO to the engine's tolerance."""
+    tops = [max((path[-1] for path in paths), key=lambda step: step.elbo) for paths in climbs]
+    qs = [FullGaussian(torch.as_tensor(top.mean), torch.as_tensor(_cholesky(top.covariance))) for top in tops]
+    return [
+        GaussianFit(q, bound, paths[0], top.elbo - paths[0][-1].elbo)
+        for q, bound, paths, top in zip(qs, elbos(posteriors, qs), climbs, tops, strict=True)
+    ]
+
+
+def _distinct(paths: Sequence[list[Step]]) -> list[tuple[Array, Array]]:
+    """The ends of ``paths``, each once: those that lie within a tenth of a width of a higher one are left out."""
+    ends: list[Step] = []
+    for end in sorted((path[-1] for path in paths), key=lambda step: -step.elbo):
+        width = np.sqrt(np.diag(end.covariance))
+        if all((np.abs(end.mean - other.mean) > SAME * width).any() for other in ends):
+            ends.append(end)
+    return [(end.mean, _cholesky(end.covariance)) for end in ends]
 
 
 def climb(joint: LogJoint, q: Posterior, *, smooth: bool) -> list[Step]:
