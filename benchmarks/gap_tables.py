@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.common import RESULTS
-from benchmarks.exact_gaps import ROWS
+from benchmarks.exact_gaps import ROWS, split_key
 from gpvae_core.files import read_json
 
 HEAD = ["q", "mean KL", "median", "90 %", "better than the VAE's", "KL(p, q), median"]
@@ -33,6 +34,20 @@ def _row(name: str, n: dict[str, Any]) -> list[str]:
         f"{n['parameters']:,}",
         _epochs(n),
     ]
+
+
+def over_seeds() -> list[list[str]]:
+    """Mean KL of every training of the rows that were trained more than once, and its spread over the seeds."""
+    rows = [["decoder", "q", "mean KL of each seed", "their mean, ± standard deviation", "median KL of each seed"]]
+    for decoder in ("digits-2d", "mnist-2d-wide"):
+        found = read_json(RESULTS / f"exact-gaps-{decoder}.json")
+        for name in ROWS:
+            several = [n for key, n in found.items() if split_key(key)[0] == name]
+            if len(several) > 1:
+                means, medians = ([n[kind] for n in several] for kind in ("mean", "median"))
+                spread = f"{_short(float(np.mean(means)))} ± {float(np.std(means, ddof=1)):.2g}"
+                rows.append([decoder, name, ", ".join(map(_short, means)), spread, ", ".join(map(_short, medians))])
+    return rows
 
 
 def whole() -> list[list[str]]:

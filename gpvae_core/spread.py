@@ -48,11 +48,14 @@ def _in_processes(
 ) -> Iterator[tuple[Asked, Found]]:
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waited = {pool.submit(make, one): one for one in asked}
-        for future in as_completed(waited):
-            try:
-                yield waited[future], future.result()
-            except (RuntimeError, InputError) as error:
-                failed(waited[future], str(error))
+        try:
+            for future in as_completed(waited):
+                try:
+                    yield waited[future], future.result()
+                except (RuntimeError, InputError) as error:
+                    failed(waited[future], str(error))
+        finally:  # nobody waits for the rest any more
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _on_ray(

@@ -45,7 +45,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun has started, if it has; gives this one's own device.
 
-    Raises InputError on a device that no messages can be sent between.
+    Raises InputError on a device that no messages can be sent between, or where the others cannot be found.
     """
     if int(os.environ.get(STARTED, "1")) == 1:
         yield device
@@ -55,7 +55,12 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the {os.environ[STARTED]} processes of {STARTED} cannot join ({error}); start them by torchrun"
+        ) from None
     try:
         yield device
     finally:
