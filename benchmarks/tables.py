@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import table_three, training
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, load, on_a_gpu, served, shortcuts, speed
@@ -220,6 +221,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "shortcuts": shortcuts,
     "two moons": two_moons,
     "floor": floor,
+    "training speed": lambda: training.table(read_json(RESULTS / "training.json")),
+    "table 3": lambda: table_three.table(read_json(RESULTS / "table-three.json")),
     "a class": load,
     "on a GPU": on_a_gpu,
     "speed on a GPU": gpu_speed,
