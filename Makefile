@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
+# of the suite: one more than there are cores, since some wait for a browser
+WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # pip compiles what it installs on one core; this takes all of them. Files that are no Python of today are passed over.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
@@ -21,7 +23,7 @@ test: .venv/ready-test browser
 	$(MAKE) --no-print-directory --jobs 3 lint docs suite
 
 suite: .venv/ready-test
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: .venv/ready-test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

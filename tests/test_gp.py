@@ -11,7 +11,7 @@ from gpvae_core.inference.bounds import elbo
 from gpvae_core.models import ModelConfig, build
 
 
-@pytest.fixture(params=[16, 150])  # features: less than a block of columns, and two and a part
+@pytest.fixture(params=[16, 70])  # features: less than a block of columns, and one and a part
 def lively(request, generator) -> GPEncoder:
     """A double-precision encoder for d = 3 with a Lambda that is far from 0."""
     encoder = build(ModelConfig(latent_dim=3, hidden=request.param, channels=(4, 4, 4)), seed=3).double().encoder

@@ -226,9 +226,7 @@ def choose_order(names: dict[str, str], words: str = "Sorted by", first: Sequenc
     """
     state = session.current()
     if state.sort and state.sort not in names:
-        session.complain(
-            f"Images cannot be sorted by '{short(state.sort)}' here; choose one of {', '.join(names.values())}."
-        )
+        session.complain(f"Images cannot be sorted by '{short(state.sort)}' here; choose one from the list '{words}'.")
         session.update(sort="")
     usual = next((name for name in first if name in names), next(iter(names)))
     bound = session.controlled("sort", session.current().sort or usual, lambda name: session.update(sort=name))

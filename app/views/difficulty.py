@@ -11,7 +11,7 @@ from app.views import common, picking
 from gpvae_core.diagnostics.statistics import partial_spearman, rank_interval, spearman
 from gpvae_core.diagnostics.stored import Columns
 
-GIVEN = "log_width"
+GIVEN, UPWARDS = "log_width", "Against, upwards"
 
 
 def page() -> None:
@@ -53,10 +53,10 @@ def _choose_target(names: dict[str, str]) -> str:
     state = session.current()
     if state.against not in names:
         if state.against:
-            session.complain(f"There is no figure '{short(state.against)}' here; choose one of {', '.join(names)}.")
+            session.complain(f"There is no figure '{short(state.against)}' here; choose one from the list '{UPWARDS}'.")
         exact = [name for name in names if name in common.EXACT]
         session.update(against=(exact or list(names))[0])
-    return str(st.selectbox("Against, upwards", list(names), format_func=names.get, **session.bound("against")))
+    return str(st.selectbox(UPWARDS, list(names), format_func=names.get, **session.bound("against")))
 
 
 def finding(columns: Columns, names: dict[str, str], across: str, up: str) -> str:
