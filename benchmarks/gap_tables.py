@@ -42,7 +42,8 @@ def over_seeds() -> list[list[str]]:
     for decoder in ("digits-2d", "mnist-2d-wide"):
         found = read_json(RESULTS / f"exact-gaps-{decoder}.json")
         for name in ROWS:
-            several = [n for key, n in found.items() if split_key(key)[0] == name]
+            keys = sorted((key for key in found if split_key(key)[0] == name), key=split_key)
+            several = [found[key] for key in keys]
             if len(several) > 1:
                 means, medians = ([n[kind] for n in several] for kind in ("mean", "median"))
                 spread = f"{_short(float(np.mean(means)))} ± {float(np.std(means, ddof=1)):.2g}"
