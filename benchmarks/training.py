@@ -14,6 +14,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle
 from typing import Any
@@ -67,7 +68,7 @@ def pythaes(steps: int, device: str) -> Run:
     logging.getLogger("pythae").setLevel(logging.ERROR)
     hidden = ModelConfig().hidden
 
-    class Encoder(BaseEncoder):  # type: ignore[misc]
+    class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
             layers: list[nn.Module] = []
@@ -80,7 +81,7 @@ def pythaes(steps: int, device: str) -> Run:
             mean, log_variance = self.head(self.trunk(x)).chunk(2, dim=-1)
             return ModelOutput(embedding=mean, log_covariance=log_variance)
 
-    class Decoder(BaseDecoder):  # type: ignore[misc]
+    class Decoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
             first, second, third = CHANNELS
@@ -113,7 +114,7 @@ def rounds(runs: dict[str, Run], count: int, steps: int, device: str) -> dict[st
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(count):
         for name, run in runs.items():
-            took = _seconds(lambda run=run: run(steps), device)  # type: ignore[misc]
+            took = _seconds(partial(run, steps), device)
             found[name].append(steps * BATCH / took)
             print(f"{name}: {found[name][-1]:,.0f} images/s", flush=True)
     return found
