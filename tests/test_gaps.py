@@ -1,15 +1,20 @@
 """The gaps of a data set as a table: what it holds, its formats, and going on after a stop."""
 
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.commands.gaps import Part, _failed, _in_order
+from gpvae_core.diagnostics.gap_table import settings_file
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.errors import InputError
+from gpvae_core.files import read_json
+from gpvae_core.paths import CONFIG, PRETRAINED, WEIGHTS
 from gpvae_core.tables import read_table, write_table
 
 COMMAND = ["gaps", "--checkpoint", "digits-2d", "--batch-size", "4"]
@@ -68,6 +73,20 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path, monkeypa
             main()
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_has_changed_is_opened_anew(tmp_path):
+    """Within one process: the one before is not judged under the name of the one that is there now."""
+    own, digests = tmp_path / "own", []
+    own.mkdir()
+    for name in ("digits-2d", "digits-2d-wide"):
+        for file in (WEIGHTS, CONFIG):
+            shutil.copyfile(PRETRAINED / name / file, own / file)
+        out = tmp_path / f"{name}.csv"
+        command = ["gaps", "--checkpoint", str(own), "--limit", "1", "--out", str(out)]
+        assert CliRunner().invoke(cli, command, catch_exceptions=False).exit_code == 0
+        digests.append(read_json(settings_file(out))["digest"])
+    assert digests == [load_checkpoint(name).digest for name in ("digits-2d", "digits-2d-wide")]
 
 
 @pytest.mark.long

@@ -93,6 +93,7 @@ def gaps(
     """Exact log p(x), KLs and gaps of a whole split, one row per image; beside it OUT.json says what was computed."""
     check_suffix(out)
     work = Part(checkpoint, method, tuple(settings.items()), dataset, data_dir, split, tolerance, gaussians, device)
+    _ready.cache_clear()  # of an earlier call in this process: the checkpoint's folder may have changed since
     opened, data, _ = _ready(work)
     options.say(data)
     total = len(options.limited(data.split(split), limit))
