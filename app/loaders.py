@@ -168,8 +168,9 @@ def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
         columns = stored_columns(checkpoint, data.name, len(data.test))
         if {"kl_base", "kl_marginal"} <= columns.keys():
             columns["gain"] = columns["kl_base"] - columns["kl_marginal"]
-        columns |= other_columns(checkpoint, data.name, len(data.test)) if columns else {}
-        return columns or score_images(checkpoint.model, data.test, report=report)
+        if not columns:
+            return score_images(checkpoint.model, data.test, report=report)
+        return columns | other_columns(checkpoint, data.name, len(data.test))
 
     return Job(f"Scoring the {len(data.test):,} test images of {data.name}, once", work)
 

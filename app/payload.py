@@ -50,9 +50,9 @@ def plane_data(
 ) -> dict[str, Any]:
     """Everything the component draws of ``view``, about 90 kB.
 
-    ``digest`` names the atlas of the whole box; ``pick`` lets a tap choose z; planes of one ``link`` move together;
-    ``window`` (low, high) replaces the zoomed plane's own; ``own`` is ``own_data``;
-    ``listens``: whether the page wants to know when the walk has arrived; ``turns``: whether it has a surface to turn.
+    ``digest`` names the atlas of the whole box. ``pick`` lets a tap choose z. Planes of one ``link`` move together.
+    ``window`` (low, high) replaces the zoomed plane's own. ``own`` is ``own_data``.
+    ``listens``: whether the page wants to know when the walk has arrived. ``turns``: whether it has a surface to turn.
     """
     return {
         "own": own,

@@ -102,7 +102,8 @@ class Checkpoint:
         Raises:
             InputError: There is no such encoder here, its weights are of another decoder, or an option does not fit.
         """
-        offers = {offer.name: offer for offer in self._within} | self.encoders
+        stored = self.encoders
+        offers = {offer.name: offer for offer in self._within} | stored
         offer = offers.get(name)
         if offer is None:
             cure = f"; train one with python -m gpvae_core train --method {name} --decoder {self.name}"
@@ -112,7 +113,7 @@ class Checkpoint:
             )
         if options and (offer.weights is not None or METHODS[offer.method].encoder.trained):
             raise InputError(f"'{name}' is a trained encoder, its options are fixed; leave out {', '.join(options)}")
-        if name not in self.encoders and name == self.config.method:
+        if name not in stored and name == self.config.method:
             return self
         config = replace(self.config, method=offer.method, options={**offer.options, **options})
         model = build(config, seed=0)

@@ -19,7 +19,7 @@ HEIGHT, PROJECTOR_HEIGHT = 340, 500
 GREY, BRIGHT = "110,110,110", "190,190,190"  # of the heat on a light page and on a dark one
 SHADES = 13  # of the density: one a nat below the peak
 WINDOW, RING = "#A3397C", "#888888"
-DASH = {"-": "solid", "--": "dash", ":": "dot"}
+DASH, BORDER = {"-": "solid", "--": "dash", ":": "dot"}, {"-": "solid", "--": "dashed", ":": "dotted"}
 EVERY = 2  # of the lattice's nodes: smoothed in the browser
 
 
@@ -35,7 +35,7 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
         figure.add_trace(_lines(chain(*mass_contours(view).values()), _exact(dark), "solid", 2))
     for q in view.overlays:
         if q.key in drawn:
-            colour = q.style.dark if dark else q.style.colour
+            colour = _colour(q, dark)
             if not whole:
                 figure.add_trace(_lines(chain(*q.outlines.values()), colour, DASH[q.style.dash], 2))
             figure.add_trace(_centre(q, colour, view))
@@ -56,9 +56,9 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
 
 
 def legend(sheet: Sheet, *, whole: bool, dark: bool) -> list[tuple[str, str, str]]:
-    """What each kind of line is: words, colour and dash, the exact posterior's first."""
+    """What each kind of line is: words, colour and CSS's border style, the exact posterior's first."""
     drawn = [q for q in sheet.panels[0].view.overlays if q.key in sheet.overlays]
-    rest = [(q.label, q.style.dark if dark else q.style.colour, DASH[q.style.dash]) for q in drawn]
+    rest = [(q.label, _colour(q, dark), BORDER[q.style.dash]) for q in drawn]
     if whole:
         depths = f"log p(x, z), {_listed(BOX_LEVELS)} nats below its maximum"
         return [(depths, RING, "solid"), ("the part that holds the mass", WINDOW, "solid"), *rest]
@@ -69,6 +69,10 @@ def legend(sheet: Sheet, *, whole: bool, dark: bool) -> list[tuple[str, str, str
 def _listed(values: Sequence[float]) -> str:
     *first, last = (f"{value:g}" for value in values)
     return f"{', '.join(first)} and {last}"
+
+
+def _colour(q: Overlay, dark: bool) -> str:
+    return q.style.dark if dark else q.style.colour
 
 
 def _exact(dark: bool) -> str:

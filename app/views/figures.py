@@ -139,15 +139,11 @@ def _picture(label: str, pixels: Array, alt: str) -> str:
 
 
 def _legend(lines: list[tuple[str, str, str]]) -> str:
-    style = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
-    return (
-        '<div class="legend">'
-        + "".join(
-            f'<span><i style="border-top: 3px {style[dash]} {colour}"></i>{escape(label)}</span>'
-            for label, colour, dash in lines
-        )
-        + "</div>"
+    keys = (
+        f'<span><i style="border-top: 3px {border} {colour}"></i>{escape(label)}</span>'
+        for label, colour, border in lines
     )
+    return f'<div class="legend">{"".join(keys)}</div>'
 
 
 def downloads(sheet: Sheet, checkpoint: Checkpoint) -> None:

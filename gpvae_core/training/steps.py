@@ -101,11 +101,12 @@ class PartedStep(Step):
             if len(part)  # an epoch's last batch may have fewer images than parts
         ]
         total = torch.stack(found).sum(0) if found else torch.zeros(1 + len(self.names), device=rows.device)
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        processes.add_up([total, *(parameter.grad for parameter in trained if parameter.grad is not None)])
+        slopes = []
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:  # zeros where a part has none: all processes send the same numbers
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                slopes.append(parameter.grad)
+        processes.add_up([total, *slopes])
         return self._moved(total)
 
 
