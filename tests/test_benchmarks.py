@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import stats
 from benchmarks import claims, exact_gaps, paper_tables, seeds
 from benchmarks.card import card
 from benchmarks.common import command, fell_out
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.diagnostics import statistics
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
@@ -122,6 +124,17 @@ def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, 
     assert cell["iwae_by_search"] == pytest.approx(cell["iwae"], abs=0.1)  # a decoder that ignores z: q is the prior
     monkeypatch.setattr(paper_tables, "made", lambda _: pytest.fail("made twice"))
     paper_tables.main()
+
+
+def test_a_cell_after_a_vae_takes_over_at_half_its_epochs(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paper_tables, "load_dataset", lambda *_: replace(tiny_dataset, name="mnist"))
+    cell = paper_tables.Cell("gn-2, after a vae", dim=3, seed=0, epochs=3, images=4, data_dir=None, device="cpu")
+    found = paper_tables.made(cell)
+    first, then = (load_checkpoint(folder) for folder in (Path(f"{cell.folder}-first"), cell.folder))
+    assert (first.config.method, first.training["epochs"]) == ("vae", 1)
+    assert (then.config.method, then.training["epochs"], then.training["initial"]) == ("gn", 2, str(first.folder))
+    assert found["seconds"] > 0 and cell.folder != replace(cell, name="gn-2").folder
 
 
 def test_a_win_over_the_vae_is_more_than_rounding() -> None:
