@@ -178,10 +178,16 @@ def _share(value: float) -> str:
     return "less than 0.01 %" if value < 1e-4 else f"{value:.2%}".replace("%", " %")
 
 
-def gap_meter(view: View) -> str:
-    """log p(x) and each q's KL as a bar: approximation gap, then amortization gap."""
+def longest(view: View) -> float:
+    """The largest KL of any q, in nats: the length of a scale."""
+    return max(float(view.report[f"kl_{q.key}"]) for q in view.overlays)
+
+
+def gap_meter(view: View, scale: float = 0.0) -> str:
+    """log p(x) and each q's KL as a bar: approximation gap, then amortization gap; a full bar is ``scale`` or more."""
     shown = {n.name: n.shown for n in numbers(view)}
-    rows = "".join(_meter_row(view, q, shown) for q in view.overlays)
+    scale = max(scale, longest(view))
+    rows = "".join(_meter_row(view, q, shown, scale) for q in view.overlays)
     whole = UNDIVIDED if any(not gap_parts(view, q, shown) for q in view.overlays) else ""
     return (
         f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
@@ -194,14 +200,13 @@ def gap_meter(view: View) -> str:
     )
 
 
-def _meter_row(view: View, q: Overlay, shown: Mapping[str, str]) -> str:
-    """One q's bar; ``shown``: every number of ``numbers`` by name, as text."""
+def _meter_row(view: View, q: Overlay, shown: Mapping[str, str], scale: float) -> str:
+    """One q's bar; ``shown``: every number of ``numbers`` by name, as text; ``scale``: nats of a full bar."""
     r, name = view.report, q.label
     kl, whole = float(r[f"kl_{q.key}"]), shown[f"KL({q.label} ‖ p)"]
     parts = gap_parts(view, q, shown)
-    longest = max(float(r[f"kl_{other.key}"]) for other in view.overlays)
     bar = "".join(
-        f'<span class="{part}" style="width:{100 * max(value, 0) / longest:.2f}%" title="{text} nats"></span>'
+        f'<span class="{part}" style="width:{100 * max(value, 0) / scale:.2f}%" title="{text} nats"></span>'
         for part, value, text in parts or [("undivided", kl, whole)]
     )
     words = f"{name}: " + (", ".join(f"{part} gap {text} nats" for part, _, text in parts) or f"KL {whole} nats")

@@ -47,11 +47,13 @@ def plane_data(
     own: dict[str, Any] | None = None,
     listens: bool = False,
     turns: bool = False,
+    scale: float = 0.0,
 ) -> dict[str, Any]:
     """Everything the component draws of ``view``, about 90 kB.
 
     ``digest`` names the atlas of the whole box. ``pick`` lets a tap choose z. Planes of one ``link`` move together.
     ``window`` (low, high) replaces the zoomed plane's own. ``own`` is ``own_data``.
+    ``scale``: see ``gaps_data``.
     ``listens``: whether the page wants to know when the walk has arrived. ``turns``: whether it has a surface to turn.
     """
     return {
@@ -76,7 +78,7 @@ def plane_data(
         "pictures": [_picture("the image x", view.pixels)]
         + [_picture(f"from the {name}", pixels) for name, pixels in view.pictures.items()],
         "hills": [_picture(hill_words(share), pixels) for share, pixels in view.hills],
-        "gaps": gaps_data(view, None if own is None else MINE),
+        "gaps": gaps_data(view, None if own is None else MINE, scale),
         "walks": [walk.data() for walk in walks(view)],
         "alt": alt_texts(view, title),
     }
@@ -93,8 +95,11 @@ def hill_words(share: float) -> str:
     return f"a hill of {100 * share:.2g} % of the posterior"
 
 
-def gaps_data(view: View, left_out: str | None) -> dict[str, Any]:
-    """The gaps as columns that hang from log p(x): of each q its KL and the parts of it, as nats and as text."""
+def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str, Any]:
+    """The gaps as columns that hang from log p(x): of each q its KL and the parts of it, as nats and as text.
+
+    The deepest column is ``scale`` nats or longer.
+    """
     shown = {n.name: n.shown for n in numbers(view)}
     columns = [
         {
@@ -110,7 +115,7 @@ def gaps_data(view: View, left_out: str | None) -> dict[str, Any]:
         for q in view.overlays
         if q.key != left_out
     ]
-    return {"evidence": view.report["log_evidence"], "top": shown["exact log p(x)"], "columns": columns}
+    return {"evidence": view.report["log_evidence"], "top": shown["exact log p(x)"], "columns": columns, "scale": scale}
 
 
 def veiled(data: dict[str, Any]) -> dict[str, Any]:
@@ -293,7 +298,7 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
         f"deviations {std[0]:.4f} and {std[1]:.4f}."
     )
     places = " ".join(
-        f"The {q.label} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {_kl_text(view, q.key)} nats away in KL."
+        f"{_subject(q.label)} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {_kl_text(view, q.key)} nats away in KL."
         for q in view.overlays
     )
     truth = (
@@ -304,6 +309,10 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
     half = float(view.box_axis[-1])
     box = f"The whole plane, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
     return {"zoom": f"{mass} {places}{truth}", "box": f"{box} {mass} {places}"}
+
+
+def _subject(label: str) -> str:
+    return f"Y{label[1:]}" if label.startswith("your ") else f"The {label}"
 
 
 def _kl_text(view: View, key: str) -> str:

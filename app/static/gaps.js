@@ -1,29 +1,34 @@
 // --- the gap of each q: a column that hangs from log p(x), and moves with everything ----------------------------------
 
 const [WALKING, YOURS] = ["on the walk", "yours"];
+const MANY = 5; // more columns than that have their names upright
 
 class Gaps {
   constructor(plane) {
     this.plane = plane;
     this.top = element("p", { class: "gap-top" });
     this.columns = element("div", { class: "gap-columns" });
-    const key = ["approximation", "amortization"].map((name) => element("span", {}, element("i", { class: name }), `${name} gap`));
+    const words = { approximation: "approximation gap", amortization: "amortization gap", whole: "both: not a diagonal Gaussian" };
+    const key = Object.entries(words).map(([name, said]) => element("span", {}, element("i", { class: name }), said));
+    this.undivided = key[2];
     this.root = element("section", { class: "gap-panel" }, element("h2", {}, "The gap, in nats"), this.top, this.columns, element("p", { class: "gap-key" }, ...key));
   }
 
   show(data) {
     this.data = data;
     this.root.hidden = !data;
+    this.undivided.hidden = !data?.columns.some((one) => !one.parts.length);
     this.top.textContent = data ? `log p(x) = ${data.top}` : "";
   }
 
   draw() {
     if (!this.data) return;
     const own = this.data.columns.filter((one) => this.plane.shown(one.key));
-    this.deepest = Math.max(...own.map((one) => one.kl), 1e-9);
+    this.deepest = Math.max(...own.map((one) => one.kl), this.data.scale, 1e-9);
     const { walk } = this.plane;
     const moving = walk.path && walk.place >= 0 ? [this.whole(WALKING, "walk", walk.kl(this.data.evidence))] : [];
     this.columns.replaceChildren(...own.map((one) => this.column(one)), ...moving, ...this.yours());
+    this.columns.classList.toggle("many", this.columns.childElementCount > MANY);
   }
 
   // A q of the page, its gap taken apart where it has parts.

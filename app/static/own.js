@@ -41,7 +41,7 @@ class Own {
     this.text = element("output", { class: "own-text", "aria-live": "polite" });
     this.room = element("div", { class: "words" }, this.text);
     this.root = element("div", { class: "own" }, this.begin, this.clear, this.prior, this.room);
-    this.begin.addEventListener("click", () => this.plane.tell("start"));
+    this.begin.addEventListener("click", () => { this.begun = true; this.plane.tell("start"); });
     this.clear.addEventListener("click", () => this.plane.tell("clear"));
     this.prior.addEventListener("click", () => this.plane.tell("prior"));
     this.grips = {};
@@ -93,6 +93,10 @@ class Own {
     this.begin.hidden = Boolean(this.q);
     this.clear.hidden = this.prior.hidden = !this.q || own.locked;
     this.say();
+    if (this.begun && this.q) { // the button is gone: whoever pressed it by a key goes on with the centre
+      this.begun = false;
+      requestAnimationFrame(() => this.grips.zoom[0].focus({ preventScroll: true }));
+    }
   }
 
   remember(kl) {
