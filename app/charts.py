@@ -18,6 +18,8 @@ CLASSES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MOST_CLASSES = len(CLASSES)
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
+KL_THERE = "median KL %{customdata:.3g} nats<extra></extra>"
+LEVEL = {"color": CLASSES[4], "dash": "dash", "width": 3}
 EXACT, Q = CLASSES[-1], style_of("q").colour  # as on every plane; a grey that is seen on white and on black
 
 
@@ -96,9 +98,12 @@ def latent_map(
     figure = Figure()
     if by_gap and gaps is not None:
         edges, medians = median_cells(means, gaps, half)
-        middle = (edges[:-1] + edges[1:]) / 2
-        colours = {"colorscale": "Viridis", "colorbar": {"title": "log10 of the<br>median KL"}}
-        figure.add_trace(Heatmap(x=middle, y=middle, z=np.log10(medians).T.astype(np.float32), **colours))
+        middle, depth = (edges[:-1] + edges[1:]) / 2, np.log10(medians)
+        ticks = np.arange(np.floor(np.nanmin(depth)), np.ceil(np.nanmax(depth)) + 1)
+        bar = {"title": "median KL, nats", "orientation": "h", "y": -0.12, "yanchor": "top", "thickness": 14}
+        bar |= {"tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
+        cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": medians.T}
+        figure.add_trace(Heatmap(**cells, colorscale="Viridis", colorbar=bar, hovertemplate=KL_THERE))
     shown = np.flatnonzero(np.isfinite(means).all(1) & (np.abs(means) <= half).all(1))
     for name, rows, colour in _classes(labels, shown):
         figure.add_trace(
@@ -200,7 +205,7 @@ def histogram(found: dict[str, Array], *, projector: bool = False) -> "Figure":
         counts = np.histogram(values, edges)[0]
         figure.add_trace(Bar(x=100 * (edges[:-1] + edges[1:]) / 2, y=counts, name=name, marker={"color": colour}))
     level = len(next(iter(found.values()))) / BINS
-    figure.add_hline(y=level, line={"dash": "dash"}, annotation_text="honest regions")
+    figure.add_scatter(x=[0, 100], y=[level, level], mode="lines", name="honest regions", line=LEVEL)
     return figure.update_layout(
         xaxis={"title": "mass of the region on whose edge the true z lies, %"},
         yaxis={"title": "images"},

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.overlays import BEST, BEST_LABEL, Overlay, overlay
+from app.overlays import BEST, BEST_LABEL, Overlay, overlay, places_of
 from app.theme import MASSES
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
@@ -124,7 +124,8 @@ def compute_views(
     labels = {**checkpoint.model.encoder.labels, **{name: offers[name].label for name, _ in others}}
     said = {name: other.infer(x) for name, other in others}
     judgements = judge(engine, x, inference, labels, others=said, paths=True)
-    frames = [_frame(judged) for judged in judgements]
+    places = places_of(list(said), list(offers))
+    frames = [_frame(judged, places) for judged in judgements]
     latents = [frame.latents for frame in frames]
     # one decode for the tiles and pictures of all
     decoded = np.split(decode(checkpoint, np.concatenate(latents)), np.cumsum([len(z) for z in latents])[:-1])
@@ -172,9 +173,10 @@ class Frame:
         return np.concatenate([tiles, *(z[None] for z in self.places.values()), self.tops])
 
 
-def _frame(judged: Judged) -> Frame:
+def _frame(judged: Judged, places: Mapping[str, int]) -> Frame:
+    """``places``: of the other encoders' styles, by their key."""
     stages = [overlay(one.key, one.label, one.q) for one in judged.of.values()]
-    others = [overlay(one.key, one.label, one.q, k) for k, one in enumerate(judged.others.values())]
+    others = [overlay(key, one.label, one.q, places[key]) for key, one in judged.others.items()]
     overlays = [*stages, *others, overlay(BEST, BEST_LABEL, judged.best["diagonal"].q)]
     places = {q.label: q.mean for q in stages}
     return Frame(overlays, *_window(judged.exact, overlays), places, *_main_hills(judged.exact))

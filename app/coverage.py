@@ -39,4 +39,8 @@ def masses(checkpoint: Checkpoint, engine: PosteriorEngine, seed: int, report: R
 def sentence(found: dict[str, Array], mass: float = 0.8) -> str:
     """How often each region of ``mass`` held the true z."""
     parts = [f"that of the {words} in **{100 * (values <= mass).mean():.0f}**" for words, values in found.items()]
-    return f"Of 100 images, the {mass:.0%} region should hold the true z in 80: {', '.join(parts)}.".replace("%", " %")
+    chance = 1.96 * 100 * (mass * (1 - mass) / IMAGES) ** 0.5
+    return (
+        f"Of 100 images, the {mass:.0%} region should hold the true z in {100 * mass:.0f}, give or take {chance:.0f} "
+        f"by chance: {', '.join(parts)}."
+    ).replace("%", " %")

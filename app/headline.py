@@ -18,12 +18,13 @@ def headline(view: View, label: int | None, read: int | None) -> str:
         first = f"The encoder reads this {label} as a <b>{read}</b>. It misses the true posterior by {nats}."
     else:
         first = f"The encoder misses the true posterior{'' if label is None else f' of this {label}'} by {nats}."
+    only = "only " * (best >= 1e-3)
     second = (
-        f"The best Gaussian misses by only <b>{short(best)}</b>. The other <b>{short(kl - best)} nats</b> are the "
+        f"The best Gaussian misses by {only}<b>{short(best)}</b>. The other <b>{short(kl - best)} nats</b> are the "
         "<b>amortization gap</b>: the price of guessing in one network pass."
         if kl - best > best
-        else f"Even the best Gaussian misses by <b>{short(best)}</b>: this posterior is no Gaussian. Guessing in "
-        f"one network pass costs <b>{short(kl - best)} more</b>, the <b>amortization gap</b>."
+        else f"Even the best Gaussian with independent axes misses by <b>{short(best)}</b>, the <b>approximation "
+        f"gap</b>. Guessing in one network pass costs <b>{short(kl - best)} more</b>, the <b>amortization gap</b>."
     )
     alone = f"encoder: {escape(encoder.label)}"
     return f'<div class="headline" title="{alone}"><p class="first">{first}</p><p class="second">{second}</p></div>'

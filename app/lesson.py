@@ -1,7 +1,7 @@
 """The lesson: what each step sets on the page, and how it is known to be done. Its words are in app/words."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.state import State
@@ -73,9 +73,18 @@ STEPS = [
     Step(_OPEN, lambda seen: seen.walked, returns=True),
     _times(_TEST_IMAGE, lambda seen: seen.images, LOOKED_AT),
     Step(
-        _TEST_IMAGE | {"sort": "uncertainty", "digit": "all"}, lambda seen: seen.rank is not None and seen.rank <= LAST
+        _TEST_IMAGE | {"sort": "uncertainty", "digit": "all"},
+        lambda seen: seen.images >= 1 and seen.rank is not None and seen.rank <= LAST,
     ),
     _times(_TEST_IMAGE | {"way": "simulate", "z": None}, lambda seen: seen.draws, DRAWN),
     Step(_TEST_IMAGE, lambda seen: "wide" not in seen.state.checkpoint),
     Step(_TEST_IMAGE | {"way": "draw", "strokes": ""}, lambda seen: bool(seen.state.strokes)),
 ]
+
+
+def opened(state: State) -> State:
+    """The state of a link to a step: what the step begins with, where the link says nothing else."""
+    if not 1 <= state.step <= len(STEPS):
+        return state
+    plain, changes = State(), STEPS[state.step - 1].changes
+    return replace(state, **{k: v for k, v in changes.items() if getattr(state, k) == getattr(plain, k)})

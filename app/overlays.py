@@ -1,5 +1,6 @@
 """Every q over the true posterior: its words, its looks and its outlines, for page, print and export alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,10 @@ OWN = {
     "mine": Style("#00703C", "#3fd07f", "#7dffab", "-", "cross"),
     BEST: Style("#A3397C", "#e08fc0", "#ffb3dd", ":", "diamond"),
 }
-# far from those: yellow and green of Okabe and Ito, darkened where they are to be read on white, and violet
-OTHERS = [("#8a6a00", "#e69f00", "#ffc23d"), ("#00735a", "#2fc79a", "#5fe3bd"), ("#6a3d9a", "#b79be0", "#d3c2f0")]
+# far from those: yellow of Okabe and Ito, darkened where it is to be read on white, teal, and violet
+OTHERS = [("#8a6a00", "#e69f00", "#ffc23d"), ("#0b6b7d", "#4dd0e1", "#80eaf5"), ("#6a3d9a", "#b79be0", "#d3c2f0")]
 LINES = [("-", "cross"), ("--", "saltire"), (":", "diamond")]
+PLACES = len(OTHERS) * len(LINES)  # more than can be chosen at once
 
 
 def style_of(key: str, place: int = 0) -> Style:
@@ -60,6 +62,20 @@ def style_of(key: str, place: int = 0) -> Style:
     if key in OWN:
         return OWN[key]
     return Style(*OTHERS[place % len(OTHERS)], *LINES[place // len(OTHERS) % len(LINES)])
+
+
+def places_of(chosen: Sequence[str], offered: Sequence[str]) -> dict[str, int]:
+    """A place for each of the ``chosen`` encoders, see ``style_of``: its own among all that are ``offered``.
+
+    So an encoder keeps its colour when others come and go; where two would share one, the later takes the next free.
+    """
+    places: dict[str, int] = {}
+    for name in chosen:
+        place = offered.index(name) % PLACES
+        while place in places.values():
+            place = (place + 1) % PLACES
+        places[name] = place
+    return places
 
 
 def overlay(key: str, label: str, q: Posterior, place: int = 0) -> Overlay:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from app.lesson import opened
 from app.state import State, followed, from_query
 from gpvae_core.errors import InputError
 
@@ -27,7 +28,7 @@ def current() -> State:
     """The session's state; at its start what the address bar says."""
     if STATE not in st.session_state:
         state, problems = from_query(st.query_params.to_dict())
-        st.session_state[STATE], st.session_state[PROBLEMS] = state, problems
+        st.session_state[STATE], st.session_state[PROBLEMS] = opened(state), problems
     state = st.session_state[STATE]
     assert isinstance(state, State)
     return state

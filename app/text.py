@@ -9,8 +9,8 @@ DOCK = {"label": "On a phone", "picture": "Picture", "controls": "Image and cont
 STARTING = "The server has just started and is loading its numerical libraries; the next page will be quick."
 PROJECTOR_HELP = "Large type and thick lines, for the back row."
 DENSITY = (
-    "log p(x) is the log of a density over 784 pixels, not of a probability. The pixel noise s_x of this model is "
-    "{std:.3f}, so densities well above 1 are normal, and log p(x) is positive wherever the decoder fits well."
+    "log p(x) is the log of a density over {pixels} pixels, not of a probability. This model's pixel noise s_x is "
+    "{std:.3f}. So log p(x) is below {most:,.0f} nats, which a perfect copy of every pixel would have."
 )
 NUMBERS = (
     "KL(q ‖ p) = log p(x) - ELBO(q): what the encoder pays. Approximation gap: what the best diagonal Gaussian still "
@@ -34,6 +34,7 @@ SIMULATE = (
     "z is drawn from the prior, and the decoder makes an image of it, pixel noise included. So the truth is known, and "
     "no data set is needed. Tap a plane to choose another z."
 )
+UNIFORM = "Over many images drawn from the model that share is uniform: as often below 10 % as above 90 %."
 DIAL = "Clean on the left; what the model saw on the right. Everything below is of the changed image."
 EMPTY = (
     "The dial has made an empty image: less than 5 % of the ink is left. The encoder never saw one in training, so its "
@@ -51,10 +52,11 @@ FIGURES_LEAD = (
     "The paper's two figures on exact posteriors. Which images they show follows from a stated rule: quantiles of a "
     "score, quantiles of the gain. Nothing is chosen by hand."
 )
-ENCODERS = (
-    "Each that you tick puts its q on the planes and its gap into the meter, six at most. Behind its name stands its "
-    "mean KL(q ‖ p(z|x)) over test images, where it was measured."
+ENCODERS = "Each that you tick puts its q on the planes and its gap into the meter, six at most."
+MEASURED = (
+    "Behind a name stands its mean KL(q ‖ p(z|x)) over {count:,} test images. This model's own has {own:.3g} nats."
 )
+UNMEASURED = "Their mean KLs over the test images of this model are not stored."
 READ_PANEL = (
     "Grey is the density of p(z|x). Point at it for z and for the nats below its peak. A box drawn with the mouse is "
     "enlarged; a double click brings the whole panel back. The download has the printed figure."
@@ -80,7 +82,8 @@ COVER_LEAD = (
     "The decoder makes 100 images from known z. The mass of the region on whose edge the true z lies is then equally "
     "often small and large, if the regions are honest."
 )
-SHARE = "This link opens the page as you see it now. Point a phone's camera at the square to open it there."
+SHARE = "This link opens this image with these settings. Point a phone's camera at the square to open it there."
+LOCAL = "This address works on this computer alone. With `make serve` the page has one that other machines can open."
 QR_TITLE = "QR code of the link"
 TOO_LONG = "The link is too long for a QR code: it carries a picture. Send it as text."
 PLAYLIST = (
@@ -108,8 +111,8 @@ TRAIN_FIRST = (
     "posterior shrink while the ELBO rises? The digits take about a minute."
 )
 TRAIN_KEPT = (
-    "The model and your images stay on the server until you start another training or close the page; nobody else "
-    "sees them. Two trainings run at a time, others wait in a line."
+    "The model and your images stay on the server until you start another training, reload the page or close it. "
+    "Nobody else sees them. Two trainings run at a time, others wait in a line."
 )
 TRAIN_DIED = "The training ended without a word, perhaps for lack of memory. Go on from its last epoch, or train anew."
 ZIP_HELP = (
@@ -121,7 +124,7 @@ NOISE_HELP = (
     "Learned, it becomes small, and posteriors narrow."
 )
 CURVES = (
-    "Epoch 0 is before the training. The decoder hardly hangs on z then: q and the exact posterior both resemble the "
+    "Epoch 0 is before the training. The decoder hardly depends on z then: q and the exact posterior both resemble the "
     "prior, and the gap is small. Then the exact posteriors narrow faster than the encoder follows."
 )
 EVOLUTION = (

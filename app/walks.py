@@ -1,13 +1,14 @@
 """The walks over the plane and their words: to the best Gaussian, and of each method that looks step by step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from app.compute import View
+from app.compute import ARRIVED, View
 from app.meter import elbo_text, walk_end
+from app.overlays import BEST as BEST_KEY
 from app.own import KEY as MINE
 from gpvae_core.exact.best_gaussian import Step
 
@@ -36,13 +37,22 @@ class Walk:
 
 def walks(view: View) -> list[Walk]:
     """The search for the best Gaussian first, then the steps of the methods on show."""
-    best = Walk(BEST, LABEL if view.arrives else LABEL_UPHILL, START, walk_end(view), view.path)
+    best = Walk(BEST, LABEL if view.arrives else LABEL_UPHILL, START, walk_end(view), _uphill(view, view.path))
     labels = {q.key: q.label for q in view.overlays}
     shown = {key: _until_settled(steps) for key, steps in view.paths.items() if len(steps) > 1}
     return [
         best,
         *(_of_own(view, s) if key == MINE else _of_method(view, key, labels[key], s) for key, s in shown.items()),
     ]
+
+
+def _uphill(view: View, steps: list[Step]) -> list[Step]:
+    """A climb, judged by the search's nodes: no step is said to be above the best, and where it arrives it is there."""
+    top, best = float(view.report["elbo_best"]), next(q for q in view.overlays if q.key == BEST_KEY)
+    climb = [replace(step, elbo=min(step.elbo, top)) for step in steps]
+    if top - steps[-1].elbo <= ARRIVED:
+        climb[-1] = Step(best.mean, np.diag(best.std**2), top)
+    return climb
 
 
 def _until_settled(steps: list[Step]) -> list[Step]:
@@ -60,8 +70,10 @@ def _of_method(view: View, key: str, name: str, steps: list[Step]) -> Walk:
 
 
 def _of_own(view: View, steps: list[Step]) -> Walk:
-    last, below = steps[-1], max(view.report["elbo_best"] - steps[-1].elbo, 0.0)
-    end = f"The walk from yours ends here: ELBO {elbo_text(last.elbo)} nats, {below:.3g} below the best Gaussian."
+    steps, top = _uphill(view, steps), float(view.report["elbo_best"])
+    below = top - steps[-1].elbo
+    where = f"{below:.3g} below the best Gaussian" if below else "at the best Gaussian"
+    end = f"The walk from yours ends here: ELBO {elbo_text(steps[-1].elbo)} nats, {where}."
     start = "One Gaussian sets out from yours. Each step raises its ELBO."
     return Walk("from your Gaussian", "Walk uphill from yours", start, end, steps)
 

@@ -25,7 +25,7 @@ from app.meter import (
     trust_badge,
     worst_error,
 )
-from app.overlays import overlay
+from app.overlays import BEST, overlay
 from app.payload import ZOOM_LEVELS, alt_texts, gaps_data, hill_words, log_contours, mass_contours, plane_data
 from app.theme import MASSES
 from app.views.sources import is_empty, simulate
@@ -314,6 +314,10 @@ def test_a_walk_that_arrives_says_so(hard_views):
     (walk,) = plane_data(easy, "digest", "it")["walks"]
     assert "arrives at the best Gaussian" in walk["end"] and walk["end"] in unescape(gap_meter(easy))
     assert walk["label"] == "Walk from the encoder to the best"
+    best = next(q for q in easy.overlays if q.key == BEST)
+    heights = [step["elbo"] for step in walk["path"]]
+    assert heights[-1] == easy.report["elbo_best"] == max(heights)  # the search's own nodes had put it higher
+    assert walk["path"][-1]["mean"] == best.mean.tolist()
 
 
 # --- an empty image -------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What every page has: its frame, the checkpoint, the data set and its scores, and where they come from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -8,6 +8,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 import segno
 import streamlit as st
+from numpy.typing import NDArray
 
 from app import loaders, session, text, theme
 from app.compute import Encoders
@@ -73,6 +74,8 @@ def _share(query: dict[str, str], more: Callable[[dict[str, str], str], None] | 
     base = (base._replace(path="/") if not base.path else base).geturl()
     link = f"{base}?{urlencode(query)}" if query else base
     st.caption(text.SHARE)
+    if urlsplit(base).hostname in ("localhost", "127.0.0.1", "::1"):
+        st.caption(text.LOCAL)
     st.code(link, language=None, wrap_lines=True)
     if len(link) <= LONGEST_CODE:
         picture = BytesIO()
@@ -132,8 +135,11 @@ def _change_checkpoint(name: str) -> None:
         session.update(index=-1, dataset="", digit="all")
 
 
-def choose_encoders(checkpoint: Checkpoint) -> Encoders:
-    """Other encoders on the checkpoint's decoder, drawn beside its own; a link's that are not here are named."""
+def choose_encoders(checkpoint: Checkpoint, columns: Columns) -> Encoders:
+    """Other encoders on the checkpoint's decoder, drawn beside its own; a link's that are not here are named.
+
+    ``columns``: what is stored of each test image, for the mean gaps.
+    """
     offers = checkpoint.encoders
     for name in session.current().encoders:
         if name not in offers:
@@ -141,11 +147,13 @@ def choose_encoders(checkpoint: Checkpoint) -> Encoders:
     chosen = tuple(name for name in offers if name in session.current().encoders)
     session.update(encoders=chosen)
     with st.popover(f"Encoders: {len(chosen)} beside its own" if chosen else "Encoders", width="stretch"):
-        st.caption(text.ENCODERS)
+        st.caption(f"{text.ENCODERS} {_measured(offers, columns)}")
         for name, offer in offers.items():
             full = len(chosen) == MOST_ENCODERS and name not in chosen
             st.checkbox(
-                _offered(offer), disabled=full, **session.controlled(f"q-{name}", name in chosen, _toggle(name))
+                _offered(offer, columns),
+                disabled=full,
+                **session.controlled(f"q-{name}", name in chosen, _toggle(name)),
             )
     return tuple((name, loaders.encoder(checkpoint, name)) for name in session.current().encoders)
 
@@ -160,11 +168,25 @@ def _toggle(name: str) -> Callable[[bool], object]:
     return changed
 
 
-def _offered(offer: Offer) -> str:
-    """An encoder's words, and the mean gap that it was measured at."""
-    if "mean" not in offer.measured:
-        return offer.label
-    return f"{offer.label}: {offer.measured['mean']:.3g} nats"
+def _offered(offer: Offer, columns: Columns) -> str:
+    """An encoder's words, and its mean gap where that is stored."""
+    gaps = columns.get(f"kl_{offer.name}")
+    return offer.label if gaps is None else f"{offer.label}: {np.nanmean(gaps):.3g} nats"
+
+
+def encoder_gaps(columns: Columns) -> NDArray[np.float64] | None:
+    """The exact KL of what one pass of the encoder says of each test image, in nats; None where it is not stored."""
+    return next((columns[name] for name in GAPS if name in columns), None)
+
+
+def _measured(offers: Iterable[str], columns: Columns) -> str:
+    """Over how many images the offers' mean gaps were taken, and the own encoder's mean over the same ones."""
+    own = encoder_gaps(columns)
+    gaps = next((columns[f"kl_{name}"] for name in offers if f"kl_{name}" in columns), None)
+    if own is None or gaps is None:
+        return text.UNMEASURED
+    same = np.isfinite(gaps)
+    return text.MEASURED.format(count=same.sum(), own=own[same].mean())
 
 
 def source_of(checkpoint: Checkpoint) -> loaders.Source:

@@ -1,6 +1,7 @@
 """The first page: an image in, its true posterior on screen."""
 
 from hashlib import sha256
+from math import log, pi
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,8 +49,8 @@ def _explore() -> None:
     view = None
     with controls, st.container(key="controls"):
         checkpoint = common.choose_checkpoint()
-        others = common.choose_encoders(checkpoint)
         where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
+        others = common.choose_encoders(checkpoint, columns)
         subject = choose(way_control(), checkpoint, where, columns)
         if subject is not None:
             subject = admissible(checkpoint, turn_dial(subject))
@@ -107,12 +108,13 @@ def _two(one: tuple[Checkpoint, Subject], two: tuple[Checkpoint, Subject], other
     window = _common_window(view, second) if same else None
     if window is None:
         st.caption(text.APART)
+    scale = max(meter.longest(view), meter.longest(second))  # one for both: columns are there to be compared
     panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
     for number, (column, (opened, what, seen)) in enumerate(panes):
         with column:
             st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
-            _plane(opened, what, seen, f"plane-{number}", link=LINK, window=window)
-            _numbers(opened, seen, common.columns_of(opened), narrow=True)
+            _plane(opened, what, seen, f"plane-{number}", link=LINK, window=window, scale=scale)
+            _numbers(opened, seen, common.columns_of(opened), narrow=True, scale=scale)
     return view
 
 
@@ -155,6 +157,7 @@ def _plane(
     link: str = "",
     window: tuple[Array, Array] | None = None,
     own: dict[str, Any] | None = None,
+    scale: float = 0.0,
 ) -> None:
     guessing = bool(own and own["veil"])
     data = plane_data(
@@ -168,17 +171,18 @@ def _plane(
         own=own,
         listens=bool(session.current().step),
         turns=own is not None,
+        scale=scale,
     )
     components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: mine.take(key, view))
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
     if guessing:
         return
     for name in view.left_out:
-        st.caption(f"The {name} lies far outside the zoomed window; the whole box shows its centre.")
+        st.caption(f"The {name} lies far from the posterior; *Whole plane* shows its centre.")
     if view.truth is not None:
         st.write(
-            f"The true z lies on the edge of the region that holds **{view.truth_mass:.1%}** of the posterior's mass. "
-            "Over many simulated images that number is uniform: 80 % of them fall below 80 %."
+            f"The true z lies on the edge of the region that holds **{view.truth_mass:.1%}** of the posterior's mass."
+            + f" {text.UNIFORM}" * (session.current().z is None and not session.current().corruption)
         )
 
 
@@ -190,11 +194,11 @@ def _take_point(key: str) -> None:
             session.update(z=messages.point(picked))
 
 
-def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False) -> None:
+def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False, scale: float = 0.0) -> None:
     left, right = (st.container(), st.container()) if narrow else st.columns([6, 5], gap="large")
     with left:
         st.subheader("The gap, taken apart", anchor=False)
-        st.html(meter.gap_meter(view))
+        st.html(meter.gap_meter(view, scale))
     with right:
         st.subheader("What the scores say", anchor=False, help=meter.meanings(view.scores))
         st.markdown(meter.scores_table(view, columns))
@@ -202,8 +206,13 @@ def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bo
         st.markdown(meter.numbers_table(view))
         st.markdown(meter.places_table(view))
         if checkpoint.config.likelihood == "gaussian":
-            st.caption(text.DENSITY.format(std=float(checkpoint.model.generative.likelihood.std)))
+            st.caption(density(view.pixels.size, float(checkpoint.model.generative.likelihood.std)))
         st.caption(text.NUMBERS)
+
+
+def density(pixels: int, std: float) -> str:
+    """What log p(x) is, and what it cannot exceed: ``pixels`` times the log of a normal density's top."""
+    return text.DENSITY.format(pixels=pixels, std=std, most=-pixels * (log(std) + 0.5 * log(2 * pi)))
 
 
 @st.dialog(text.TURN, width="large")

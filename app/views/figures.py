@@ -32,8 +32,8 @@ def _figures() -> None:
     first, second, third, fourth = st.columns([3, 3, 2, 3], gap="medium", vertical_alignment="bottom")
     with first:
         checkpoint = common.choose_checkpoint()
-        others = common.choose_encoders(checkpoint)
-    where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
+        where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
+        others = common.choose_encoders(checkpoint, columns)
     with second:
         names = common.order_names(checkpoint, columns)
         by = common.choose_order(names)
@@ -79,9 +79,8 @@ def _counted(
 
 def _choose_window() -> None:
     words = {False: "The mass, enlarged", True: "The whole box"}
-    st.segmented_control(
-        "Each panel shows", list(words), format_func=lambda whole: words[whole], required=True, **session.bound("whole")
-    )
+    bound = session.bound("whole")
+    st.segmented_control("Each panel shows", list(words), format_func=words.get, required=True, wrap=True, **bound)
 
 
 def _check_images() -> None:

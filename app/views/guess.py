@@ -38,8 +38,9 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
             st.button("Reveal", type="primary", on_click=_reveal, args=(subject.name, view), key="reveal")
             st.button("Show without guessing", on_click=lambda: session.update(guess=False, mine=None))
         return
-    guesses: list[Guess] = st.session_state.get(SCORE, [])
-    last = guesses[-1] if guesses and guesses[-1].image == subject.name else None
+    told: list[Guess] = st.session_state.get(SCORE, [])
+    guesses = firsts(told)
+    last = told[-1] if told and told[-1].image == subject.name and session.current().step <= 1 else None
     if last:
         won = last.mine < last.encoder
         say = st.success if won else st.warning
@@ -68,6 +69,11 @@ def _next(images: int) -> None:
     seed = 7919 * (session.current().index + 1) + len(st.session_state[SCORE])
     index = int(np.random.default_rng(seed).integers(images))
     session.update(way="number", index=index, guess=True, mine=PRIOR, digit="all")
+
+
+def firsts(guesses: list[Guess]) -> list[Guess]:
+    """The first guess of each image, in any order: whoever has seen the answer and goes back has not guessed again."""
+    return list({one.image: one for one in reversed(guesses)}.values())
 
 
 def _score(guesses: list[Guess]) -> str:

@@ -23,13 +23,12 @@ def _map() -> None:
         checkpoint = common.choose_checkpoint()
     where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
     common.engine_of(checkpoint)
-    exact = next((name for name in columns if name in common.EXACT), None)
+    gaps = common.encoder_gaps(columns)
     with second:
-        if exact is not None:
+        if gaps is not None:
             bound = session.bound("by_gap")
-            st.segmented_control("Ground", list(GROUNDS), format_func=GROUNDS.__getitem__, required=True, **bound)
+            st.segmented_control("Background", list(GROUNDS), format_func=GROUNDS.__getitem__, required=True, **bound)
     means, tiles, half = common.awaited(loaders.mapping(checkpoint))
-    gaps = None if exact is None else columns[exact]
     figure = charts.latent_map(
         means,
         where.data.test.labels,
@@ -40,6 +39,6 @@ def _map() -> None:
         projector=session.current().projector,
     )
     event: Any = st.plotly_chart(figure, key=f"map-{checkpoint.digest[:8]}", on_select="rerun")
-    values, label = (columns[exact], common.EXACT[exact]) if exact else (means[:, 0], "z₁")
+    values, label = (means[:, 0], "z₁") if gaps is None else (gaps, "exact KL of the encoder")
     picking.show(where, picking.chosen(event, len(where.data.test)), values, label)
     common.say_what_is_shown(checkpoint, where)

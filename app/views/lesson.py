@@ -144,9 +144,9 @@ def _seen(view: View | None, columns: Columns) -> Seen:
     return Seen(
         state,
         kls=_kls(view),
-        images=len(images) - 1,
+        images=max(len(images) - 1, 0),
         rank=_rank(state, columns),
-        draws=len(draws) - 1,
+        draws=max(len(draws) - 1, 0),
         guessed=len(st.session_state.get(guess.SCORE, [])) > kept.setdefault("guesses", 0),
         walked=kept.get("walked", False),
     )

@@ -31,8 +31,8 @@ def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> N
         st.caption(text.PICK)
         return
     highest = sorted(rows, key=lambda i: -values[i])[:MOST_PICKED]
-    more = f", the {MOST_PICKED} highest" if len(rows) > MOST_PICKED else ""
-    st.caption(f"{len(rows):,} chosen{more}. Click one to see its posterior.")
+    more = f" Below are the {MOST_PICKED} with the highest {label}." if len(rows) > MOST_PICKED else ""
+    st.caption(f"{len(rows):,} chosen.{more} Click one to see its posterior.")
     shown = gallery_data(where.data.test, np.array(highest), values, label)
     components.gallery(shown, PICKED, lambda: _open(where.data.name, highest))
 

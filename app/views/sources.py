@@ -14,7 +14,7 @@ from app.meter import percentile
 from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
-from app.views.common import EXACT, GAPS, choose_order, order_names
+from app.views.common import EXACT, GAPS, choose_order, encoder_gaps, order_names
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
@@ -165,7 +165,7 @@ def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
 
 def telling(rows: Array, columns: Columns) -> int:
     """The test image, of ``rows``, that a page begins with: 98 of 100 have a smaller gap; without gaps the first."""
-    gaps = next((columns[key] for key in GAPS if key in columns), None)
+    gaps = encoder_gaps(columns)
     if gaps is None:
         return int(rows[0])
     return int(rows[np.argsort(gaps[rows], kind="stable")][int(TELLING * (len(rows) - 1))])
