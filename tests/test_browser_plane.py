@@ -71,6 +71,12 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
     assert zoom.locator(".axes text").all_inner_texts() != ticks
     page.get_by_role("button", name="Zoomed to the mass: whole window again").click()
     assert zoom.locator(".axes text").all_inner_texts() == ticks
+    frame = page.locator(".panel-box path.window")
+    whole, shown = page.get_by_role("button", name="Whole plane", exact=True), frame.get_attribute("d")
+    whole.click()
+    assert frame.get_attribute("d") != shown  # the frame on the small plane shows what the large one shows
+    page.get_by_role("button", name="Fit all").click()
+    assert frame.get_attribute("d") == shown
     page.get_by_role("button", name="Step").click()
     heights = []
     for _ in range(3):

@@ -245,6 +245,7 @@ class Panel {
   look(view, announce = true) {
     this.view = view;
     this.draw();
+    if (this.name === "zoom") this.plane.panels.box.draw(); // where it shows what this one shows
     if (announce) this.plane.tellLinked(this);
   }
 
@@ -683,10 +684,9 @@ class Plane {
       marks.push(mark);
     }
     if (!zoom) {
-      const { low, high } = this.data.zoom;
-      const least = 0.012 * this.data.box.half; // a window smaller than the line would be invisible
-      const [pad0, pad1] = [0, 1].map((axis) => Math.max(0, least - (high[axis] - low[axis]) / 2));
-      const corners = [[low[0] - pad0, low[1] - pad1], [high[0] + pad0, low[1] - pad1], [high[0] + pad0, high[1] + pad1], [low[0] - pad0, high[1] + pad1]];
+      const { centre, half } = this.panels.zoom.view;
+      const reach = Math.max(half, 0.012 * this.data.box.half); // a window smaller than the line would be invisible
+      const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]].map((sides) => sides.map((side, axis) => centre[axis] + side * reach));
       marks.push(panel.path([...corners, corners[0]], { class: "window" }));
     }
     marks.push(...this.walk.marks(panel));
