@@ -68,7 +68,7 @@ def test_it_stands_in_report_meter_and_plane_like_any_q(digits_2d, digits_engine
     log_q = sum(norm.logpdf(z[:, j], MINE[j], MINE[2 + j]) for j in (0, 1))
     apart = -exact.entropy - log_q
     assert r["kl_to_mine"] == pytest.approx(apart.mean(), abs=4 * apart.std() / len(z) ** 0.5)
-    assert "your Gaussian" in plane_data(with_it, "d", "an image")["alt"]["zoom"]
+    assert "Your Gaussian lies at" in plane_data(with_it, "d", "an image")["alt"]["zoom"]
 
 
 def test_a_walk_from_ones_own_gaussian_climbs_to_an_optimum(digits_2d, digits_engine, view):
@@ -156,14 +156,14 @@ def test_a_step_is_done_by_what_it_asks_for_and_by_nothing_else():
         Seen(State(), kls=(0.5, 2.0, 0.1)),
         Seen(State(), walked=True),
         Seen(State(), images=3),
-        Seen(State(), rank=0.19),
+        Seen(State(), rank=0.19, images=1),
         Seen(State(), draws=3),
         Seen(State(checkpoint="mnist-2d")),
         Seen(State(strokes="abc")),
     ]
     assert all(step.done(seen) for step, seen in zip(STEPS, ways, strict=True))
     assert not STEPS[1].done(Seen(State(guess=True), images=1))  # nothing grey is to be seen
-    assert not STEPS[6].done(Seen(State(), rank=0.21))
+    assert not STEPS[6].done(Seen(State(), rank=0.21, images=1))
 
 
 @pytest.mark.parametrize(
