@@ -76,6 +76,8 @@ def _by_grid(posterior: "ExactPosterior", q: Posterior, tolerance: float) -> Est
     """
     if not posterior.grid_exact:
         return None
+    if any(part.rest[1] for part in components(q)):  # some part is too narrow for the nodes of the others
+        return None
     one, axis = single(q), posterior.grid_axis
     mean, covariance = moments(q)
     spacing, reach = axis[1] - axis[0], BY_GRID * np.sqrt(np.diag(covariance))
@@ -124,10 +126,13 @@ def elbos_by_decodes(
 
 def _mixed(parts: Sequence[Component], found: Sequence[Expectation], yardstick: Decoded | None) -> Estimate:
     """The components' expectations by their shares, with the error of the decoder's arithmetic."""
-    value = sum(part.weight * one.value for part, one in zip(parts, found, strict=True))
+    value = sum(part.weight * (one.value + part.rest[0]) for part, one in zip(parts, found, strict=True))
     if not np.isfinite(value):
         return Estimate(-np.inf, np.inf)
-    errors = [part.weight * (one.error + _rounding(one, yardstick)) for part, one in zip(parts, found, strict=True)]
+    errors = [
+        part.weight * (one.error + part.rest[1] + _rounding(one, yardstick))
+        for part, one in zip(parts, found, strict=True)
+    ]
     return Estimate(value, sum(errors))
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from scipy.special import erfc
 
-from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior
+from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Mixture, Posterior
 from gpvae_core.errors import InputError
+from gpvae_core.exact.entropies import entropy, uneven
 from gpvae_core.exact.grid import grid_points
 from gpvae_core.exact.joint import Array, Task
 from gpvae_core.exact.lattice import COSETS, HALVE
@@ -23,6 +24,7 @@ WHOLE = 2  # so many refinements take the whole disc; what lies beyond RIM has s
 RIM, FADE = 4.0, 0.35  # there and so gradually refinement fades out; beyond RIM lie 3e-4 of q
 OUTER = RIM + 4.6 * FADE
 LATTICE_NODES = 30_000
+WEIGHTS = 1e-3  # that the weights of a mixture may miss 1 by
 HEAVIEST = 8  # places of each component at which the decoder's arithmetic is measured
 
 
@@ -30,12 +32,14 @@ HEAVIEST = 8  # places of each component at which the decoder's arithmetic is me
 class Component:
     """A part of one q: its share of q, and where it takes u (n, 2): z (n, 2), and log q(z) (n,) of the whole q.
 
-    ``gaussian``: centre and frame, where that part is a Gaussian and all of q.
+    ``gaussian``: centre and frame, where that part is a Gaussian and log q its own. ``rest``: what E log q has less, in
+    nats, than the E log q(z) of these, over all parts by their shares; with its error.
     """
 
     weight: float
     place: Callable[[Array], tuple[Array, Array]]
     gaussian: Placed | None
+    rest: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,23 @@ def single(q: Posterior) -> Posterior:
             f"give one q(z|x) with a mean of shape (2,), not {(*q.batch_shape, q.dim)}; index the batch first"
         )
     one = q.detach().to("cpu").double()
+    if isinstance(one, Mixture):
+        _check_weights(one)
     if isinstance(one, FullGaussian) and bool(torch.triu(one.scale_tril, 1).any()):
         raise InputError(
             "scale_tril of this FullGaussian is not lower triangular; give the Cholesky factor of the covariance, "
             "torch.linalg.cholesky(covariance)"
         )
     return one
+
+
+def _check_weights(q: Mixture) -> None:
+    count, total = len(q.log_weights), float(q.log_weights.exp().sum())
+    if count != len(q.components) or not abs(total - 1) < WEIGHTS:
+        raise InputError(
+            f"a mixture of {len(q.components)} components has {count} weights that sum to {total:g}; give one log "
+            "weight a component, torch.log of shares that sum to 1"
+        )
 
 
 def centre_and_frame(q: Gaussian) -> Placed:
@@ -85,6 +100,17 @@ def components(q: Posterior) -> list[Component]:
     """The parts of one q over the plane."""
     one = single(q)
     parts = one.parts()
+    placed = [centre_and_frame(part) for _, part in parts if isinstance(part, Gaussian)]
+    if 1 < len(placed) == len(parts) and uneven(placed):
+        # no rule over a wide part sees how log q rises at a narrow one: each part has its own log-density, and what
+        # E log q lacks then is a matter of q alone, without a decode
+        shares = [float(weight.exp()) for weight, _ in parts if weight is not None]
+        own = [float(part.entropy()) for _, part in parts if isinstance(part, Gaussian)]
+        whole, error = entropy(one, placed)
+        rest = whole - float(np.dot(shares, own)), error
+        return [
+            Component(w, _placing(part, part), at, rest) for w, at, (_, part) in zip(shares, placed, parts, strict=True)
+        ]
     return [
         Component(1.0 if weight is None else float(weight.exp()), _placing(one, part), _gaussian(part, len(parts)))
         for weight, part in parts
