@@ -71,6 +71,9 @@ class Checkpoint:
     def elbo(self, image: Tensor, q: Posterior, tolerance: float = 1e-3) -> Estimate:
         """E_q[log p(x, z) - log q(z)] of one image (1, C, H, W) for any q without a batch, by quadrature, in nats."""
         model = self.model.generative
+        if len(image) != 1:
+            raise InputError(f"give one image (1, C, H, W), not {len(image)}; of several ask for each")
+        model.likelihood.check(image)
         exact = Decoded(self._exact_model.generative, image)
         return elbos_by_decodes(Decoded(model, image), exact, [[q]], [not model.has_kinks], tolerance)[0][0]
 

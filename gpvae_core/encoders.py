@@ -1,7 +1,7 @@
 """The encoders on offer for one decoder: those stored beside its checkpoint, and methods that need no training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,15 @@ def _offer(path: Path, name: str, entry: Any) -> Offer:
     """One entry of the list at ``path``. Raises InputError where it describes none."""
     weights = path.parent / f"{name}.safetensors"
     try:
-        offer = Offer(**{"name": name, "weights": weights if weights.exists() else None, **entry})
+        offer = Offer(name=name, **entry)
         if offer.method not in METHODS:
             raise ValueError(f"its method is '{offer.method}'")
+        if not isinstance(offer.options, dict):
+            raise ValueError(f"its options are {offer.options}")
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} has an entry '{name}' that describes no encoder ({error}); remove it") from None
-    return offer
+    # a trained one is never without: where its file is missing, opening it says so
+    return replace(offer, weights=weights) if METHODS[offer.method].encoder.trained or weights.exists() else offer
 
 
 def store_encoder(folder: Path, name: str, tensors: Mapping[str, Tensor], decoder_digest: str) -> None:

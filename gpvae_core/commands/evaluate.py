@@ -54,6 +54,7 @@ def evaluate(
     opened = options.opened(checkpoint, method, settings, device)
     data = options.data_of(opened, dataset, data_dir)
     images = options.limited(data.split(split), limit)
+    opened.model.generative.likelihood.check(images.pixels())
     with tqdm(total=2 * len(images), unit="img") as bar:
         bounds = evaluate_bounds(opened.model, images, seed=seed, on_batch=bar.update)
         iwae = iwae_bound(opened.model, images, samples=samples, seed=seed, on_batch=bar.update)
@@ -67,7 +68,7 @@ def evaluate(
     report["elbo_method"] = bounds["elbo"].method
     for name, bound in {**bounds, f"iwae_{samples}": iwae}.items():
         report |= {name: float(bound.values.mean()), f"{name}_error": bound.error, f"{name}_stderr": bound.stderr}
-    click.echo(json.dumps(report, indent=2))
+    click.echo(json.dumps(_finite(report), indent=2))
 
 
 @click.command()

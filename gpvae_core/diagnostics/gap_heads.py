@@ -19,6 +19,7 @@ from gpvae_core.models import VariationalAutoencoder
 
 HIDDEN = 32
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 40, 64, 2e-3, 0.1
+FEWEST = 2  # images: of one no spread is known
 FARTHEST = 5.0  # standard deviations of the fitted images at which features are cut
 
 
@@ -147,6 +148,8 @@ def fit_heads(model: VariationalAutoencoder, x: Tensor, inference: Inference, kl
     Least Huber loss in log KL: Adam with decoupled weight decay, the same fixed schedule for every model. Raises
     InputError where a KL is not positive.
     """
+    if len(kl) < FEWEST:
+        raise InputError(f"scores cannot be fitted to {len(kl)} images; compute the gaps of at least {FEWEST}")
     if not bool((kl > 0).all()):
         raise InputError(
             "a KL that is not positive cannot be fitted in logarithms; compute the gaps to a finer tolerance"

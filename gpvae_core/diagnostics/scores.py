@@ -183,6 +183,7 @@ def score_images(
     parts: dict[str, list[NDArray[np.float64]]] = {}
     for start in range(0, len(images), BATCH):
         x = images.pixels(slice(start, start + BATCH))
+        model.generative.likelihood.check(x)
         for name, values in score_inferred(model, x, model.infer(x), names).items():
             parts.setdefault(name, []).append(values)
         report(min(start + BATCH, len(images)) / len(images))

@@ -194,6 +194,8 @@ class PosteriorEngine:
                 f"the images have the shape {tuple(images.shape)}, but this decoder makes images of shape "
                 f"{tuple(self.image_shape)}; give (B, {', '.join(map(str, self.image_shape))})"
             )
+        if not images.is_floating_point():
+            raise InputError(f"the images hold {images.dtype}; give pixels in [0, 1] as floats, of bytes x / 255")
         if not bool(torch.isfinite(images).all()):
             raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
         self.model.likelihood.check(images)

@@ -22,6 +22,8 @@ from gpvae_core.training.evaluation import evaluate_elbo
 from gpvae_core.training.steps import CapturedStep, PartedStep, Step, Weights
 
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
+ANEW = "train anew into another --out, with a lower --learning-rate or a larger --s-x; the last whole epoch is kept"
+CHECKED = 500  # of the training images: whether their pixels suit the likelihood
 STATE = "training-state.safetensors"
 
 
@@ -139,6 +141,8 @@ def fit(
     that train together the first one writes. Raises InputError on a non-finite objective, naming the step and the part.
     """
     check_shape(model_config.image_shape, dataset.train)
+    if not dataset.dynamic:
+        model.generative.likelihood.check(dataset.train.pixels(slice(0, CHECKED)).to(model.device))
     _check_parts(config)
     captured = model.device.type == "cuda" and model.encoder.capturable and config.parts == 1
     optimizer = adam(model, config, captured)
@@ -150,7 +154,7 @@ def fit(
     if begun:
         keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
-        state.take(_validated(model, dataset)["elbo"])
+        state.take(_validated(model, dataset, 0)["elbo"])
         _save_state(folder, model, optimizer, state)
         keep()
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
@@ -158,7 +162,7 @@ def fit(
         state.epoch += 1
         parts = _epoch(step, config, state.epoch, on_step)
         speed = len(dataset.train) / (time.perf_counter() - started)
-        validation = _validated(model, dataset)
+        validation = _validated(model, dataset, state.epoch)
         state.take(validation["elbo"])
         state.seconds += time.perf_counter() - started
         _save_state(folder, model, optimizer, state)
@@ -188,9 +192,12 @@ def _check_parts(config: TrainingConfig) -> None:
         )
 
 
-def _validated(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, float]:
-    """The ELBO of every stage on the validation images, in nats."""
-    return {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
+def _validated(model: VariationalAutoencoder, dataset: Dataset, epoch: int) -> dict[str, float]:
+    """The ELBO of every stage on the validation images, in nats. Raises InputError where it is not finite."""
+    found = {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
+    if not math.isfinite(found["elbo"]):
+        raise InputError(f"training stopped after epoch {epoch}: the validation ELBO is {found['elbo']}; {ANEW}")
+    return found
 
 
 def _keep_best(
@@ -277,7 +284,7 @@ def _not_finite(found: dict[str, float], step: int, epoch: int) -> InputError:
     return InputError(
         f"training stopped at step {step} (epoch {epoch}): "
         f"{', '.join(f'{name} = {value}' for name, value in parts.items())} is not finite; "
-        "lower --learning-rate and go on with --resume from the last whole epoch"
+        f"{ANEW}"
     )
 
 
