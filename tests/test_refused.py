@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands.evaluate import evaluate
-from gpvae_core.data import ImageSet
+from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.diagnostics.gap_heads import fit_heads
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.errors import InputError
@@ -76,3 +76,13 @@ def test_scores_are_not_fitted_to_one_image(grey, digits_2d):
     x = grey.pixels()[:1]
     with pytest.raises(InputError, match="cannot be fitted to 1 images"):
         fit_heads(digits_2d.model, x, digits_2d.infer(x), torch.ones(1), seed=0)
+
+
+def test_nobody_is_told_to_have_an_archive_of_their_own_downloaded(tmp_path):
+    np.savez(
+        tmp_path / "one.npz", train_images=np.zeros((1, 8, 8), np.uint8), test_images=np.zeros((2, 8, 8), np.uint8)
+    )
+    (tmp_path / "text.npz").write_text("no archive")
+    for name, fault in [("one", "of training images two at least"), ("text", "is not a whole data set")]:
+        with pytest.raises(InputError, match=f"{fault}.*save it again with numpy"):
+            load_dataset(f"archive:{tmp_path / name}.npz")

@@ -40,7 +40,7 @@ def read_archive(path: Path, shape: Shape | None = None) -> Arrays:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}; check the path") from None
     except (*UNREADABLE, AttributeError, TypeError) as error:  # a lone .npy is no context and has no files
-        raise InputError(f"{path} is not a whole data set ({error}); delete it, and it is built again") from None
+        raise InputError(f"{path} is not a whole data set ({error}); {_cure(shape)}") from None
     for keys in (OURS, KERAS):
         if set(keys if shape else keys[::2]) <= arrays.keys():
             names = {ours: key for ours, key in zip(OURS, keys, strict=True) if key in arrays}
@@ -48,8 +48,14 @@ def read_archive(path: Path, shape: Shape | None = None) -> Arrays:
             return _checked({ours: arrays[key] for ours, key in names.items()}, str(path), names, shape)
     raise InputError(
         f"{path} holds {_described(arrays)}; give it the arrays {', '.join(OURS)} or Keras's {', '.join(KERAS)}, or "
-        "delete it, and the data set is downloaded"
+        f"{_cure(shape)}"
     )
+
+
+def _cure(shape: Shape | None) -> str:
+    """What helps with a damaged file: of a data set of known ``shape``, which can be had again, or somebody's own."""
+    again = "save it again with numpy.savez_compressed, or delete it if it came from a download"
+    return "delete it, and the data set is made again" if shape else again
 
 
 def read_idx(folder: Path) -> Arrays | None:
@@ -117,8 +123,8 @@ def _checked(arrays: Arrays, name: str, keys: Mapping[str, str], shape: Shape | 
             )
             sides = ", ".join(map(str, shape)) if shape else "H, W) or (N, H, W, 3"
             raise InputError(
-                f"{name} holds {found}; images must be uint8 (N, {sides}) with as many whole labels (N,): "
-                "replace it with the original, or delete it, and the data set is downloaded"
+                f"{name} holds {found}; images must be uint8 (N, {sides}), of training images two at least, with as "
+                f"many whole labels (N,): {_cure(shape)}"
             )
         if labels is not None and labels.dtype.kind == "i":
             arrays[f"{split}_labels"] = labels.astype(np.min_scalar_type(int(labels.max())))
