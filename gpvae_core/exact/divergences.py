@@ -11,7 +11,16 @@ from torch import Tensor
 
 from gpvae_core.distributions import Posterior
 from gpvae_core.errors import InputError
-from gpvae_core.exact.expectations import HEAVIEST, Component, Expectation, components, moments, single, under
+from gpvae_core.exact.expectations import (
+    HEAVIEST,
+    Component,
+    Expectation,
+    components,
+    moments,
+    single,
+    under,
+    uneven_parts,
+)
 from gpvae_core.exact.grid import grid_points
 from gpvae_core.exact.joint import Array, Decoded, Index, LogJoint, run
 from gpvae_core.exact.lattice import Lattice, cover
@@ -76,9 +85,9 @@ def _by_grid(posterior: "ExactPosterior", q: Posterior, tolerance: float) -> Est
     """
     if not posterior.grid_exact:
         return None
-    if any(part.rest[1] for part in components(q)):  # some part is too narrow for the nodes of the others
-        return None
     one, axis = single(q), posterior.grid_axis
+    if uneven_parts(one):
+        return None
     mean, covariance = moments(q)
     spacing, reach = axis[1] - axis[0], BY_GRID * np.sqrt(np.diag(covariance))
     if not (

@@ -96,12 +96,18 @@ def moments(q: Posterior) -> Placed:
     return mean, covariance
 
 
+def uneven_parts(q: Posterior) -> list[Placed]:
+    """Centre and frame of each part of one q, a mixture of Gaussians where one lies in a much wider one; else none."""
+    parts = [part for _, part in q.parts()]
+    placed = [centre_and_frame(part) for part in parts if isinstance(part, Gaussian)]
+    return placed if 1 < len(placed) == len(parts) and uneven(placed) else []
+
+
 def components(q: Posterior) -> list[Component]:
     """The parts of one q over the plane."""
     one = single(q)
     parts = one.parts()
-    placed = [centre_and_frame(part) for _, part in parts if isinstance(part, Gaussian)]
-    if 1 < len(placed) == len(parts) and uneven(placed):
+    if placed := uneven_parts(one):
         # no rule over a wide part sees how log q rises at a narrow one: each part has its own log-density, and what
         # E log q lacks then is a matter of q alone, without a decode
         shares = [float(weight.exp()) for weight, _ in parts if weight is not None]
