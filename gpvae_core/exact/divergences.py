@@ -58,9 +58,9 @@ class Density(Protocol):
 def elbos(posteriors: Sequence["ExactPosterior"], qs: Sequence[Posterior], tolerance: float = 1e-3) -> list[Estimate]:
     """E_q[log p(x, z) - log q(z)] of one q over the plane each, qs[k] under the image of posteriors[k]; in nats.
 
-    By real decodes over q's own support, which may lie where p(z|x) has no mass: those of the base grid where it is
-    fine enough for q; else Gauss-Hermite, and where that does not settle (a decoder with kinks), a lattice over q
-    refined until its error estimate is within half the tolerance. The error includes the decoder's arithmetic,
+    By real decodes over q's own support, which may lie where p(z|x) has no mass. Those of the base grid do where it is
+    fine enough for q, else those of Gauss-Hermite. Where that does not settle (a decoder with kinks), a lattice over q
+    is refined until its error estimate is within half the tolerance. The error includes the decoder's arithmetic,
     measured where q holds most.
     """
     by_grid = [_by_grid(posterior, q, tolerance) for posterior, q in zip(posteriors, qs, strict=True)]

@@ -32,8 +32,8 @@ HEAVIEST = 8  # places of each component at which the decoder's arithmetic is me
 class Component:
     """A part of one q: its share of q, and where it takes u (n, 2): z (n, 2), and log q(z) (n,) of the whole q.
 
-    ``gaussian``: centre and frame, where that part is a Gaussian and log q its own. ``rest``: what E log q has less, in
-    nats, than the E log q(z) of these, over all parts by their shares; with its error.
+    ``gaussian``: centre and frame, where that part is a Gaussian and all of q, or log q is its own alone. ``rest``:
+    what is to be added to E[-log q] then, in nats, and its error; see ``components``.
     """
 
     weight: float
@@ -88,8 +88,7 @@ def centre_and_frame(q: Gaussian) -> Placed:
 def moments(q: Posterior) -> Placed:
     """Mean (2,) and covariance (2, 2) of one q: by Gauss-Hermite on its parts, exact for Gaussians."""
     nodes, weights = hermite(HERMITE_ORDERS[-1])
-    parts = components(q)
-    placed = [(part.weight * weights, part.place(nodes)[0]) for part in parts]
+    placed = [(_share(weight) * weights, _transported(part, nodes)[0]) for weight, part in single(q).parts()]
     w, z = (np.concatenate(column) for column in zip(*placed, strict=True))
     mean = w @ z
     covariance: Array = ((z - mean) * w[:, None]).T @ (z - mean)
@@ -110,17 +109,26 @@ def components(q: Posterior) -> list[Component]:
     if placed := uneven_parts(one):
         # no rule over a wide part sees how log q rises at a narrow one: each part has its own log-density, and what
         # E log q lacks then is a matter of q alone, without a decode
-        shares = [float(weight.exp()) for weight, _ in parts if weight is not None]
+        shares = [_share(weight) for weight, _ in parts]
         own = [float(part.entropy()) for _, part in parts if isinstance(part, Gaussian)]
         whole, error = entropy(one, placed)
         rest = whole - float(np.dot(shares, own)), error
         return [
             Component(w, _placing(part, part), at, rest) for w, at, (_, part) in zip(shares, placed, parts, strict=True)
         ]
-    return [
-        Component(1.0 if weight is None else float(weight.exp()), _placing(one, part), _gaussian(part, len(parts)))
-        for weight, part in parts
-    ]
+    return [Component(_share(weight), _placing(one, part), _gaussian(part, len(parts))) for weight, part in parts]
+
+
+def _share(log_weight: torch.Tensor | None) -> float:
+    """Of one part of ``Posterior.parts``."""
+    return 1.0 if log_weight is None else float(log_weight.exp())
+
+
+@torch.no_grad()
+def _transported(part: Posterior, u: Array) -> tuple[Array, Array]:
+    """z (n, 2) and log|det dz/du| (n,) of u (n, 2)."""
+    z, log_det = part.transport(torch.as_tensor(u))
+    return z.numpy(), log_det.numpy()
 
 
 def _gaussian(part: Posterior, parts: int) -> Placed | None:
@@ -132,10 +140,9 @@ def _placing(whole: Posterior, part: Posterior) -> Callable[[Array], tuple[Array
 
     @torch.no_grad()
     def place(u: Array) -> Placed:
-        z, log_det = part.transport(torch.as_tensor(u))
-        log_q = _log_standard_normal(u) - log_det.numpy() if part is whole else whole.log_prob(z).numpy()
-        places: Array = z.numpy()
-        return places, log_q
+        z, log_det = _transported(part, u)
+        log_q = _log_standard_normal(u) - log_det if part is whole else whole.log_prob(torch.as_tensor(z)).numpy()
+        return z, log_q
 
     return place
 
