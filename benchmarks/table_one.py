@@ -5,19 +5,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import RESULTS, student
-from benchmarks.paper_tables import AFTER, CELLS, PAPER
+from benchmarks.paper_tables import CELLS, PAPER
 from gpvae_core.files import read_json
 
 Rows = list[list[str]]
 EPOCHS = 10
-LONGER = 31  # a plain VAE's, in the time of half its epochs and half of gn-2's
 COMPARED = {"vae": "plain VAE", "vae-3": "VAE with three trunks", "gpvae": "GPVAE"}
 COMPARED |= {"vae-3, settled": "VAE with three trunks, GP settled on it"}
 
 
-def cells(name: str, dim: int, epochs: int = EPOCHS) -> dict[int, dict[str, Any]]:
-    """What is stored of a method at one dimension and schedule, by seed."""
-    head, tail = f"{name}, d = {dim}, {epochs} epochs, seed ", read_json(RESULTS / "paper-tables.json")
+def cells(name: str, dim: int) -> dict[int, dict[str, Any]]:
+    """What is stored of a method at one dimension, by seed."""
+    head, tail = f"{name}, d = {dim}, {EPOCHS} epochs, seed ", read_json(RESULTS / "paper-tables.json")
     return {int(key.removeprefix(head)): cell for key, cell in tail.items() if key.startswith(head)}
 
 
@@ -48,25 +47,6 @@ def capacity() -> Rows:
                 row += [f"{_mean(found, key):.1f}", "" if name == "vae" else spoken(*less_vae(name, dim, key))]
             rows.append(row)
     return rows
-
-
-def after_a_vae(dim: int = 10) -> Rows:
-    """Methods that take over a plain VAE's training at half its epochs; the VAE of so many epochs, and of LONGER."""
-    rows = [["trained as", "epochs, seeds", "ELBO", "IWAE-100", "IWAE-100 by search", "less the plain VAE's"]]
-    for name, epochs in [("vae", EPOCHS), ("vae", LONGER), ("gn-2", EPOCHS), *((name, EPOCHS) for name in AFTER)]:
-        found = cells(name, dim, epochs)
-        if found:
-            numbers = [f"{_mean(found, key):.1f}" for key in ("elbo", "iwae", "iwae_by_search")]
-            plain = (name, epochs) == ("vae", EPOCHS)
-            gain = "" if plain else _gain(found, cells("vae", dim), "iwae_by_search")
-            rows.append([name, f"{epochs}, {len(found)}", *numbers, gain])
-    return rows
-
-
-def _gain(own: dict[int, dict[str, Any]], plain: dict[int, dict[str, Any]], key: str) -> str:
-    """What ``own`` has more than ``plain`` in the mean, with the interval of Student over seeds."""
-    more = [cell[key] - plain[seed][key] for seed, cell in own.items()]
-    return spoken(*student(more)) if len(more) > 1 else f"{more[0]:+.1f}"
 
 
 def _mean(found: dict[int, dict[str, Any]], key: str) -> float:
