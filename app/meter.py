@@ -78,9 +78,14 @@ class Number(NamedTuple):
         return number(self.value, self.error)
 
 
+def the(label: str) -> str:
+    """A q within a sentence: "the base encoder", "your Gaussian"."""
+    return label if label.startswith("your ") else f"the {label}"
+
+
 def of(label: str) -> str:
     """Whose a number is: "of the base encoder", "of your Gaussian"."""
-    return f"of {label}" if label.startswith("your ") else f"of the {label}"
+    return f"of {the(label)}"
 
 
 def numbers(view: View) -> list[Number]:

@@ -9,7 +9,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from app.compute import Array, View, grey
-from app.meter import gap_parts, number, numbers, short
+from app.meter import gap_parts, number, numbers, short, the
 from app.overlays import Overlay
 from app.own import KEY as MINE
 from app.own import Mine
@@ -312,7 +312,8 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
 
 
 def _subject(label: str) -> str:
-    return f"Y{label[1:]}" if label.startswith("your ") else f"The {label}"
+    words = the(label)
+    return words[0].upper() + words[1:]
 
 
 def _kl_text(view: View, key: str) -> str:
