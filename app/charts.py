@@ -18,6 +18,7 @@ CLASSES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MOST_CLASSES = len(CLASSES)
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
+LEAST = 1e-4  # nats, on the map's scale: a KL of nothing but rounding
 KL_THERE = "median KL %{customdata:.3g} nats<extra></extra>"
 LEVEL = {"color": CLASSES[4], "dash": "dash", "width": 3}
 EXACT, Q = CLASSES[-1], style_of("q").colour  # as on every plane; a grey that is seen on white and on black
@@ -98,8 +99,9 @@ def latent_map(
     figure = Figure()
     if by_gap and gaps is not None:
         edges, medians = median_cells(means, gaps, half)
-        middle, depth = (edges[:-1] + edges[1:]) / 2, np.log10(medians)
-        ticks = np.arange(np.floor(np.nanmin(depth)), np.ceil(np.nanmax(depth)) + 1)
+        middle, depth = (edges[:-1] + edges[1:]) / 2, np.log10(np.maximum(medians, LEAST))
+        known = depth[np.isfinite(depth)]
+        ticks = np.arange(np.floor(known.min()), np.ceil(known.max()) + 1) if known.size else []
         bar = {"title": "median KL, nats", "orientation": "h", "y": -0.12, "yanchor": "top", "thickness": 14}
         bar |= {"tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
         cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": medians.T}

@@ -82,6 +82,13 @@ def test_the_surface_is_the_log_density_below_its_peak():
     assert drawn.z[20 // 2, 4] == pytest.approx(heights[8, 20] - 5.0, abs=1e-5)  # rows are z2
 
 
+@pytest.mark.parametrize("gaps", [np.zeros(2), np.full(2, np.nan)])
+def test_the_map_is_drawn_where_no_gap_has_a_logarithm(gaps):
+    tiles = np.zeros((2, 2, 28, 28), np.uint8)
+    figure = latent_map(np.zeros((2, 2)), None, gaps, tiles, 4.0, by_gap=True)
+    assert np.isfinite(figure.data[0].z).sum() == np.isfinite(gaps[0])
+
+
 def test_the_histogram_counts_every_image_once():
     values = np.linspace(0.005, 0.995, 100)
     figure = histogram({"exact posterior": values, "encoder": np.ones(100)})
