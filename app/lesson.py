@@ -16,9 +16,9 @@ LOOKED_AT, DRAWN = 3, 3
 class Seen:
     """What the page knows of the user's doings since the step began.
 
-    ``kls``: of the user's Gaussian, of the encoder and of the best Gaussian, in nats, None without a Gaussian;
-    ``images``: how many other images were shown; ``rank``: of the image in the gallery's order, 0 for its last and 1
-    for its first; ``draws``: simulated images; ``guessed``, ``walked``: whether that was done.
+    ``kls``: of the user's Gaussian, of the encoder and of the best Gaussian, in nats, None without a Gaussian.
+    ``images``: how many other images were shown. ``rank``: of the image in the gallery's order, 0 for its last and 1
+    for its first. ``draws``: simulated images. ``guessed``, ``walked``: whether that was done.
     """
 
     state: State
