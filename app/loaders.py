@@ -23,9 +23,9 @@ from app.trainer import Plan
 from app.trainings import Training, Trainings
 from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data import Dataset, load_dataset
+from gpvae_core.data import Dataset, load_dataset, recipe_for
 from gpvae_core.data.images import SIDE
-from gpvae_core.data.recipes import BINARY
+from gpvae_core.data.recipes import BINARY, RECIPES
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.diagnostics.stored import Columns, other_columns, stored_columns
 from gpvae_core.errors import InputError
@@ -73,13 +73,18 @@ def _batcher() -> Batcher[Request, View]:
 
 
 @st.cache_resource(show_spinner="Looking for the data set …", max_entries=8)
-def source(spec: str, seed: int) -> Source:
+def source(spec: str, seed: int, recipe: str | None = None) -> Source:
     """Data set ``spec``, tried once per server; the offline digits, binary as well, where it cannot be had."""
     try:
-        data = load_dataset(spec, seed=seed, timeout=NETWORK_TIMEOUT)
+        data = load_dataset(spec, seed=seed, timeout=NETWORK_TIMEOUT, recipe=recipe and RECIPES[recipe])
         return Source(replace(data, name=PRIVATE) if _is_private(spec) else data)
     except InputError as error:
         return Source(load_dataset(f"{BINARY}digits" if spec.startswith(BINARY) else "digits"), str(error))
+
+
+def images_of(checkpoint: Checkpoint) -> Source:
+    """The data set that a checkpoint was trained on, prepared and split as there. Raises InputError."""
+    return source(checkpoint.dataset, checkpoint.split, recipe_for(checkpoint).name)
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
@@ -156,13 +161,13 @@ def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
 
 def scoring(checkpoint: Checkpoint) -> Job[Columns]:
     """Every score of every test image, and the exact KLs where they are stored."""
-    return _retried(_scoring, checkpoint, source(checkpoint.dataset, checkpoint.seed).data.name)
+    return _retried(_scoring, checkpoint, images_of(checkpoint).data.name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8, hash_funcs=IDENTITY)
 def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
     """``name``: the data set whose test images are at hand, which need not be the one of the training."""
-    data = source(checkpoint.dataset, checkpoint.seed).data
+    data = images_of(checkpoint).data
 
     def work(report: Report) -> Columns:
         columns = stored_columns(checkpoint, data.name, len(data.test))
@@ -177,12 +182,12 @@ def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
 
 def mapping(checkpoint: Checkpoint) -> Job[tuple[Array, Array, float]]:
     """The encoder's means of all test images, tiles decoded over the box, and the box's half width."""
-    return _retried(_mapping, checkpoint, source(checkpoint.dataset, checkpoint.seed).data.name)
+    return _retried(_mapping, checkpoint, images_of(checkpoint).data.name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=6, hash_funcs=IDENTITY)
 def _mapping(checkpoint: Checkpoint, name: str) -> Job[tuple[Array, Array, float]]:
-    test = source(checkpoint.dataset, checkpoint.seed).data.test
+    test = images_of(checkpoint).data.test
     half = float(opening(checkpoint).result().grid.axis[-1])
 
     def work(report: Report) -> tuple[Array, Array, float]:
@@ -213,9 +218,9 @@ def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _reader(spec: str, seed: int) -> KNeighborsClassifier | None:
+def _reader(spec: str, split: int) -> KNeighborsClassifier | None:
     """What tells which digit a picture looks like, from training images; None where those have no digits."""
-    train = source(spec, seed).data.train
+    train = source(spec, split).data.train
     if train.labels is None or train.labels.max() > 9:
         return None
     known = KNeighborsClassifier(NEIGHBOURS)
@@ -224,12 +229,12 @@ def _reader(spec: str, seed: int) -> KNeighborsClassifier | None:
 
 def read_digit(checkpoint: Checkpoint, picture: Array) -> int | None:
     """The digit that a decoded picture (28, 28) looks like; None where its neighbours disagree."""
-    return _read_digit(checkpoint.dataset, checkpoint.seed, compute.grey(picture).tobytes())
+    return _read_digit(checkpoint.dataset, checkpoint.split, compute.grey(picture).tobytes())
 
 
 @st.cache_data(show_spinner=False, max_entries=4096)
-def _read_digit(spec: str, seed: int, picture: bytes) -> int | None:
-    reader = _reader(spec, seed)
+def _read_digit(spec: str, split: int, picture: bytes) -> int | None:
+    reader = _reader(spec, split)
     if reader is None:
         return None
     shares = reader.predict_proba(np.frombuffer(picture, dtype=np.uint8).reshape(1, -1))[0]

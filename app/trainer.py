@@ -20,7 +20,6 @@ from contourpy import contour_generator
 from app.overlays import outlines
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import Dataset, load_dataset
-from gpvae_core.data.recipes import recipe_of
 from gpvae_core.diagnostics.judgement import places
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
@@ -73,10 +72,10 @@ def _end_with_standard_input() -> None:
 
 def training(plan: Plan, folder: Path) -> Iterator[dict[str, Any]]:
     """A record for the data, for each epoch, and for each look; see ``look``. Raises InputError."""
-    data = _few(load_dataset(plan.dataset, seed=plan.seed, recipe=recipe_of(plan.dataset)))
+    data = _few(load_dataset(plan.dataset, seed=plan.seed))
     yield {"images": len(data.train), "notes": list(data.notes)}
     config = config_for(data, plan.method, {}, Wanted(s_x=plan.std), None)
-    asked = TrainingConfig(data.name, seed=plan.seed, epochs=plan.epochs, patience=plan.epochs, batch_size=BATCH)
+    asked = TrainingConfig.on(data, seed=plan.seed, epochs=plan.epochs, patience=plan.epochs, batch_size=BATCH)
     out = folder / RUN
     if not (out / STATE).exists():
         yield {"look": 0, **look(build(config, seed=plan.seed), data)}

@@ -141,10 +141,10 @@ def encoder(
     config = config_of(row, base)
     out = folder_of(key, base)
     epochs *= max(1, round(IMAGES_AN_EPOCH / len(data.train)))
-    training = TrainingConfig(
-        data.name,
-        seed,
-        epochs,
+    training = TrainingConfig.on(
+        data,
+        seed=seed,
+        epochs=epochs,
         patience=epochs,  # the best epoch is kept; the schedule ends in a rate of 0
         learning_rate=RATE,
         encoder_noise=NOISE,

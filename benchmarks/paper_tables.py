@@ -117,7 +117,7 @@ def trained(
 
     ``initial``: the checkpoint that it starts from.
     """
-    training = TrainingConfig(data.name, seed, epochs, initial=str(initial) if initial else None)
+    training = TrainingConfig.on(data, seed=seed, epochs=epochs, initial=str(initial) if initial else None)
     begun = (folder / STATE).exists()
     for progress in run(folder, data, config, training, device=device, resume=begun):
         print(f"{folder}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.2f}", flush=True)

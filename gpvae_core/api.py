@@ -15,7 +15,8 @@ from gpvae_core.diagnostics.references import References, load_references
 from gpvae_core.distributions import Posterior
 from gpvae_core.errors import InputError
 from gpvae_core.exact import ExactPosterior, PosteriorEngine
-from gpvae_core.exact.best_gaussian import FAMILIES, GaussianFit, best_gaussians
+from gpvae_core.exact.best_gaussian import GaussianFit, best_gaussians, is_diagonal
+from gpvae_core.exact.divergences import check_proper
 from gpvae_core.extras import extras
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference import METHODS, Method
@@ -52,6 +53,8 @@ def load(
         >>> gp.load("digits-2d").config.latent_dim
         2
     """
+    if options and not method:
+        raise InputError(f'the options {", ".join(options)} are a method\'s; name it, as in method="gn"')
     checkpoint = load_checkpoint(name, device=device)
     return checkpoint.with_method(method, options) if method else checkpoint
 
@@ -151,9 +154,10 @@ def best_gaussian(
         >>> 0 <= full <= diagonal
         True
     """
-    if family not in FAMILIES:
-        raise InputError(f"there is no family {family!r} of Gaussians; use one of {', '.join(FAMILIES)}")
-    (fit,) = best_gaussians([posterior], [[] if start is None else [start]], diagonal=FAMILIES[family])
+    diagonal = is_diagonal(family)
+    if start is not None:
+        check_proper(start)
+    (fit,) = best_gaussians([posterior], [[] if start is None else [start]], diagonal=diagonal)
     return fit
 
 
@@ -226,15 +230,14 @@ def train(
         InputError: Settings that do not fit, a folder that holds another run, an objective that is not finite.
     """
     with extras():
-        from gpvae_core.data import load_dataset
         from gpvae_core.training import runs
         from gpvae_core.training.fit import TrainingConfig
 
-    images = load_dataset(data, seed=seed) if isinstance(data, str) else data
     given = load_checkpoint(decoder) if decoder else None
+    images = runs.images_for(data, given, seed=seed) if isinstance(data, str) else data
     config = runs.config_for(images, method, options, runs.Wanted(latent_dim), given)
-    training = TrainingConfig(
-        dataset=images.name, seed=seed, epochs=epochs, learning_rate=learning_rate, initial=initial, decoder=decoder
+    training = TrainingConfig.on(
+        images, seed=seed, epochs=epochs, learning_rate=learning_rate, initial=initial, decoder=decoder
     )
     for progress in runs.run(Path(folder), images, config, training, device=device, resume=resume):
         on_epoch(progress)

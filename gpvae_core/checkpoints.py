@@ -20,15 +20,27 @@ from gpvae_core.distributions import Posterior
 from gpvae_core.encoders import Offer, encoder_weights, offers
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, PosteriorEngine
-from gpvae_core.exact.divergences import elbos_by_decodes
+from gpvae_core.exact.divergences import check_proper, elbos_by_decodes
 from gpvae_core.exact.joint import Decoded
+from gpvae_core.fields import Count, Seed, Tolerance, check
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
 from gpvae_core.shipped import check_intact, fetched, manifest
-from gpvae_core.tensors import origin_of, parse_tensors, read_tensors, tensor_bytes, tensor_digest, write_tensors
+from gpvae_core.tensors import (
+    image_batch,
+    origin_of,
+    parse_tensors,
+    read_tensors,
+    tensor_bytes,
+    tensor_digest,
+    usable_device,
+    write_tensors,
+)
+
+FOUND_BY = {"dataset": str, "seed": Seed, "split": Seed | None, "recipe": str | None}  # in config.json, "training"
 
 
 @dataclass(frozen=True)
@@ -48,12 +60,25 @@ class Checkpoint:
     @property
     def dataset(self) -> str:
         """The data set that it was trained on."""
-        return str(self.training.get("dataset", "digits"))
+        name: str = self.training.get("dataset", "digits")
+        return name
 
     @property
     def seed(self) -> int:
-        """The seed of its training, which also chose the validation images."""
-        return int(self.training.get("seed", 0))
+        """The seed of its training."""
+        seed: int = self.training.get("seed", 0)
+        return seed
+
+    @property
+    def split(self) -> int:
+        """The seed that chose its validation images, and a folder's test images: its own, or that of its decoder."""
+        split: int | None = self.training.get("split")
+        return self.seed if split is None else split
+
+    @property
+    def recipe(self) -> str | None:
+        """The recipe that made its images, where it is not the usual one of its data set."""
+        return self.training.get("recipe")
 
     @cached_property
     def decoder_digest(self) -> str:
@@ -65,12 +90,18 @@ class Checkpoint:
         return deepcopy(self.model).cpu().double()
 
     def infer(self, images: Tensor) -> Inference:
-        """``VariationalAutoencoder.infer``, the float64 copy kept: the weights of a checkpoint do not change."""
-        return self._exact_model.infer_as_it_is(images)
+        """What the encoder says of images (B, C, H, W), in float64 on the CPU; see ``VariationalAutoencoder.infer``.
+
+        The float64 copy is kept: the weights of a checkpoint do not change. Raises InputError for what is no batch of
+        this model's images.
+        """
+        return self._exact_model.infer_as_it_is(image_batch(images, self.config.image_shape))
 
     def elbo(self, image: Tensor, q: Posterior, tolerance: float = 1e-3) -> Estimate:
         """E_q[log p(x, z) - log q(z)] of one image (1, C, H, W) for any q without a batch, by quadrature, in nats."""
-        model = self.model.generative
+        model, image = self.model.generative, image_batch(image, self.config.image_shape)
+        check("tolerance", tolerance, Tolerance)
+        check_proper(q)
         if len(image) != 1:
             raise InputError(f"give one image (1, C, H, W), not {len(image)}; of several ask for each")
         model.likelihood.check(image)
@@ -79,6 +110,8 @@ class Checkpoint:
 
     def simulate(self, count: int, *, seed: int) -> Simulation:
         """Images (count, C, H, W) drawn from the model, with the latents (count, d) they were drawn at."""
+        check("count", count, Count)
+        check("seed", seed, Seed)
         device = next(self.model.parameters()).device
         return self.model.generative.simulate(count, generator=torch.Generator(device).manual_seed(seed))
 
@@ -221,18 +254,22 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
 
     Raises InputError where it does not exist, is damaged, or its weights do not fit its config.
     """
-    folder = _locate(reference)
+    device, folder = usable_device(device), _locate(reference)
     check_intact(folder)
     record = read_json(folder / CONFIG)
     config = model_config(record.get("model"), folder / CONFIG)
     data = read_bytes(folder / WEIGHTS)
-    model, tensors = build(config, seed=0), parse_tensors(data, folder / WEIGHTS)
+    training = _training(record.get("training", {}), folder / CONFIG)
+    tensors = parse_tensors(data, folder / WEIGHTS)
+    with torch.device("meta"):  # shapes alone: memory is taken for no weights but those in the file
+        check_fit(build(config, seed=0), tensors, folder / WEIGHTS)
+    model = build(config, seed=0)
     load_weights(model, tensors, folder / WEIGHTS)
     digest = tensor_digest(tensors)
     heads = _load_heads(folder, digest)
     model.requires_grad_(False).eval().to(device)
     model.gap_heads = heads and heads.ready(torch.empty(0, device=device))
-    return Checkpoint(folder, folder.name, model, config, record.get("training", {}), digest)
+    return Checkpoint(folder, folder.name, model, config, training, digest)
 
 
 def _locate(reference: str | Path) -> Path:
@@ -257,12 +294,31 @@ def model_config(fields: Any, path: Path) -> ModelConfig:
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
         }
         return ModelConfig(**tuples)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, InputError) as error:
         raise InputError(f"{path} does not describe a model ({error}); restore the file or train again") from None
 
 
+def _training(fields: Any, path: Path) -> dict[str, Any]:
+    """How it was trained, from JSON: what the images are found by is checked. Raises InputError naming the file."""
+    try:
+        check("training", fields, dict[str, Any])
+        for name, hint in FOUND_BY.items():
+            if name in fields:
+                check(name, fields[name], hint)
+    except InputError as error:
+        raise InputError(f"{path} does not say what it was trained on ({error}); restore the file") from None
+    found: dict[str, Any] = fields
+    return found
+
+
 def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load ``tensors`` into ``model``. Raises InputError naming the first leaf that does not fit, and both shapes."""
+    """Load ``tensors`` into ``model``; see ``check_fit``."""
+    check_fit(model, tensors, path)
+    model.load_state_dict(tensors)
+
+
+def check_fit(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Raise InputError naming the first leaf of ``tensors`` that does not fit ``model``, and both shapes."""
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (tuple(t[name].shape) if name in t else "nothing" for t in (tensors, wanted))
@@ -271,4 +327,3 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path)
                 f"{path} is of another architecture than its config: {name} holds {have} where the config "
                 f"needs {want}; use the {CONFIG} that was saved with it"
             )
-    model.load_state_dict(tensors)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gpvae_core.errors import InputError
+from gpvae_core.fields import check_fields
 from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.inference import METHODS
 from gpvae_core.paths import ENCODERS
@@ -58,10 +59,10 @@ def _offer(path: Path, name: str, entry: Any) -> Offer:
     weights = path.parent / f"{name}.safetensors"
     try:
         offer = Offer(name=name, **entry)
+        check_fields(offer)
         if offer.method not in METHODS:
             raise ValueError(f"its method is '{offer.method}'")
-        if not isinstance(offer.options, dict):
-            raise ValueError(f"its options are {offer.options}")
+        METHODS[offer.method].configured(offer.options)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} has an entry '{name}' that describes no encoder ({error}); remove it") from None
     # a trained one is never without: where its file is missing, opening it says so

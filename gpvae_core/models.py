@@ -1,14 +1,17 @@
 """A whole VAE from a small frozen description: networks, likelihood and inference method."""
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gpvae_core.errors import InputError
+from gpvae_core.fields import check_fields
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from gpvae_core.generative.networks import ACTIVATIONS, decoder, trunk
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from gpvae_core.diagnostics.gap_heads import GapHeads
 
 LIKELIHOODS = ("gaussian", "bernoulli")
+MOST_LATENT = 1_000  # dimensions, a mean and a width each; beyond it memory ends before sense does
+MOST_UNITS = 10_000  # numbers in a layer
+Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
 
 
 @dataclass(frozen=True)
@@ -30,24 +36,27 @@ class ModelConfig:
     """
 
     method: str = "gpvae"
-    latent_dim: int = 2
-    image_shape: tuple[int, int, int] = (1, 28, 28)
-    channels: tuple[int, ...] = (32, 64, 64)
-    hidden: int = 256
+    latent_dim: Annotated[int, Field(ge=1, le=MOST_LATENT)] = 2
+    image_shape: tuple[Units, Units, Units] = (1, 28, 28)
+    channels: Annotated[tuple[Units, ...], Field(max_length=8)] = (32, 64, 64)
+    hidden: Units = 256
     activation: str = "silu"
     likelihood: str = "gaussian"
-    std: float = 0.26  # about the standard deviation of MNIST's pixels
+    std: Annotated[float, Field(gt=0, lt=math.inf)] = 0.26  # about the standard deviation of MNIST's pixels
     train_std: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         known = {"method": tuple(METHODS), "activation": tuple(ACTIVATIONS), "likelihood": LIKELIHOODS}
         for name, names in known.items():
             if getattr(self, name) not in names:
                 raise InputError(f"{name} '{getattr(self, name)}' is unknown; choose one of {', '.join(names)}")
-        if self.latent_dim < 1:
+        layers, sides = len(self.channels), self.image_shape[1:]
+        if min(sides) < 2**layers:
             raise InputError(
-                f"the latent dimension must be at least 1, but it is {self.latent_dim}; give for example 2"
+                f"images of {sides[0]}x{sides[1]} pixels are too small for {layers} convolutions, each of which halves "
+                f"their sides; give images of {2**layers}x{2**layers} pixels at least, or use --network dense"
             )
         METHODS[self.method].configured(self.options)
 

@@ -1,12 +1,12 @@
 """Tensors in safetensors files, written whole or not at all; and the precision of a GPU's float32."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +25,34 @@ def in_float64(module: Module) -> Module:
     copy = deepcopy(module)
     on_mps = any(t.device.type == "mps" for t in module.state_dict().values())
     return (copy.cpu() if on_mps else copy).double()
+
+
+def image_batch(images: Any, shape: Sequence[int]) -> Tensor:
+    """Images (B, *shape), a tensor or an array of floats, as a tensor. Raises InputError for anything else."""
+    one = f"({', '.join(map(str, shape))})"
+    try:
+        batch = torch.as_tensor(images)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{type(images).__name__} is no batch of images; give a tensor (B, {one[1:]}") from None
+    if tuple(batch.shape[1:]) != tuple(shape) or batch.ndim != len(shape) + 1:
+        cure = f"give (B, {one[1:]}" + (", one image x as x[None]" if tuple(batch.shape) == tuple(shape) else "")
+        raise InputError(f"the images have the shape {tuple(batch.shape)}, but this model's are {one}; {cure}")
+    if not len(batch):
+        raise InputError("there is no image in the batch; give one at least")
+    if not batch.is_floating_point():
+        raise InputError(f"the images hold {batch.dtype}; give pixels in [0, 1] as floats, of bytes x / 255")
+    if not bool(torch.isfinite(batch).all()):
+        raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
+    return batch
+
+
+def usable_device(name: torch.device | str) -> torch.device:
+    """A device that can compute here. Raises InputError."""
+    try:
+        torch.zeros(1, device=name).item()  # a device that only describes tensors has no numbers to give
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"device '{name}' is not usable here; use cpu, or leave the device out") from None
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:

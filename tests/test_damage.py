@@ -100,6 +100,55 @@ def own(tmp_path_factory):
     return folder
 
 
+WRONG = [None, True, -1, 0, 10**7, 1.5, float("nan"), 10**400, "x", [], {}, [0, 0, 0], [[1]], {"a": 1}]
+
+
+@pytest.mark.parametrize("part", ["model", "training"])
+def test_a_description_that_was_changed_by_hand_is_named_before_memory_is_taken(part, own, tmp_path):
+    """No checksum says so there. Whatever is opened has the very weights of the file."""
+    record, said = read_json(own / "config.json"), []
+    shutil.copy(own / "model.safetensors", tmp_path)
+    digest, changed = load_checkpoint(own).digest, {f"{part}.{name}": 0 for name in record[part]}
+    whole = [{**record, part: value} for value in WRONG if value != {}]
+    single = [
+        (name, {**record, part: {**record[part], name: value}})
+        for name in [*record[part], "split", "recipe", "other"]
+        for value in WRONG
+    ]
+    for name, content in [("all", content) for content in whole] + single:
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        try:
+            opened = load_checkpoint(tmp_path)
+        except InputError as error:
+            said.append(str(error))
+            changed[f"{part}.{name}"] = changed.get(f"{part}.{name}", 0) + 1
+            continue
+        assert opened.digest == digest
+        assert isinstance(opened.dataset, str) and isinstance(opened.seed, int) and isinstance(opened.split, int)
+    assert all("config.json" in words or "another architecture" in words for words in said), said
+    checked = {"model": set(record["model"]), "training": {"dataset", "seed", "split", "recipe"}}[part]
+    assert all(changed[f"{part}.{name}"] > len(WRONG) / 2 for name in checked), changed
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"method": "vae", "weights": "elsewhere"},
+        {"method": "vae", "options": {"trunks": "three"}},
+        {"method": "vae", "note": 3},
+        {"method": ["vae"]},
+        {"method": "gn", "measured": []},
+        [],
+        None,
+    ],
+)
+def test_an_encoder_described_by_the_wrong_types_is_named(entry, own, tmp_path):
+    shutil.copytree(own, tmp_path / "run")
+    (tmp_path / "run" / "encoders" / "encoders.json").write_text(json.dumps({"again": entry}))
+    with pytest.raises(InputError, match=r"encoders\.json has an entry 'again' that describes no encoder"):
+        list(load_checkpoint(tmp_path / "run").encoders)
+
+
 TABLES = ["gaps.csv", "gaps.parquet"]
 SETTINGS = {"digest": "0123456789abcdef", "dataset": "digits", "split": "validation", "tolerance": 1e-3}
 

@@ -359,5 +359,5 @@ def test_posteriors_outside_the_box_are_found(digits, digits_2d, digits_engine):
 
 
 def test_a_tolerance_of_zero_is_refused(digits_2d):
-    with pytest.raises(InputError, match="tolerance must be positive, but it is 0"):
+    with pytest.raises(InputError, match="'tolerance' is 0"):
         PosteriorEngine(digits_2d.model.generative, tolerance=0.0)

@@ -354,7 +354,7 @@ def test_ways_to_train_an_encoder_alone_need_a_decoder():
     for name in ("augment", "dreams"):
         with pytest.raises(InputError, match=f"--{name} trains an encoder for a decoder that stays"):
             TrainingConfig(dataset="digits", **{name: 1.0})
-        with pytest.raises(InputError, match=f"{name} must be 0 or more, but it is -1"):
+        with pytest.raises(InputError, match=f"'{name}' is -1"):
             TrainingConfig(dataset="digits", decoder="digits-2d", **{name: -1.0})
 
 

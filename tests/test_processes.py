@@ -83,5 +83,5 @@ def test_parts_that_cannot_be_shared_are_named(tmp_path, digits, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match=r"the 2 processes of WORLD_SIZE cannot join .*; start them by torchrun"):
         processes.joined(torch.device("cpu")).__enter__()
-    with pytest.raises(InputError, match="parts must be positive, but it is 0"):
+    with pytest.raises(InputError, match="'parts' is 0"):
         TrainingConfig("digits", parts=0)

@@ -8,11 +8,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import gpvae_core as gp
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands.evaluate import evaluate
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.diagnostics.gap_heads import fit_heads
 from gpvae_core.diagnostics.scores import score_images
+from gpvae_core.distributions import DiagonalGaussian, FullGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.training.fit import TrainingConfig, fit
@@ -70,6 +72,119 @@ def test_a_validation_elbo_that_is_no_number_ends_the_training_before_it_is_stor
     with pytest.raises(InputError, match="after epoch 1: the validation ELBO is nan; train anew"):
         list(fit(build(SMALL, seed=0), SMALL, TrainingConfig("tiny", epochs=1), damaged, tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda x: x[0], r"shape \(1, 28, 28\).*one image x as x\[None\]"),
+        (lambda x: x[0, 0], r"shape \(28, 28\).*give \(B, 1, 28, 28\)"),
+        (lambda x: x[..., 1:], r"shape \(2, 1, 28, 27\)"),
+        (lambda x: x[:0], "no image in the batch"),
+        (lambda x: (255 * x).byte(), r"uint8.*as floats"),
+        (lambda x: x / 0, "not finite"),
+        (lambda x: "seven", "str is no batch of images"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_said(given, said, grey, digits_2d, digits_engine):
+    """An encoder was given bytes without a word: its means lay at 420."""
+    images = given(grey.pixels())
+    for use in (digits_2d.infer, digits_engine.posteriors, lambda x: gp.judge(digits_2d, x)):
+        with pytest.raises(InputError, match=said):
+            use(images)
+
+
+def test_arrays_are_images_too(grey, digits_2d, digits_engine):
+    x = grey.pixels()
+    assert torch.equal(digits_2d.infer(x.numpy()).q.mean, digits_2d.infer(x).q.mean)
+    assert digits_engine.posterior(x[0].numpy()).log_evidence == digits_engine.posterior(x[0]).log_evidence
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        ([0.0, 0.0], [0.0, 1.0], "widths of this q"),
+        ([0.0, 0.0], [-1.0, 1.0], "widths of this q"),
+        ([0.0, 0.0], [1.0, 1.0, 1.0], r"widths of this q.*a positive one for each"),
+        ([0.0, 0.0], [1.0, float("inf")], "std of this q"),
+        ([0.0, float("nan")], [1.0, 1.0], "mean of this q"),
+    ],
+)
+def test_a_gaussian_without_a_width_is_no_q(mean, std, said, grey, digits_2d, digits_engine):
+    """KL(p || q) was NaN, to an error of 4e-4."""
+    exact, x = digits_engine.posterior(grey.pixels()[0]), grey.pixels()[:1]
+    for q in (
+        DiagonalGaussian(torch.tensor(mean), torch.tensor(std)),
+        FullGaussian(torch.tensor(mean), torch.diag(torch.tensor(std))),
+    ):
+        wanted = said.replace("std", "(std|scale_tril)")
+        for use in (exact.kl_from, exact.kl_to, exact.elbo, lambda q: digits_2d.elbo(x, q)):
+            with pytest.raises(InputError, match=wanted):
+                use(q)
+        with pytest.raises(InputError, match=wanted):
+            gp.best_gaussian(exact, start=q)
+
+
+def test_what_is_no_density_is_said(grey, digits_engine):
+    with pytest.raises(InputError, match=r"a tuple is no q\(z\)"):
+        digits_engine.posterior(grey.pixels()[0]).kl_from((0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda exact: exact.sample(0, generator=np.random.default_rng(0)),
+        lambda exact: exact.hdr_levels([2.0]),
+        lambda exact: exact.hdr_levels([0.0]),
+        lambda exact: exact.hdr_levels([float("nan")]),
+        lambda exact: exact.hdr_levels(0.5),
+        lambda exact: exact.log_prob(np.zeros(2)),
+        lambda exact: exact.log_prob(np.zeros((1, 3))),
+        lambda exact: exact.log_prob(np.full((1, 2), np.nan)),
+        lambda exact: exact.hdr_mass(np.full(2, np.nan)),
+        lambda exact: exact.hdr_mass(np.zeros(3)),
+    ],
+)
+def test_what_no_posterior_can_say_is_refused(use, grey, digits_engine):
+    with pytest.raises(InputError, match=r"'count' is 0|'masses' is|give finite points \(n, 2\)"):
+        use(digits_engine.posterior(grey.pixels()[0]))
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, 1e-300, float("inf"), float("nan"), "small"])
+def test_a_tolerance_that_means_nothing_is_refused(tolerance, grey, digits_2d):
+    x, q = grey.pixels()[:1], digits_2d.infer(grey.pixels()).q[0]
+    for use in (lambda t: gp.judge(digits_2d, x, tolerance=t), lambda t: digits_2d.elbo(x, q, t)):
+        with pytest.raises(InputError, match="'tolerance' is"):
+            use(tolerance)
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda folder: gp.load("digits-2d", device="foo"), "device 'foo' is not usable here"),
+        (lambda folder: gp.load("digits-2d", options={"steps": 2}), "the options steps are a method's"),
+        (lambda folder: gp.dataset("digits", seed=-1), "'seed' is -1"),
+        (lambda folder: gp.dataset("digits", seed=1.5), r"'seed' is 1\.5"),
+        (lambda folder: gp.load("digits-2d").simulate(0, seed=0), "'count' is 0"),
+        (lambda folder: gp.load("digits-2d").simulate(1, seed=2**70), "'seed' is"),
+        (lambda folder: gp.train("digits", folder, seed=-1), "'seed' is -1"),
+        (lambda folder: gp.train("digits", folder, epochs=0), "'epochs' is 0"),
+        (lambda folder: gp.train("digits", folder, learning_rate=float("nan")), "'learning_rate' is nan"),
+        (lambda folder: gp.train("digits", folder, latent_dim=2.5), r"'latent_dim' is 2\.5"),
+        (lambda folder: gp.train("digits", folder, device="foo"), "device 'foo' is not usable here"),
+        (lambda folder: ModelConfig(image_shape=(1, 7, 28)), "7x28 pixels are too small for 3 convolutions"),
+        (lambda folder: ModelConfig(std=float("inf")), "'std' is inf"),
+    ],
+)
+def test_the_librarys_own_arguments_are_checked(use, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        use(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_there_are_two_families(grey, digits_2d):
+    with pytest.raises(InputError, match="no family 'round' of Gaussians; use one of diagonal, full"):
+        gp.judge(digits_2d, grey.pixels(), families=("round",))
 
 
 def test_scores_are_not_fitted_to_one_image(grey, digits_2d):

@@ -12,7 +12,7 @@ from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import Sheet, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import ImageSet, check_shape, load_dataset
+from gpvae_core.data import ImageSet, dataset_of
 from gpvae_core.diagnostics.gap_table import gap_table
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.diagnostics.stored import stored_columns
@@ -45,8 +45,7 @@ def main(
     try:
         kinds = _kinds(formats)
         opened = load_checkpoint(checkpoint)
-        data = load_dataset(dataset or opened.dataset, data_dir, seed=opened.seed)
-        check_shape(opened.config.image_shape, data.test)
+        data = dataset_of(opened, dataset, data_dir)
         engine = opened.engine(tolerance=TOLERANCE, cache=grid_cache())
         test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
         columns = _columns(opened, engine, data.name, len(data.test), test)

@@ -148,7 +148,7 @@ def _config(checkpoint: Checkpoint, dataset: str, panels: list[Panel]) -> dict[s
         "weights": checkpoint.digest,
         "dataset": dataset,
         "split": "test",
-        "seed": checkpoint.seed,
+        "seed": checkpoint.split,
         "indices": [panel.index for panel in panels],
     }
 

@@ -191,7 +191,7 @@ def _measured(offers: Iterable[str], columns: Columns) -> str:
 
 def source_of(checkpoint: Checkpoint) -> loaders.Source:
     """The data set that a checkpoint was trained on, or the digits where it cannot be had."""
-    return loaders.source(checkpoint.dataset, checkpoint.seed)
+    return loaders.images_of(checkpoint)
 
 
 def columns_of(checkpoint: Checkpoint) -> Columns:

@@ -142,7 +142,7 @@ def _made_of(checkpoint: Checkpoint, subject: Subject) -> dict[str, Any]:
     return query | {
         "dataset": common.source_of(checkpoint).data.name,
         "split": "test",
-        "seed": checkpoint.seed,
+        "seed": checkpoint.split,
         "indices": [subject.index],
     }
 

@@ -16,10 +16,10 @@ from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
 from app.views.common import EXACT, GAPS, choose_order, encoder_gaps, order_names
 from gpvae_core.checkpoints import Checkpoint
-from gpvae_core.data import ImageSet, bernoulli_draw
+from gpvae_core.data import ImageSet, bernoulli_draw, recipe_for
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.data.images import FORMATS
-from gpvae_core.data.recipes import Recipe, recipe_of
+from gpvae_core.data.recipes import Recipe
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
 
@@ -50,7 +50,7 @@ class Subject:
 
 def choose(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Columns) -> Subject | None:
     """The image of the way in use."""
-    recipe = recipe_of(checkpoint.dataset)
+    recipe = recipe_for(checkpoint)
     if way == "draw":
         return _drawn(recipe)
     if way == "upload":

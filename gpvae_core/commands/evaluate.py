@@ -12,9 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gpvae_core.commands import options
-from gpvae_core.data import ImageSet, bernoulli_draw, check_shape
+from gpvae_core.data import ImageSet, bernoulli_draw, check_shape, recipe_for
 from gpvae_core.data.images import read_image
-from gpvae_core.data.recipes import recipe_of
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.errors import InputError
@@ -97,7 +96,7 @@ def posterior(
     opened = options.opened(checkpoint, method, settings)
     engine = opened.engine(tolerance=tolerance, cache=grid_cache())
     if image is not None:
-        made = recipe_of(opened.dataset).prepare(read_image(image, str(image)), str(image), None)
+        made = recipe_for(opened).prepare(read_image(image, str(image)), str(image), None)
         for doubt in made.doubts:
             click.echo(f"{image}: {doubt}", err=True)
         images = ImageSet(made.image[None])

@@ -13,8 +13,11 @@ import torch
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
+from gpvae_core.fields import LEAST_TOLERANCE, MOST_TOLERANCE
 from gpvae_core.inference import METHODS, Method
+from gpvae_core.models import MOST_LATENT, MOST_UNITS
 from gpvae_core.paths import DATA_DIR
+from gpvae_core.tensors import usable_device
 
 
 class Number(click.FloatRange):
@@ -44,12 +47,12 @@ FolderPath = Place(file_okay=False, path_type=Path)
 FilePath = Place(dir_okay=False, path_type=Path)
 SEED = click.IntRange(0, 2**31 - 1)
 COUNT = click.IntRange(1, 1_000_000)
-DIMENSION = click.IntRange(1, 1_000)  # a mean and a width each; beyond it memory ends before sense does
-HIDDEN = click.IntRange(1, 10_000)  # numbers in a layer
+DIMENSION = click.IntRange(1, MOST_LATENT)
+HIDDEN = click.IntRange(1, MOST_UNITS)
 MOST = 100_000  # of a method's steps, draws, flows or components
 WEIGHT = Number(0)
 POSITIVE = Number(0, min_open=True)
-TOLERANCE = Number(1e-6, 100)  # nats: below it float64's own rounding is larger
+TOLERANCE = Number(LEAST_TOLERANCE, MOST_TOLERANCE)
 DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or archive:PATH of an .npz, or simulated:CHECKPOINT."
 
 
@@ -149,11 +152,7 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         usable = torch.accelerator.is_available()
         return torch.accelerator.current_accelerator() or torch.device("cpu") if usable else torch.device("cpu")
-    try:
-        torch.zeros(1, device=name).item()  # a device that only describes tensors has no numbers to give
-        return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"device '{name}' is not usable here; use --device cpu or leave the option out") from None
+    return usable_device(name)
 
 
 def data_of(checkpoint: Checkpoint, dataset: str | None, data_dir: Path | None) -> Dataset:

@@ -10,15 +10,13 @@ from tqdm import tqdm
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
-from gpvae_core.data import load_dataset
-from gpvae_core.data.recipes import recipe_of
 from gpvae_core.generative.networks import ACTIVATIONS
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
 from gpvae_core.training import processes
 from gpvae_core.training.fit import Progress, TrainingConfig
-from gpvae_core.training.runs import NETWORKS, Wanted, config_for, run
+from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, run
 
 
 @click.command()
@@ -108,15 +106,14 @@ def train(
 ) -> None:
     """Train a model, showing the objective and its parts; keep the best epoch on validation in --out."""
     given = load_checkpoint(settings["decoder"]) if settings["decoder"] else None
-    named = dataset or (given.dataset if given else "digits")
-    data = load_dataset(named, data_dir, seed=settings["seed"], recipe=recipe_of(given.dataset) if given else None)
+    data = images_for(dataset, given, seed=settings["seed"], folder=data_dir)
     options.say(data)
     own = options.taken(METHODS[method], settings)
     wanted = Wanted(latent_dim, likelihood, s_x, activation, network, hidden)
     config = config_for(data, method, own, wanted, given)
     with processes.joined(options.resolve_device(device)) as place:
         settings["parts"] = settings["parts"] or processes.count()
-        training = TrainingConfig(dataset=data.name, **settings)
+        training = TrainingConfig.on(data, **settings)
         silent = processes.rank() > 0
         _shown(partial(run, out, data, config, training, device=place, resume=resume), len(data.train), silent=silent)
     if silent:

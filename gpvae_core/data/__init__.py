@@ -10,6 +10,7 @@ from gpvae_core.data.datasets import (
     dataset_of,
     lasting_name,
     load_dataset,
+    recipe_for,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "dataset_of",
     "lasting_name",
     "load_dataset",
+    "recipe_for",
 ]

@@ -30,8 +30,9 @@ from gpvae_core.data.originals import (
     read_cifar10,
     read_svhn,
 )
-from gpvae_core.data.recipes import Recipe, recipe_of
+from gpvae_core.data.recipes import RECIPES, Recipe, recipe_of
 from gpvae_core.errors import InputError
+from gpvae_core.fields import Seed, check
 from gpvae_core.files import write_if_possible
 from gpvae_core.paths import WEIGHTS, data_folder
 
@@ -74,7 +75,8 @@ class ImageSet:
 class Dataset:
     """Training, validation and test images. ``dynamic``: each use of a training image draws its pixels anew.
 
-    ``name`` finds it again from any working directory. ``notes``: what a user should know of it, a sentence each.
+    ``name`` finds it again from any working directory, with the ``seed`` that split it and the name of the ``recipe``
+    that made a folder's images. ``notes``: what a user should know of it, a sentence each.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Dataset:
     test: ImageSet
     dynamic: bool = False
     notes: tuple[str, ...] = ()
+    seed: int | None = None
+    recipe: str | None = None
 
     def split(self, name: str) -> ImageSet:
         """'train', 'validation' or 'test', as they are evaluated: pixels that training draws anew are drawn once."""
@@ -123,11 +127,12 @@ def load_dataset(
     ``timeout`` in seconds, for each network connection. Raises InputError with the cure.
     """
     name, _, argument = spec.partition(":")
-    data_dir = data_dir or data_folder()
+    check("seed", seed, Seed)
+    data_dir, recipe = data_dir or data_folder(), recipe or recipe_of(spec)
     if spec in DATASETS:
         parts = DATASETS[spec](data_dir, seed, timeout)
     elif name in _BY_ARGUMENT and argument:
-        parts = _BY_ARGUMENT[name](argument, seed, recipe or recipe_of(spec))
+        parts = _BY_ARGUMENT[name](argument, seed, recipe)
     else:
         names = ", ".join([*DATASETS, "folder:PATH", "archive:PATH", "simulated:CHECKPOINT"])
         raise InputError(f"data set '{spec}' is unknown; choose one of {names}")
@@ -135,7 +140,7 @@ def load_dataset(
     dynamic = spec in DYNAMIC
     if dynamic:  # evaluated on a fixed draw
         validation = bernoulli_draw(validation, seed)
-    return Dataset(lasting_name(spec), train, validation, parts.test, dynamic, parts.notes)
+    return Dataset(lasting_name(spec), train, validation, parts.test, dynamic, parts.notes, seed, recipe.name)
 
 
 def check_shape(model_shape: tuple[int, int, int], images: ImageSet) -> None:
@@ -147,14 +152,27 @@ def check_shape(model_shape: tuple[int, int, int], images: ImageSet) -> None:
 
 
 def dataset_of(checkpoint: Checkpoint, name: str | None = None, folder: Path | None = None) -> Dataset:
-    """The data set ``name``, or the one that ``checkpoint`` was trained on, prepared as its own images were.
+    """The data set ``name``, or the one that ``checkpoint`` was trained on, prepared and split as its own images were.
 
     ``folder``: where data sets are kept. Raises InputError where there is none, or its images do not fit the model.
     """
-    recipe = recipe_of(checkpoint.dataset)
-    data = load_dataset(name or checkpoint.dataset, folder, seed=checkpoint.seed, recipe=recipe)
+    recipe = recipe_for(checkpoint)
+    data = load_dataset(name or checkpoint.dataset, folder, seed=checkpoint.split, recipe=recipe)
     check_shape(checkpoint.config.image_shape, data.test)
     return data
+
+
+def recipe_for(checkpoint: Checkpoint) -> Recipe:
+    """How the images were made that ``checkpoint`` was trained on: an encoder's were made as those of its decoder.
+
+    Raises InputError where it names a recipe that there is not.
+    """
+    named = checkpoint.recipe or recipe_of(checkpoint.dataset).name
+    if named not in RECIPES:
+        raise InputError(
+            f"{checkpoint.folder} names the recipe '{named}'; restore its config, it is one of {', '.join(RECIPES)}"
+        )
+    return RECIPES[named]
 
 
 def lasting_name(spec: str) -> str:

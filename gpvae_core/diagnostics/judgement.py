@@ -12,8 +12,8 @@ from torch import Tensor
 from gpvae_core.distributions import DiagonalGaussian, Posterior
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, ExactPosterior, PosteriorEngine
-from gpvae_core.exact.best_gaussian import FAMILIES, GaussianFit, Step, best_gaussians
-from gpvae_core.exact.divergences import elbos, gap
+from gpvae_core.exact.best_gaussian import GaussianFit, Step, best_gaussians, is_diagonal
+from gpvae_core.exact.divergences import elbos, gap, kl_to
 from gpvae_core.exact.expectations import moments
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
@@ -108,7 +108,7 @@ class Judged:
         report = self.row() | {"elbo_best": best.elbo.value} | _with_error("kl_best", gap(exact, best.elbo))
         for key, q in qs.items():
             mean, covariance = moments(q)
-            report |= _with_error(f"kl_to_{key}", exact.kl_to(q))
+            report |= _with_error(f"kl_to_{key}", kl_to(exact, q))
             report |= {f"{key}_mean": mean.tolist(), f"{key}_std": np.sqrt(np.diag(covariance)).tolist()}
         modes = [mode.location.tolist() for mode in exact.modes]
         shape = {"mean": exact.mean, "mean_error": exact.mean_error}
@@ -143,7 +143,7 @@ def judge(
     found = elbos([p for _ in every for p in posteriors], [q[k] for q in every.values() for k in range(count)])
     bounds = {key: found[i * count : (i + 1) * count] for i, key in enumerate(every)}
     starts = [[inference.start[k]] for k in range(count)]
-    fits = {name: best_gaussians(posteriors, starts, diagonal=FAMILIES[name]) for name in families}
+    fits = {name: best_gaussians(posteriors, starts, diagonal=is_diagonal(name)) for name in families}
     scores = inference.uncertainty
     steps = _paths(posteriors, {list(own)[-1]: inference, **others}) if paths else [{} for _ in posteriors]
 

@@ -9,18 +9,26 @@ import torch
 from numpy.typing import NDArray
 
 from gpvae_core.distributions import FullGaussian, Posterior
+from gpvae_core.errors import InputError
 from gpvae_core.exact.divergences import Estimate, elbos, shared
 from gpvae_core.exact.expectations import hermite, moments
 from gpvae_core.exact.joint import Array, LogJoint, Task, run
 from gpvae_core.exact.posterior import ExactPosterior
 
-FAMILIES = {"diagonal": True, "full": False}  # whether its members are diagonal
+FAMILIES = {"diagonal": True, "full": False}  # see ``is_diagonal``
 STEPS = 60
 SETTLED = 1e-6  # nats that a step still promises
 MODES = 3  # starts at the posterior's heaviest modes
 SMOOTH, FINER, KINKED = 5, 12, 24  # Gauss-Hermite orders of the search; the result's ELBO is to the engine's tolerance
 ROUGH = 5e-3  # nats between the two
 SAME = 0.1  # standard deviations between two ends
+
+
+def is_diagonal(family: str) -> bool:
+    """Whether the members of a family of Gaussians are diagonal. Raises InputError where there is none of that name."""
+    if family not in FAMILIES:
+        raise InputError(f"there is no family {family!r} of Gaussians; use one of {', '.join(FAMILIES)}")
+    return FAMILIES[family]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gpvae_core.exact.expectations import (
     HEAVIEST,
     Component,
     Expectation,
+    Gaussian,
     components,
     moments,
     single,
@@ -177,11 +178,37 @@ def gap(posterior: "ExactPosterior", bound: Estimate) -> Estimate:
 
 
 def kl_to(posterior: "ExactPosterior", q: Posterior | Density) -> Estimate:
-    """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x], in nats, on the posterior's own quadrature."""
+    """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x], in nats, on the posterior's own quadrature.
+
+    Infinite, to an infinite error, where q has no density there.
+    """
     log_ratio = posterior.log_density_at_points - _log_q(q, posterior.points)
+    if np.isnan(log_ratio[posterior.weights > 0]).any():
+        return Estimate(np.inf, np.inf)
     value = posterior.expected(log_ratio)
     error = posterior.log_evidence_error + posterior.expectation_error(log_ratio)
     return Estimate(value, error)
+
+
+def check_proper(q: Posterior | Density) -> None:
+    """Raise InputError where q is no density: no such object, or a Gaussian whose width is not positive and finite."""
+    if not isinstance(q, Posterior):
+        if not callable(getattr(q, "log_prob", None)):
+            raise InputError(f"a {type(q).__name__} is no q(z); give a Posterior, or an object with log_prob(z)")
+        return
+    for _, part in q.parts():
+        for name in ("mean", "std", "scale_tril"):
+            values = getattr(part, name, None)
+            if values is not None and not bool(torch.isfinite(values).all()):
+                raise InputError(f"the {name} of this q is {values.tolist()}; give finite numbers")
+        if isinstance(part, Gaussian):
+            widths = part.scale_tril.diagonal(dim1=-2, dim2=-1)
+            square = (*part.mean.shape, *part.mean.shape[-1:])
+            if part.scale_tril.shape != square or not bool((widths > 0).all()):
+                raise InputError(
+                    f"the widths of this q are {widths.tolist()} for a mean of shape {tuple(part.mean.shape)}; give a "
+                    "positive one for each coordinate"
+                )
 
 
 # --- q as the field's objects give it ---------------------------------------------------------------------------

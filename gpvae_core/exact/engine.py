@@ -31,8 +31,9 @@ from gpvae_core.exact.modes import (
     summits,
 )
 from gpvae_core.exact.posterior import ExactPosterior
+from gpvae_core.fields import Tolerance, check
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.tensors import in_float64
+from gpvae_core.tensors import image_batch, in_float64
 
 HALF_WIDTH, NODES = 4.5, 181
 FAR, FAR_NODES = 3.0, 91  # of the coarse grid on which hills outside the box are sought, in half widths
@@ -85,8 +86,7 @@ class PosteriorEngine:
                 f"the exact posterior needs two latent dimensions, but this model has {model.latent_dim}; "
                 "use a checkpoint trained with --latent-dim 2"
             )
-        if not tolerance > 0:
-            raise InputError(f"the tolerance must be positive, but it is {tolerance}; give for example 1e-3 nats")
+        check("tolerance", tolerance, Tolerance)
         model = deepcopy(model).eval() if model.training else model
         self.model = model
         self.image_shape = _image_shape(self.model)
@@ -144,7 +144,7 @@ class PosteriorEngine:
         InputError on non-finite pixels, on pixels outside the likelihood's support and on places of another shape
         or not finite.
         """
-        self._check(images)
+        images = self._checked(images)
         joint = Decoded(self.model, images)
         fields = self.grid.log_joint(self.model, joint.images)
         found = [find_starts(self.grid.axis, field) for field in fields]
@@ -181,24 +181,16 @@ class PosteriorEngine:
 
     def _single(self, x: Tensor) -> Tensor:
         """One image as a batch."""
-        x = torch.as_tensor(x)
-        if x.shape == self.image_shape:
-            return x[None]
-        if len(x) != 1:
-            raise InputError(f"x has the shape {tuple(x.shape)}; give one image, of shape {tuple(self.image_shape)}")
-        return x
+        single = image_batch(x[None] if np.shape(x) == tuple(self.image_shape) else x, self.image_shape)
+        if len(single) != 1:
+            raise InputError(f"these are {len(single)} images; give one, of shape {tuple(self.image_shape)}")
+        return single
 
-    def _check(self, images: Tensor) -> None:
-        if images.shape[1:] != self.image_shape:
-            raise InputError(
-                f"the images have the shape {tuple(images.shape)}, but this decoder makes images of shape "
-                f"{tuple(self.image_shape)}; give (B, {', '.join(map(str, self.image_shape))})"
-            )
-        if not images.is_floating_point():
-            raise InputError(f"the images hold {images.dtype}; give pixels in [0, 1] as floats, of bytes x / 255")
-        if not bool(torch.isfinite(images).all()):
-            raise InputError("the image holds pixels that are not finite numbers; replace them and try again")
-        self.model.likelihood.check(images)
+    def _checked(self, images: Tensor) -> Tensor:
+        """``images`` as a batch of this model's, within its likelihood's support. Raises InputError."""
+        batch = image_batch(images, self.image_shape)
+        self.model.likelihood.check(batch)
+        return batch
 
     def _integrate(
         self, joint: Decoded, fields: Array, modes: list[list[Mode]], starts: list[Starts]
@@ -269,8 +261,7 @@ class PosteriorEngine:
         log p(x) is typically a tenth of a nat off, more where the posterior is much narrower than the grid's spacing
         or lies outside the box; its error estimate says so.
         """
-        x = self._single(x)
-        self._check(x)
+        x = self._checked(self._single(x))
         field = self.grid.log_joint(self.model, x)[0]
         surrogate = Interpolated(self.grid, field)
         summit = zip(*summits(self.grid.axis, field), strict=True)

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import log
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.optimize import brentq
 
 from gpvae_core.distributions import Posterior
+from gpvae_core.errors import InputError
 from gpvae_core.exact import divergences
 from gpvae_core.exact.cells import Cubature
 from gpvae_core.exact.divergences import Density, Estimate
@@ -17,8 +20,10 @@ from gpvae_core.exact.joint import Array, Decoded, LogJoint
 from gpvae_core.exact.lattice import Lattice
 from gpvae_core.exact.left_out import LeftOut
 from gpvae_core.exact.modes import Mode
+from gpvae_core.fields import Count, check
 
 SAMPLES = 40_000  # points at which the density is interpolated for mass contours
+Share = Annotated[float, Field(gt=0, lt=1)]
 TRIALS = 256  # decodes that measure how far the interpolated density is off
 
 
@@ -91,8 +96,9 @@ class ExactPosterior:
     # --- the density --------------------------------------------------------------------------------------------
 
     def log_prob(self, z: Array) -> Array:
-        """log p(z|x) at points (n, 2), by real decodes: exact anywhere."""
-        values: Array = self.log_joint(np.zeros(len(z), np.intp), np.asarray(z)) - self.log_evidence
+        """log p(z|x) at points (n, 2), by real decodes: exact anywhere. Raises InputError for others."""
+        z = _places(z)
+        values: Array = self.log_joint(np.zeros(len(z), np.intp), z) - self.log_evidence
         return values
 
     def log_density(self, first: Array, second: Array) -> Array:
@@ -111,7 +117,11 @@ class ExactPosterior:
         return fine, mass / mass.sum()
 
     def hdr_levels(self, masses: Sequence[float] | Array = (0.5, 0.8, 0.95, 0.99)) -> Array:
-        """For each mass the log density above which p(z|x) holds it: the highest-density regions' edges."""
+        """For each mass the log density above which p(z|x) holds it: the highest-density regions' edges.
+
+        Raises InputError for a mass that does not lie between 0 and 1.
+        """
+        check("masses", list(masses) if np.ndim(masses) else masses, list[Share])
         return self._levels(self._fine, masses)
 
     def _levels(self, resampled: tuple[Fine, Array], masses: Sequence[float] | Array) -> Array:
@@ -141,9 +151,13 @@ class ExactPosterior:
         Returns:
             The draws, (count, 2), in latent units.
 
+        Raises:
+            InputError: The count is not positive.
+
         That density differs from p(z|x) by ``sampling_error`` in total variation. The proposal is uniform within each
         small cell; the acceptance probability is interpolated density / (bound * proposal).
         """
+        check("count", count, Count)
         fine, mass = self._fine
         # a little for every cell: at the rim its midpoint's density does not stand for the rest of it
         proposal = (mass + 1e-6 * fine.areas / fine.areas.sum()) / (1 + 1e-6)
@@ -324,8 +338,9 @@ class ExactPosterior:
             The ELBO with its error, in nats.
 
         Raises:
-            InputError: q is a batch, not normalised, or gives another shape.
+            InputError: q is a batch, not normalised, gives another shape, or is a Gaussian without a positive width.
         """
+        divergences.check_proper(q)
         return divergences.elbo(self, q)
 
     def kl_from(self, q: Posterior | Density) -> Estimate:
@@ -334,7 +349,16 @@ class ExactPosterior:
 
     def kl_to(self, q: Posterior | Density) -> Estimate:
         """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x], with its error in nats; ``q`` as in ``elbo``."""
+        divergences.check_proper(q)
         return divergences.kl_to(self, q)
+
+
+def _places(z: Array) -> Array:
+    """Points (n, 2) of the latent plane, finite. Raises InputError."""
+    points = np.asarray(z)
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise InputError(f"z has the shape {points.shape}; give finite points (n, 2) of the latent plane")
+    return points
 
 
 def _level(values: Array, spreads: Array, mass: Array, wanted: float, rough: float) -> float:

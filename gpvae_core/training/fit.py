@@ -3,17 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from gpvae_core.checkpoints import load_weights, save_checkpoint
 from gpvae_core.data import Dataset, ImageSet, check_shape
+from gpvae_core.data.recipes import recipe_of
 from gpvae_core.errors import InputError
+from gpvae_core.fields import Count, Seed, check_fields
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.paths import CONFIG
 from gpvae_core.tensors import read_tensors, write_tensors
@@ -25,6 +28,8 @@ OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 ANEW = "train anew into another --out, with a lower --learning-rate or a larger --s-x; the last whole epoch is kept"
 CHECKED = 500  # of the training images: whether their pixels suit the likelihood
 STATE = "training-state.safetensors"
+
+Weight = Annotated[float, Field(ge=0, lt=math.inf)]
 
 
 @dataclass(frozen=True)
@@ -44,34 +49,42 @@ class TrainingConfig:
 
     ``parts``: each batch is taken in so many parts, each with noise of its own, one after the other or by several
     processes (``processes``), a multiple of whose number it must be. Which of the two changes nothing but rounding.
+
+    ``split`` and ``recipe`` find the images of ``dataset`` again, where the split is by another seed than the run's or
+    a folder was prepared as another data set: an encoder is trained on its decoder's training images. See ``on``.
     """
 
     dataset: str
-    seed: int = 0
-    epochs: int = 40
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    base_lr_scale: float = 1.0
-    psi_lr_scale: float = 1.0
-    base_weight: float = 0.0
-    encoder_noise: float = 0.0
-    patience: int = 20
+    seed: Seed = 0
+    epochs: Count = 40
+    batch_size: Count = 128
+    learning_rate: Annotated[float, Field(gt=0, lt=math.inf)] = 2e-3
+    base_lr_scale: Weight = 1.0
+    psi_lr_scale: Weight = 1.0
+    base_weight: Weight = 0.0
+    encoder_noise: Weight = 0.0
+    patience: Count = 20
     initial: str | None = None
     decoder: str | None = None
-    augment: float = 0.0
-    dreams: float = 0.0
-    parts: int = 1
+    augment: Weight = 0.0
+    dreams: Weight = 0.0
+    parts: Count = 1
+    split: Seed | None = None
+    recipe: str | None = None
+
+    @classmethod
+    def on(cls, data: Dataset, **settings: Any) -> "TrainingConfig":
+        """``settings`` of a run on ``data``, with what finds these very images again."""
+        config = cls(data.name, **settings)
+        split = None if data.seed == config.seed else data.seed
+        recipe = None if data.recipe == recipe_of(data.name).name else data.recipe
+        return replace(config, split=split, recipe=recipe)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("augment", "dreams"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise InputError(f"{name} must be 0 or more, but it is {value:g}")
-            if value and not self.decoder:
+            if getattr(self, name) and not self.decoder:
                 raise InputError(f"--{name} trains an encoder for a decoder that stays as it is; give --decoder, too")
-        for name in ("epochs", "batch_size", "learning_rate", "patience", "parts"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, but it is {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

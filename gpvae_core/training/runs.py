@@ -10,12 +10,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data import Dataset, check_shape, lasting_name
+from gpvae_core.data import Dataset, check_shape, dataset_of, lasting_name, load_dataset
 from gpvae_core.data.recipes import BINARY
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
+from gpvae_core.tensors import usable_device
 from gpvae_core.training import processes
 from gpvae_core.training.fit import STATE, OnStep, Progress, TrainingConfig, fit, start_from
 
@@ -34,6 +35,14 @@ class Wanted:
     activation: str | None = None
     network: str | None = None
     hidden: int | None = None
+
+
+def images_for(name: str | None, given: Checkpoint | None, *, seed: int, folder: Path | None = None) -> Dataset:
+    """The data set ``name`` to train on, split by ``seed``; on the decoder of ``given``, as the decoder's own is.
+
+    By default the decoder's own, or digits. So no encoder learns from an image that its decoder is tested on.
+    """
+    return dataset_of(given, name, folder) if given else load_dataset(name or "digits", folder, seed=seed)
 
 
 def config_for(
@@ -103,10 +112,11 @@ def run(
     ``training`` may name a checkpoint to start from and one whose decoder is kept. Raises InputError where ``out``
     holds a run that was not asked for, or another one's settings, or where another program trains into it.
     """
+    device = usable_device(device)
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(device)
     if training.initial:
-        start_from(model, load_checkpoint(training.initial, device=torch.device(device)).model, data.train)
+        start_from(model, load_checkpoint(training.initial, device=device).model, data.train)
     if training.decoder:
         model.generative.load_state_dict(load_checkpoint(training.decoder).model.generative.state_dict())
     return _alone(out, fit(model, config, training, data, out, resume=resume, on_step=on_step))
