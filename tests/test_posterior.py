@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 from torch import nn
+from torch.distributions import Independent, StudentT
 
 from gpvae_core.data import Dataset
 from gpvae_core.distributions import DiagonalGaussian
@@ -52,6 +53,45 @@ def test_linear_decoder_divergences_match_the_closed_form(linear_posterior, line
     reverse = linear_posterior.kl_to(q)
     wanted = float(torch.distributions.kl_divergence(exact, q))
     assert abs(reverse.value - wanted) <= min(1e-5, reverse.error)
+
+
+@pytest.mark.parametrize("width", [0.02, 0.3, 1.0])
+@pytest.mark.parametrize("freedom", [3.0, 5.0, 12.0, 100.0])
+def test_a_density_with_heavy_tails_is_within_its_error(linear_posterior, linear_image, freedom, width):
+    """Student's t in both coordinates: log p(x, z) is a square of z, so that q's moments and entropy say all."""
+    mean, covariance, evidence = Linear().closed_form(linear_image.numpy(), STD)
+    centre = torch.as_tensor(mean) + 0.1
+    q = Independent(StudentT(torch.full((2,), freedom).double(), centre, width), 1)
+    spread = width**2 * freedom / (freedom - 2) * np.eye(2) + np.full((2, 2), 0.1**2)
+    log_p = -0.5 * (np.linalg.slogdet(2 * np.pi * covariance)[1] + np.trace(np.linalg.solve(covariance, spread)))
+    wanted = evidence + log_p + float(q.entropy())
+    found = linear_posterior.elbo(q)
+    assert abs(found.value - wanted) <= found.error
+    if freedom == 100:
+        assert found.error < 0.01
+
+
+def test_a_density_that_ends_leaves_an_infinite_kl_and_cannot_be_integrated(linear_posterior):
+    """A square of even density: a lattice does not settle over a jump, and none is given out for its ELBO."""
+
+    class Square:
+        def log_prob(self, z):
+            return torch.where((z.abs() <= 0.2).all(-1), -2 * np.log(0.4), -np.inf)
+
+    with pytest.raises(InputError, match="no lattice over it settles; it must be a normalised density without jumps"):
+        linear_posterior.elbo(Square())
+    assert linear_posterior.kl_to(Square()).value == np.inf
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_density_that_is_no_number_somewhere_is_refused(linear_posterior, wrong):
+    class Broken:
+        def log_prob(self, z):
+            return torch.where(z[:, 0] > 0, wrong, -0.5 * (z**2).sum(-1) - np.log(2 * np.pi))
+
+    for use in (linear_posterior.elbo, linear_posterior.kl_to):
+        with pytest.raises(InputError, match=f"log_prob of this q is {wrong} at z = "):
+            use(Broken())
 
 
 @pytest.mark.parametrize("mass", [0.5, 0.8, 0.95, 0.99])

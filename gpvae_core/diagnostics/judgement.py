@@ -104,11 +104,12 @@ class Judged:
         and standard deviations of q.
         """
         exact, best = self.exact, self.best["diagonal"]
-        qs = {**{key: one.q for key, one in self.judgements.items()}, "best": best.q}
+        qs = {**{key: (one.q, one.elbo) for key, one in self.judgements.items()}, "best": (best.q, best.elbo)}
         report = self.row() | {"elbo_best": best.elbo.value} | _with_error("kl_best", gap(exact, best.elbo))
-        for key, q in qs.items():
+        for key, (q, bound) in qs.items():
             mean, covariance = moments(q)
-            report |= _with_error(f"kl_to_{key}", kl_to(exact, q))
+            defined = np.isfinite(bound.value)  # else q is where arithmetic ends, and its density no number
+            report |= _with_error(f"kl_to_{key}", kl_to(exact, q) if defined else Estimate(np.inf, np.inf))
             report |= {f"{key}_mean": mean.tolist(), f"{key}_std": np.sqrt(np.diag(covariance)).tolist()}
         modes = [mode.location.tolist() for mode in exact.modes]
         shape = {"mean": exact.mean, "mean_error": exact.mean_error}

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 BY_GRID = 7.5  # standard deviations of q within which its nodes count
 COARSEST = 0.7  # grid spacings that q's narrower axis has to measure, in standard deviations
+TAIL = (
+    3.0  # E[|z|^2 | |z| > r] / r^2 of a density that falls like |z|^-5 on the plane, as Student's t of 3 degrees does
+)
+NOTHING = -1e4  # log q where there is none: as good as -inf, and still a number to climb from
 MISSING = 1e-6  # of q's mass: what the rim may hold
 
 
@@ -160,12 +164,15 @@ def elbo(posterior: "ExactPosterior", q: Posterior | Density, tolerance: float =
     log_p = posterior.log_prob(points) + posterior.log_evidence
     logs = log_q + np.concatenate([np.full(len(lattice.values), lattice.log_cell) for lattice in lattices])
     weights = np.exp(logs) / np.exp(logs).sum()
-    value = float(weights @ (log_p - log_q))
-    terms, start, error = weights * (log_p - log_q - value), 0, missing
+    ratio = np.where(weights > 0, log_p - log_q, 0.0)  # where q has no density, nothing is asked of p
+    value = float(weights @ ratio)
+    left = np.where(weights > 0, ratio - value, 0.0)
+    # what q holds beyond the lattices: there the ratio is off as on their rims, or TAIL times as far
+    start, error = 0, missing * (1 + TAIL * float(np.abs(left).max()))
     for lattice in lattices:
-        part = terms[start : start + len(lattice.values)]
-        error += lattice.sum_error(part)
-        start += len(part)
+        own = slice(start, start + len(lattice.values))
+        error += lattice.sum_error(weights[own] * left[own])
+        start = own.stop
     heaviest = np.argsort(-weights)[:HEAVIEST]
     found = Expectation(value, error, points[heaviest], log_p[heaviest])
     ((_, _, yardstick),) = shared([posterior])
@@ -180,12 +187,12 @@ def gap(posterior: "ExactPosterior", bound: Estimate) -> Estimate:
 def kl_to(posterior: "ExactPosterior", q: Posterior | Density) -> Estimate:
     """KL(p(z|x) || q) = E[log p(z|x) - log q(z) | x], in nats, on the posterior's own quadrature.
 
-    Infinite, to an infinite error, where q has no density there.
+    Infinite where q has no density somewhere there. Raises InputError where q's density is no number.
     """
     log_ratio = posterior.log_density_at_points - _log_q(q, posterior.points)
-    if np.isnan(log_ratio[posterior.weights > 0]).any():
-        return Estimate(np.inf, np.inf)
     value = posterior.expected(log_ratio)
+    if value == np.inf:
+        return Estimate(value, np.inf)
     error = posterior.log_evidence_error + posterior.expectation_error(log_ratio)
     return Estimate(value, error)
 
@@ -223,6 +230,10 @@ def _log_q(q: Posterior | Density, z: Array) -> Array:
             "object of independent coordinates needs torch.distributions.Independent(q, 1)"
         )
     values: Array = logs.cpu().double().numpy()
+    wrong = np.isnan(values) | (values == np.inf)
+    if wrong.any():
+        place = np.asarray(z)[wrong][0].tolist()
+        raise InputError(f"log_prob of this q is {values[wrong][0]} at z = {place}; it must be a density everywhere")
     return values
 
 
@@ -230,17 +241,19 @@ def _lattices_of(q: Density, posterior: "ExactPosterior", tolerance: float) -> t
     """Lattices over the mass of q, and how far their total is from 1."""
 
     def log_q(owner: Index, z: Array) -> Array:
-        return _log_q(q, z)
+        return np.maximum(_log_q(q, z), NOTHING)
 
     axis = posterior.grid_axis
-    field = _log_q(q, grid_points(axis, axis)).reshape(len(axis), len(axis))
+    points = grid_points(axis, axis)
+    field = log_q(np.zeros(len(points), np.intp), points).reshape(len(axis), len(axis))
     modes = distinct([Mode(z, float(v), h) for z, v, h in zip(*summits(axis, field), strict=True)])
     (lattices,) = run([cover(modes, 0.1 * tolerance)], log_q)
     missing = np.inf if lattices is None else abs(sum(np.exp(lattice.log_integral) for lattice in lattices) - 1)
     if lattices is None or missing > 0.01:
+        found = "no lattice over it settles" if lattices is None else f"{1 - missing:.3g} of its mass was found, not 1"
         raise InputError(
-            f"q(z) could not be integrated: {1 - missing:.3g} of its mass was found, not 1; it must be a normalised "
-            "density whose mass lies in the prior box and is not much narrower than 0.005"
+            f"q(z) could not be integrated: {found}; it must be a normalised density without jumps, whose mass lies in "
+            "the prior box and is not much narrower than 0.005"
         )
     return lattices, float(missing)
 
