@@ -46,6 +46,12 @@ def shared_cache(tmp_path_factory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(run / "cache")
 
 
+@pytest.fixture(autouse=True)
+def as_important_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that steps back behind others does so for good: within a worker, all later tests would wait."""
+    monkeypatch.setattr(os, "nice", lambda steps: steps)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with mnist.npz; the test is skipped, saying so, where there is none."""
