@@ -22,7 +22,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, PosteriorEngine
 from gpvae_core.exact.divergences import check_proper, elbos_by_decodes
 from gpvae_core.exact.joint import Decoded
-from gpvae_core.fields import Count, Seed, Tolerance, check
+from gpvae_core.fields import Count, Roughness, Seed, check
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
@@ -98,9 +98,13 @@ class Checkpoint:
         return self._exact_model.infer_as_it_is(image_batch(images, self.config.image_shape))
 
     def elbo(self, image: Tensor, q: Posterior, tolerance: float = 1e-3) -> Estimate:
-        """E_q[log p(x, z) - log q(z)] of one image (1, C, H, W) for any q without a batch, by quadrature, in nats."""
+        """E_q[log p(x, z) - log q(z)] of one image (1, C, H, W) for any q without a batch, by quadrature, in nats.
+
+        ``tolerance`` of its error, in nats; with inf, the first attempt and its error. Raises InputError for another
+        image, q or tolerance.
+        """
         model, image = self.model.generative, image_batch(image, self.config.image_shape)
-        check("tolerance", tolerance, Tolerance)
+        check("tolerance", tolerance, Roughness)
         check_proper(q)
         if len(image) != 1:
             raise InputError(f"give one image (1, C, H, W), not {len(image)}; of several ask for each")

@@ -13,6 +13,7 @@ LEAST_TOLERANCE, MOST_TOLERANCE = 1e-6, 100.0  # nats: below it float64's own ro
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
 Tolerance = Annotated[float, Field(ge=LEAST_TOLERANCE, le=MOST_TOLERANCE)]
+Roughness = Annotated[float, Field(ge=LEAST_TOLERANCE)]  # inf: whatever comes first, with its error
 MOST_SHOWN = 40  # characters of a wrong value
 
 

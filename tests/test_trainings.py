@@ -100,7 +100,6 @@ def test_a_program_whose_server_is_gone_ends(tmp_path):
 
 def test_too_few_images_and_a_data_set_that_is_not_there_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("app.trainer.Thread", lambda **_: type("Never", (), {"start": lambda self: None})())
-    monkeypatch.setattr(os, "nice", lambda _: 0)
     for name, dataset, said in (
         ("few", f"folder:{tmp_path / 'few' / 'pictures'}", "there are 1 images to train on"),
         ("empty", f"folder:{tmp_path / 'empty' / 'pictures'}", "'the archive' holds 0 images that can be read"),
