@@ -25,6 +25,7 @@ from gpvae_core.exact.joint import Decoded
 from gpvae_core.fields import Count, Roughness, Seed, check
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
+from gpvae_core.generative.networks import flattened
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
@@ -265,8 +266,7 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     data = read_bytes(folder / WEIGHTS)
     training = _training(record.get("training", {}), folder / CONFIG)
     tensors = parse_tensors(data, folder / WEIGHTS)
-    with torch.device("meta"):  # shapes alone: memory is taken for no weights but those in the file
-        check_fit(build(config, seed=0), tensors, folder / WEIGHTS)
+    _check_sizes(config, tensors, folder / WEIGHTS)
     model = build(config, seed=0)
     load_weights(model, tensors, folder / WEIGHTS)
     digest = tensor_digest(tensors)
@@ -316,13 +316,7 @@ def _training(fields: Any, path: Path) -> dict[str, Any]:
 
 
 def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load ``tensors`` into ``model``; see ``check_fit``."""
-    check_fit(model, tensors, path)
-    model.load_state_dict(tensors)
-
-
-def check_fit(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Raise InputError naming the first leaf of ``tensors`` that does not fit ``model``, and both shapes."""
+    """Load ``tensors`` into ``model``. Raises InputError naming the first leaf that does not fit, and both shapes."""
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (tuple(t[name].shape) if name in t else "nothing" for t in (tensors, wanted))
@@ -330,4 +324,18 @@ def check_fit(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) ->
             raise InputError(
                 f"{path} is of another architecture than its config: {name} holds {have} where the config "
                 f"needs {want}; use the {CONFIG} that was saved with it"
+            )
+    model.load_state_dict(tensors)
+
+
+def _check_sizes(config: ModelConfig, tensors: dict[str, Tensor], path: Path) -> None:
+    """Raise InputError where the file has no tensor of a size that ``config`` names: before memory is taken for it."""
+    sides = {side for tensor in tensors.values() for side in tensor.shape}
+    sizes = {"latent_dim": config.latent_dim, "hidden": config.hidden, "channels": max(config.channels, default=1)}
+    sizes["image_shape"] = flattened(config.image_shape, config.channels)
+    for name, size in sizes.items():
+        if size not in sides | {1}:
+            raise InputError(
+                f"{path} is of another architecture than its config: {name} = {getattr(config, name)} asks for tensors "
+                f"of size {size}, and it holds none; use the {CONFIG} that was saved with it"
             )

@@ -28,6 +28,12 @@ class Engine:
     ray: str | None = None
     gpus: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.gpus and self.ray is None:
+            raise InputError(
+                f"--gpus-a-run {self.gpus:g} shares the GPUs of a Ray cluster; give --ray, too, or leave it out"
+            )
+
 
 def spread(
     make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine, failed: Callable[[Asked, str], None]

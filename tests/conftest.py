@@ -14,7 +14,7 @@ from gpvae_core.exact import PosteriorEngine
 from gpvae_core.paths import grid_cache
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
-from tests.server import files_served, serving, share_grids
+from tests.server import files_served, share_grids, shared
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,9 +41,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory) -> None:
     """The user's cache folder of this run, one for all workers: a base grid is decoded once, not by each of them."""
+    os.environ["XDG_CACHE_HOME"] = str(of_the_run(tmp_path_factory) / "cache")
+
+
+def of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers share."""
     base = tmp_path_factory.getbasetemp()
-    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    os.environ["XDG_CACHE_HOME"] = str(run / "cache")
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +133,8 @@ def served(tmp_path):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """One app for all browser files: what a page needs of it is loaded and computed once."""
-    with serving(tmp_path_factory.mktemp("app"), warm=True) as running:
+    """One app for all browser files of all workers."""
+    with shared(of_the_run(tmp_path_factory) / "app") as running:
         yield running.url
 
 

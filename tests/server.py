@@ -1,6 +1,7 @@
 """The app as a process of its own, for browser tests and benchmarks."""
 
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from app.serve import free_ports
 from gpvae_core.paths import grid_cache
@@ -28,7 +31,7 @@ class Server:
     process: subprocess.Popen
 
 
-RUNNING: dict[str, "subprocess.Popen | Behind"] = {}  # by address, host and port
+RUNNING: dict[str, "subprocess.Popen | Behind | Elsewhere"] = {}  # by address, host and port
 
 
 def work_of(address: str) -> float:
@@ -81,6 +84,54 @@ def serving(
             RUNNING.pop(f"127.0.0.1:{port}", None)
             process.terminate()
             process.wait(20)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[Server]:
+    """One warm app for every program that calls this with ``folder``: the first starts it, and ends it after the last.
+
+    What a page needs is loaded and computed once for all of them.
+    """
+    users, note = folder / "users", folder / "address"
+    users.mkdir(parents=True, exist_ok=True)
+    own = users / str(os.getpid())
+    with ExitStack() as stack:
+        with FileLock(folder / "lock"):
+            own.touch()
+            if not note.exists():
+                started = stack.enter_context(serving(folder, warm=True))
+                note.write_text(json.dumps([started.url, started.process.pid]))
+                stack.enter_context(_after_the_last(folder))
+        url, pid = json.loads(note.read_text())
+        stack.callback(own.unlink)
+        yield Server(url, RUNNING.setdefault(urlsplit(url).netloc, Elsewhere(pid)))
+
+
+@contextmanager
+def _after_the_last(folder: Path) -> Iterator[None]:
+    """Leaving waits until no other user is left, and takes the address away before another can come."""
+    yield
+    while True:
+        with FileLock(folder / "lock"):
+            if all(Elsewhere(int(file.name)).poll() == 0 for file in (folder / "users").iterdir()):
+                (folder / "address").unlink()
+                return
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A process that another program has started."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """None while it runs, as ``Popen`` says it."""
+        try:
+            os.kill(self.pid, 0)  # asks, and sends nothing
+        except OSError:
+            return 0
+        return None
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen, seconds: float = 600) -> None:

@@ -101,7 +101,7 @@ def test_a_kept_encoder_is_taken_by_its_name(digits_2d):
 
 def test_train_then_resume_and_evaluate(tmp_path, digits, monkeypatch):
     few = replace(digits, train=digits.train.take(np.arange(200)), validation=digits.validation.take(np.arange(20)))
-    monkeypatch.setattr("gpvae_core.commands.train.load_dataset", lambda *_, **__: few)
+    monkeypatch.setattr("gpvae_core.training.runs.load_dataset", lambda *_, **__: few)
     out = tmp_path / "run"
     options = ("--dataset", "digits", "--epochs", 1, "--out", out, "--device", "cpu")
     output = CliRunner().invoke(cli, ["train", *map(str, options)], catch_exceptions=False)

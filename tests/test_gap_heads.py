@@ -152,6 +152,15 @@ def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_pa
     assert spearmanr(scores["corrected_gap"], scores["laplace_gap"])[0] > 0.95
     assert np.median(scores["corrected_gap"] / scores["laplace_gap"]) == pytest.approx(2, rel=0.2)
     assert (scores["predicted_gap"] > 0).all()
+    good = [{"kl_marginal": float(value)} for value in kl]
+    for rows, said in (
+        ([{"kl_other": 1.0}] * 144, r"no number in column 'kl_marginal' of row 1 \(None\)"),
+        ([*good[:-1], {"kl_marginal": float("nan")}], r"no number in column 'kl_marginal' of row 144 \(nan\)"),
+        (good * 2, "has 288 rows, but there are 144 validation images"),
+    ):
+        write_table(table, rows)
+        with pytest.raises(InputError, match=said):
+            CliRunner().invoke(cli, command, catch_exceptions=False)
     weights = folder / "model.safetensors"
     weights.write_bytes((digits_2d.folder.parent / "omniglot-2d" / weights.name).read_bytes())
     with pytest.raises(InputError, match="was fitted to other weights"):

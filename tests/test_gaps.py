@@ -75,6 +75,16 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(tmp_path, monkeypa
         assert message in capsys.readouterr().err
 
 
+def test_another_option_of_the_method_is_named(tmp_path):
+    """Not by the digest of what it makes: nobody can give that."""
+    command = [*COMMAND, "--method", "gn", "--limit", "1", "--out", str(tmp_path / "gaps.csv")]
+    assert CliRunner().invoke(cli, [*command, "--steps", "1"], catch_exceptions=False).exit_code == 0
+    with pytest.raises(InputError, match=r"was computed with options = \{'steps': 1\}, not \{'steps': 2\}; give that"):
+        CliRunner().invoke(cli, [*command, "--steps", "2", "--resume"], catch_exceptions=False)
+    with pytest.raises(InputError, match=r"--gpus-a-run 0\.5 shares the GPUs of a Ray cluster; give --ray, too"):
+        CliRunner().invoke(cli, [*command, "--steps", "1", "--resume", "--gpus-a-run", "0.5"], catch_exceptions=False)
+
+
 def test_a_checkpoint_that_has_changed_is_opened_anew(tmp_path):
     """Within one process: the one before is not judged under the name of the one that is there now."""
     own, digests = tmp_path / "own", []

@@ -116,7 +116,7 @@ def test_what_a_newcomer_hands_over_works_or_is_one_sentence():
     with pytest.raises(gp.InputError, match="not lower triangular; give the Cholesky factor of the covariance"):
         exact.kl_from(gp.FullGaussian([0.0, 0.0], [[0.1, 0.05], [0.05, 0.1]]))
     for wrong in (torch.rand(2, 1, 3, 3), torch.rand(1, 9), torch.rand(3, 3)):
-        with pytest.raises(gp.InputError, match=r"this decoder makes images of shape \(1, 3, 3\)|give one image"):
+        with pytest.raises(gp.InputError, match=r"this model's are \(1, 3, 3\)|these are 2 images; give one"):
             gp.posterior(model, wrong)
     with pytest.raises(gp.InputError, match=r"the decoder does not take z of shape \(B, 2\)"):
         gp.posterior(gp.GenerativeModel(torch.nn.Linear(3, 9), gp.GaussianLikelihood(0.2)), torch.rand(9))

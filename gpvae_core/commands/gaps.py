@@ -15,7 +15,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint, save_heads
 from gpvae_core.commands import options
 from gpvae_core.data import Dataset, dataset_of
 from gpvae_core.diagnostics.gap_heads import fit_heads
-from gpvae_core.diagnostics.gap_table import gap_rows, read_gaps, read_rows, save_gaps, settings_file
+from gpvae_core.diagnostics.gap_table import gap_rows, numbers, read_gaps, read_rows, save_gaps, settings_file
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import json_bytes, read_json, write_atomically
@@ -100,6 +100,7 @@ def gaps(
     settings = {
         "checkpoint": opened.name,
         "method": opened.config.method,
+        "options": opened.config.options,
         "digest": opened.digest,
         "dataset": data.name,
         "split": split,
@@ -152,7 +153,7 @@ def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]
         return []
     if not resume:
         raise InputError(f"{out} exists already; go on with it by --resume, or choose another --out")
-    before = read_json(settings_file(out))
+    before = {"options": {}} | read_json(settings_file(out))  # older tables do not name them
     for key, value in settings.items():
         if before.get(key) != value:
             raise InputError(
@@ -171,10 +172,15 @@ def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) ->
     opened = load_checkpoint(checkpoint)
     data = options.data_of(opened, None, data_dir)
     rows = read_gaps(table, opened, dataset=data.name, split="validation")
+    tolerance = numbers([read_json(settings_file(table))], "tolerance", settings_file(table))[0]
+    if len(rows) > len(data.validation):
+        raise InputError(
+            f"{table} has {len(rows)} rows, but there are {len(data.validation)} validation images; compute it anew"
+        )
     x = data.validation.pixels(slice(0, len(rows)))
     inference = opened.model.infer(x)
     method = list(inference.stages)[-1]
-    kl = torch.tensor([row[f"kl_{method}"] for row in rows], dtype=torch.float64)
+    kl = torch.tensor(numbers(rows, f"kl_{method}", table), dtype=torch.float64)
     heads = fit_heads(opened.model, x, inference, kl, seed=seed)
-    save_heads(opened, heads, images=len(rows), tolerance=read_json(settings_file(table))["tolerance"])
+    save_heads(opened, heads, images=len(rows), tolerance=tolerance)
     click.echo(f"learned scores of {opened.name}, fitted to {len(rows)} validation images, in {opened.folder}")

@@ -35,7 +35,10 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
 @click.option("--hidden", type=options.HIDDEN, help="Width of the dense layers. By default 256, in colour 512.")
 @click.option("--epochs", type=options.COUNT, default=TrainingConfig.epochs)
 @click.option(
-    "--seed", type=options.SEED, default=TrainingConfig.seed, help="Of the weights, the noise and the validation split."
+    "--seed",
+    type=options.SEED,
+    default=TrainingConfig.seed,
+    help="Of weights, noise and validation split; with --decoder the split is its own.",
 )
 @click.option("--learning-rate", type=options.POSITIVE, default=TrainingConfig.learning_rate)
 @click.option(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def read_rows(path: Path, settings: Mapping[str, Any]) -> list[Row]:
     if known is not None and sha256(read_bytes(path)).hexdigest() not in known:
         raise InputError(f"{path} is damaged or changed: its checksum is not the one beside it; remove it, start again")
     return read_table(path)
+
+
+def numbers(rows: list[Row], name: str, path: Path) -> list[float]:
+    """Column ``name`` of the rows read from ``path``. Raises InputError where a row has no finite number there."""
+    for k, row in enumerate(rows):
+        if not isinstance(row.get(name), int | float) or not isfinite(row[name]):
+            raise InputError(
+                f"{path} has no number in column '{name}' of row {k + 1} ({row.get(name)!r}); compute the table anew"
+            )
+    return [float(row[name]) for row in rows]
 
 
 def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -> list[Row]:

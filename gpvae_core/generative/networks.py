@@ -15,6 +15,12 @@ def _sizes(length: int, layers: int) -> list[int]:
     return [length // 2**i for i in range(layers + 1)]
 
 
+def flattened(shape: ImageShape, channels: Sequence[int]) -> int:
+    """How many numbers the convolutions leave of an image; without any, those of the image itself."""
+    n = len(channels)
+    return channels[-1] * _sizes(shape[1], n)[-1] * _sizes(shape[2], n)[-1] if n else prod(shape)
+
+
 class ConvTrunk(nn.Sequential):
     """Images (B, C, H, W) -> features (B, hidden): convolutions, then one dense layer, activated."""
 
@@ -23,9 +29,7 @@ class ConvTrunk(nn.Sequential):
         layers: list[nn.Module] = []
         for before, after in zip((shape[0], *channels[:-1]), channels, strict=True):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), act()]
-        n = len(channels)
-        flat = channels[-1] * _sizes(shape[1], n)[-1] * _sizes(shape[2], n)[-1]
-        layers += [nn.Flatten(), nn.Linear(flat, hidden), act()]
+        layers += [nn.Flatten(), nn.Linear(flattened(shape, channels), hidden), act()]
         super().__init__(*layers)
 
 

@@ -14,10 +14,9 @@ def masked_network(dim: int, context: int, width: int, gate: float) -> nn.Module
 
     All of them see the context. Gates begin at about ``gate``. The weights come from torch's global random stream.
     """
-    with torch.device("cpu"):  # where a model's shapes alone are wanted, its masks still have to be computed
-        order = torch.arange(dim)
-        sees = torch.cat([order[:, None] > order, torch.ones(dim, context, dtype=torch.bool)], 1)
-        network: nn.Module = _zuko().nn.MaskedMLP(torch.cat([sees, sees]), [width, width], activation=nn.SiLU)
+    order = torch.arange(dim)
+    sees = torch.cat([order[:, None] > order, torch.ones(dim, context, dtype=torch.bool)], 1)
+    network: nn.Module = _zuko().nn.MaskedMLP(torch.cat([sees, sees]), [width, width], activation=nn.SiLU)
     last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
         last.bias[dim:] += gate
