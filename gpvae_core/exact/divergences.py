@@ -209,12 +209,11 @@ def check_proper(q: Posterior | Density) -> None:
             if values is not None and not bool(torch.isfinite(values).all()):
                 raise InputError(f"the {name} of this q is {values.tolist()}; give finite numbers")
         if isinstance(part, Gaussian):
-            widths = part.scale_tril.diagonal(dim1=-2, dim2=-1)
-            square = (*part.mean.shape, *part.mean.shape[-1:])
-            if part.scale_tril.shape != square or not bool((widths > 0).all()):
+            factor, square = part.scale_tril, (*part.mean.shape, *part.mean.shape[-1:])
+            if factor.shape != square or not bool((factor.diagonal(dim1=-2, dim2=-1) > 0).all()):
                 raise InputError(
-                    f"the widths of this q are {widths.tolist()} for a mean of shape {tuple(part.mean.shape)}; give a "
-                    "positive one for each coordinate"
+                    f"the widths of this q are {factor.tolist()} for a mean of shape {tuple(part.mean.shape)}; give a "
+                    "positive one for each coordinate, or a Cholesky factor with a positive diagonal"
                 )
 
 
