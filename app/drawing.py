@@ -6,6 +6,7 @@ What the text holds is the drawing: the picture is made from the simplified stro
 import base64
 import binascii
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,24 @@ def simplified(strokes: list[list[list[int]]]) -> list[Stroke]:
     Raises InputError for what is not a drawing or has more than MAX_POINTS points.
     """
     try:
-        arrays = [np.asarray(stroke, dtype=np.int64).reshape(-1, 2).clip(0, SIDE - 1) for stroke in strokes]
+        arrays = [_places(stroke).clip(0, SIDE - 1) for stroke in strokes[: MAX_POINTS + 1]]
     except (ValueError, TypeError, OverflowError):
         raise InputError("the drawing is not a list of strokes of points (x, y); draw it again") from None
-    if sum(map(len, arrays)) > MAX_POINTS:
-        raise InputError(f"the drawing has more than {MAX_POINTS:,} points; clear it and draw with fewer strokes")
+    if len(arrays) > MAX_POINTS or sum(map(len, arrays)) > MAX_POINTS:
+        raise InputError(
+            f"the drawing has more than {MAX_POINTS:,} points or strokes; clear it and draw with fewer strokes"
+        )
     return [[(int(x), int(y)) for x, y in _thinned(points)] for points in arrays if len(points)]
+
+
+def _places(stroke: Any) -> NDArray[np.int64]:
+    """Points (n, 2). Raises ValueError, TypeError or OverflowError for anything but a list of pairs of numbers."""
+    points = np.asarray(stroke)
+    if points.size == 0:
+        return np.zeros((0, 2), np.int64)
+    if points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "iuf" or not np.isfinite(points).all():
+        raise ValueError
+    return points.clip(-SIDE, 2 * SIDE).astype(np.int64)
 
 
 def _thinned(points: NDArray[np.int64]) -> NDArray[np.int64]:

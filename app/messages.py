@@ -6,9 +6,10 @@ from math import isfinite
 from typing import Any
 
 from app.drawing import Stroke, simplified
-from app.state import gaussian, place, short
+from app.state import LARGEST, gaussian, place, short
 from gpvae_core.errors import InputError
 
+MOST_NUMBERS = 4  # of a Gaussian
 REACH = 8.0  # a tap beyond it is on the edge
 
 
@@ -39,13 +40,13 @@ def drawing(message: Any) -> tuple[int, list[Stroke]]:
     """The sheet's version, and the strokes on it. Raises InputError."""
     said = message if isinstance(message, dict) else {}
     version, strokes = said.get("version"), said.get("strokes")
-    if type(version) is not int or not isinstance(strokes, list):
+    if type(version) is not int or not 0 <= version <= LARGEST or not isinstance(strokes, list):
         raise _refused("sheet", message, "which is no drawing; draw it again")
     return version, simplified(strokes)
 
 
 def _numbers(message: Any) -> list[float]:
-    if not isinstance(message, list | tuple):
+    if not isinstance(message, list | tuple) or len(message) > MOST_NUMBERS:
         raise InputError("which is no list of numbers")
     if not all(type(value) in (int, float) and isfinite(_float(value)) for value in message):
         raise InputError("which is not finite numbers alone")

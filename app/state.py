@@ -1,6 +1,7 @@
 """Everything that the Explore page shows, as one value, and its form in the address bar. Knows no Streamlit."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -23,6 +24,7 @@ WAYS = {
     "simulate": "Simulate",
 }
 LARGEST = 2**31 - 1
+WRITTEN = re.compile(r"[+-]?([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
 NARROWEST, WIDEST = 1e-4, 4  # standard deviations of the user's own Gaussian
 MOST_ENCODERS = 6  # at once: more lines nobody tells apart
 
@@ -97,16 +99,15 @@ def _choice(options: Mapping[str, Any]) -> Callable[[str], str]:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:11]) <= LARGEST):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) and int(text) <= LARGEST):
         raise InputError(f"which is no whole number between 0 and {LARGEST}")
     return int(text)
 
 
 def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise InputError("which is no number") from None
+    if not WRITTEN.fullmatch(text):  # Python's own float takes other scripts' digits, spaces and 1_0
+        raise InputError("which is no number")
+    value = float(text)
     if not math.isfinite(value):
         raise InputError("which is not finite")
     return value

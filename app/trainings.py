@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
+from itertools import takewhile
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 from threading import RLock, Thread
@@ -26,6 +29,8 @@ from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
 from gpvae_core.paths import WEIGHTS
 
+UNREADABLE = (zipfile.BadZipFile, zlib.error, LZMAError)
+DEEPEST = 6  # folders of an archive, one in another
 PREFIX, OWNED, YOUNG = "gpvae-trainings-", "owned.lock", 60.0  # YOUNG: seconds in which a server takes its lock
 ROOT = Path(__file__).resolve().parent.parent
 RUNNING, WAITING = 2, 20
@@ -203,20 +208,26 @@ def sweep(folder: Path) -> None:
 
 
 def unpack(archive: bytes, folder: Path) -> None:
-    """The images of a zip archive, under names of our own; the folder in which each lies stays, as its class.
+    """The images of a zip archive, under names of our own; the folders in which each lies stay, as parts and classes.
+
+    Folders around all of them are left out, and what a Mac adds to an archive.
 
     Raises InputError for what is no archive, holds no image, or would take more than MOST_BYTES.
     """
     try:
         with zipfile.ZipFile(BytesIO(archive)) as opened:
-            files = [one for one in opened.infolist() if PurePosixPath(one.filename).suffix.lower() in SUFFIXES]
+            files = [one for one in opened.infolist() if _is_image(one.filename)]
             _check_size(files)
-            for k, one in enumerate(files):
-                target = folder / _class_of(one.filename) / f"{k}{PurePosixPath(one.filename).suffix.lower()}"
+            places = [_folders_of(one.filename) for one in files]
+            around = _shared(places) if len({*places}) > 1 else 0
+            for k, (one, place) in enumerate(zip(files, places, strict=True)):
+                target = folder.joinpath(*place[around:], f"{k}{PurePosixPath(one.filename).suffix.lower()}")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(one) as source:  # never more than it said
                     target.write_bytes(source.read(one.file_size))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except InputError:
+        raise
+    except (*UNREADABLE, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"the archive cannot be unpacked ({error}); give a zip file of images") from None
 
 
@@ -231,7 +242,18 @@ def _check_size(files: list[zipfile.ZipInfo]) -> None:
         )
 
 
-def _class_of(name: str) -> str:
-    """The name of the folder in which a file lies, without what could lead out of one; empty at the top."""
-    parent = PurePosixPath(name.replace("\\", "/")).parent.name
-    return "".join(c for c in parent if c.isalnum() or c in "-_ ")[:40].strip()
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and path.parts[0] != "__MACOSX" and not path.name.startswith("._")
+
+
+def _shared(places: Sequence[tuple[str, ...]]) -> int:
+    """How many folders all places begin with."""
+    return sum(1 for _ in takewhile(lambda level: len({*level}) == 1, zip(*places, strict=False)))
+
+
+def _folders_of(name: str) -> tuple[str, ...]:
+    """The names of the folders in which a file lies, without what could lead out of ours."""
+    folders = PurePosixPath(name.replace("\\", "/")).parts[:-1][-DEEPEST:]
+    plain = ("".join(c for c in one if c.isalnum() or c in "-_ ")[:40].strip() for one in folders)
+    return tuple(one for one in plain if one)

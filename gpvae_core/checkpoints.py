@@ -316,7 +316,10 @@ def _training(fields: Any, path: Path) -> dict[str, Any]:
 
 
 def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load ``tensors`` into ``model``. Raises InputError naming the first leaf that does not fit, and both shapes."""
+    """Load ``tensors`` into ``model``. Raises InputError naming the first leaf that does not fit, or is no number.
+
+    -inf is one: of the logarithm of a width that is 0.
+    """
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (tuple(t[name].shape) if name in t else "nothing" for t in (tensors, wanted))
@@ -325,6 +328,13 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path)
                 f"{path} is of another architecture than its config: {name} holds {have} where the config "
                 f"needs {want}; use the {CONFIG} that was saved with it"
             )
+        there = tensors[name]
+        if there.is_floating_point() != wanted[name].is_floating_point() or there.is_complex():
+            raise InputError(
+                f"{path} is damaged: {name} holds {there.dtype}, not {wanted[name].dtype}; restore the file"
+            )
+        if there.is_floating_point() and bool((there.isnan() | there.isposinf()).any()):
+            raise InputError(f"{path} is damaged: {name} holds values that are no finite numbers; restore the file")
     model.load_state_dict(tensors)
 
 

@@ -72,7 +72,9 @@ def _offer(path: Path, name: str, entry: Any) -> Offer:
 def store_encoder(folder: Path, name: str, tensors: Mapping[str, Tensor], decoder_digest: str) -> None:
     """Keep an encoder's weights beside its decoder's checkpoint, in half precision."""
     half = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
-    write_atomically(folder / ENCODERS / f"{name}.safetensors", tensor_bytes(half, {"decoder": decoder_digest}))
+    write_atomically(
+        folder / ENCODERS / f"{name}.safetensors", tensor_bytes(half, {"decoder": decoder_digest, "name": name})
+    )
 
 
 def store_list(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -81,7 +83,7 @@ def store_list(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def encoder_weights(offer: Offer, decoder_digest: str) -> dict[str, Tensor]:
-    """The weights of a stored encoder, float32. Raises InputError where they were trained on another decoder."""
+    """The weights of a stored encoder, float32. Raises InputError where they are another's, or of another decoder."""
     assert offer.weights is not None
     tensors = read_tensors(offer.weights)
     trained_on = origin_of(offer.weights).get("decoder", "unknown")
@@ -90,4 +92,7 @@ def encoder_weights(offer: Offer, decoder_digest: str) -> dict[str, Tensor]:
             f"{offer.weights} was trained on another decoder ({trained_on[:8]}) than the one beside it "
             f"({decoder_digest[:8]}); restore both from one place"
         )
+    named = origin_of(offer.weights).get("name", offer.name)  # older files do not say
+    if named != offer.name:
+        raise InputError(f"{offer.weights} holds the encoder '{named}', not '{offer.name}'; give it back its name")
     return {key: t.to(torch.get_default_dtype()) if t.is_floating_point() else t for key, t in tensors.items()}

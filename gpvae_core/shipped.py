@@ -38,12 +38,17 @@ def shipped_here() -> dict[str, Path]:
     return {name: place for name, place in places.items() if (place / WEIGHTS).is_file()}
 
 
+def is_shipped(folder: Path) -> bool:
+    """Whether it is one of those that come with the code, which the manifest describes."""
+    return folder.parent.resolve() == PRETRAINED.resolve()
+
+
 def check_intact(folder: Path) -> None:
     """Raise InputError, naming the file, where one of a shipped checkpoint's is not what the manifest says.
 
     Another folder has no entry there, and nothing to check: its files carry their own checksums.
     """
-    if folder.parent.resolve() == PRETRAINED.resolve():
+    if is_shipped(folder):
         files = manifest().get(folder.name, {}).get("files", {})
         _check(folder, {file: digest for file, digest in files.items() if (folder / file).is_file()})
 

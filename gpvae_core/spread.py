@@ -52,7 +52,9 @@ def spread(
 def _in_processes(
     make: Callable[[Asked], Found], asked: Sequence[Asked], jobs: int, failed: Callable[[Asked, str], None]
 ) -> Iterator[tuple[Asked, Found]]:
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        min(jobs, len(asked)) or 1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         waited = {pool.submit(make, one): one for one in asked}
         try:
             for future in as_completed(waited):

@@ -51,7 +51,7 @@ def usable_device(name: torch.device | str) -> torch.device:
     try:
         torch.zeros(1, device=name).item()  # a device that only describes tensors has no numbers to give
         return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         raise InputError(f"device '{name}' is not usable here; use cpu, or leave the device out") from None
 
 

@@ -51,4 +51,10 @@ def test_what_is_meant_is_taken():
     assert messages.point([100, -1e9]) == (8.0, -8.0)
     assert messages.own([0, 1, 0.5, 2]) == (0.0, 1.0, 0.5, 2.0)
     assert messages.chosen(7, [3, 7]) == 7
+    for wrong in ([["1", "2"]], [[True, False]], [[[[1, 2], [3, 4]]]], [[]] * 10**6):
+        with pytest.raises(InputError):
+            messages.drawing({"version": 1, "strokes": wrong})
+    for version in (-1, 10**40):
+        with pytest.raises(InputError):
+            messages.drawing({"version": version, "strokes": []})
     assert messages.drawing({"version": 3, "strokes": [[[1, 2], [300, 4]]]}) == (3, [[(1, 2), (255, 4)]])

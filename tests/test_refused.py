@@ -10,13 +10,16 @@ from click.testing import CliRunner
 
 import gpvae_core as gp
 from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.cli import cli
 from gpvae_core.commands.evaluate import evaluate
 from gpvae_core.data import ImageSet, load_dataset
 from gpvae_core.diagnostics.gap_heads import fit_heads
 from gpvae_core.diagnostics.scores import score_images
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian
+from gpvae_core.encoders import store_encoder, store_list
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, build
+from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training.fit import TrainingConfig, fit
 
 SMALL = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
@@ -184,6 +187,123 @@ def test_the_librarys_own_arguments_are_checked(use, said, tmp_path):
     with pytest.raises(InputError, match=said):
         use(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A training of one's own, as its files are."""
+    folder = tmp_path_factory.mktemp("own") / "run"
+    options = ["--method", "vae", "--epochs", "1", "--hidden", "8", "--out", str(folder), "--device", "cpu"]
+    assert CliRunner().invoke(cli, ["train", *options], catch_exceptions=False).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def copy(own, tmp_path):
+    shutil.copytree(own, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def resumed(folder, *options: str):
+    common = ["--method", "vae", "--epochs", "1", "--hidden", "8", "--device", "cpu", "--out", str(folder), "--resume"]
+    return CliRunner().invoke(cli, ["train", *common, *options], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_opened(value, copy):
+    """They gave tables full of nan, and an exit status of 0."""
+    tensors = read_tensors(copy / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] = value
+    write_tensors(copy / "model.safetensors", tensors)
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged: .* holds values that are no finite numbers"):
+        load_checkpoint(copy)
+
+
+def test_weights_of_another_kind_of_number_are_not_cast(copy):
+    tensors = {name: t.int() for name, t in read_tensors(copy / "model.safetensors").items()}
+    write_tensors(copy / "model.safetensors", tensors)
+    with pytest.raises(InputError, match=r"holds torch\.int32, not torch\.float32"):
+        load_checkpoint(copy)
+
+
+def test_a_run_without_its_description_is_not_gone_on_with(copy):
+    """Another model was trained over it."""
+    (copy / "config.json").unlink()
+    before = (copy / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"holds weights without the config\.json that says whose"):
+        resumed(copy)
+    assert (copy / "model.safetensors").read_bytes() == before
+
+
+def test_a_description_of_another_type_is_one_sentence_when_resumed(copy):
+    (copy / "config.json").write_text('{"model": [], "training": {}}')
+    with pytest.raises(InputError, match="'model' is \\[\\]"):
+        resumed(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.pop("counters"),
+        lambda t: t.update(counters=torch.tensor([1.0])),
+        lambda t: t.update(counters=torch.tensor([float("nan")] * 4).double()),
+        lambda t: t.update(counters=torch.tensor([-5.0, 1, 0, 0]).double()),
+        lambda t: t.update({"adam.0.exp_avg": torch.zeros(1)}),
+        lambda t: t.update({"adam.999.exp_avg": torch.zeros(1)}),
+        lambda t: t.update({"adam.x.exp_avg": torch.zeros(1)}),
+        lambda t: t.update({"adam.0": torch.zeros(1)}),
+        lambda t: t.pop("adam.0.exp_avg"),
+    ],
+)
+def test_a_state_of_another_optimiser_is_named(change, copy):
+    """A moment of another shape ended the process: the fused step walks memory."""
+    tensors = read_tensors(copy / "training-state.safetensors")
+    change(tensors)
+    write_tensors(copy / "training-state.safetensors", tensors)
+    with pytest.raises(InputError, match=r"training-state\.safetensors is not the state of such a run"):
+        resumed(copy)
+
+
+def test_what_a_shipped_model_comes_with_stays_as_it_is(tmp_path):
+    with pytest.raises(InputError, match=r"digits-2d is kept as it was shipped; copy .* to a folder of your own"):
+        CliRunner().invoke(
+            cli, ["calibrate", "--checkpoint", "digits-2d", "--gaps", str(tmp_path / "t.csv")], catch_exceptions=False
+        )
+
+
+def test_an_encoder_under_another_name_is_not_that_one(copy):
+    checkpoint = load_checkpoint(copy)
+    for name in ("one", "other"):
+        store_encoder(copy, name, checkpoint.model.encoder.state_dict(), checkpoint.decoder_digest)
+    store_list(copy, {"one": {"method": "vae"}, "other": {"method": "vae"}})
+    shutil.copy(copy / "encoders" / "other.safetensors", copy / "encoders" / "one.safetensors")
+    with pytest.raises(InputError, match="holds the encoder 'other', not 'one'"):
+        load_checkpoint(copy).with_method("one")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gaps", "--checkpoint", "digits-2d", "--out", ""], "it is empty"),
+        (["posterior", "--checkpoint", "digits-2d", "--image", "/dev/zero"], "is no ordinary file"),
+        (["train", "--dataset", "archive:/dev/zero", "--out", "o"], "is no ordinary file"),
+        (["train", "--dataset", "archive:~nouser/x", "--out", "o"], "cannot be a file"),
+        (["train", "--method", "iaf", "--flows", "100000", "--out", "o"], "not in the range"),
+        (["gaps", "--checkpoint", "digits-2d", "--out", "o.csv", "--jobs", "1000000"], "not in the range"),
+        (["train", "--device", "hpu", "--out", "o"], "device 'hpu' is not usable here"),
+    ],
+)
+def test_a_command_that_would_never_end_or_break_is_refused(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code != 0 and said in result.output + str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_that_would_fill_the_memory_are_refused():
+    for name in (10**6, 10**40):
+        with pytest.raises(InputError, match="option 'trunks' must be at most 64, but it is 10"):
+            ModelConfig(method="vae", options={"trunks": name})
 
 
 def test_there_are_two_families(grey, digits_2d):

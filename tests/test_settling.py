@@ -122,7 +122,7 @@ def test_the_command_writes_a_checkpoint_that_says_what_it_came_from(tmp_path):
     assert not torch.equal(before.weights_mean.scale_tril, after.weights_mean.scale_tril)
     for name, weight in before.base_encoder.state_dict().items():
         assert torch.equal(weight, after.base_encoder.state_dict()[name])
-    with pytest.raises(InputError, match="already holds a checkpoint; choose another --out"):
+    with pytest.raises(InputError, match="already holds a checkpoint or a training; choose"):
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 

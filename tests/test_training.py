@@ -178,13 +178,13 @@ def test_a_checkpoint_round_trips(tmp_path, tiny_dataset):
 def test_another_architecture_names_the_leaf_and_both_shapes(tmp_path):
     save_checkpoint(tmp_path, build(SMALL, seed=0), SMALL, {})
     record = json.loads((tmp_path / CONFIG).read_text())
-    record["model"]["hidden"] = 9
+    record["model"]["hidden"] = 4
     (tmp_path / CONFIG).write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"config\.json is damaged or changed.*delete its line \"sha256\""):
         load_checkpoint(tmp_path)
     del record["sha256"]
     (tmp_path / CONFIG).write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"encoder\.base_encoder\.head\.weight holds \(4, 8\) .* needs \(4, 9\)"):
+    with pytest.raises(InputError, match=r"encoder\.base_encoder\.head\.weight holds \(4, 8\) .* needs \(4, 4\)"):
         load_checkpoint(tmp_path)
 
 

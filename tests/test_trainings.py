@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from io import BytesIO
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZipFile
 
 import numpy as np
 import pytest
@@ -218,8 +219,29 @@ def test_an_archive_keeps_its_classes_and_never_leaves_its_folder(tmp_path):
     names = ["one/a.png", "two/b.PNG", "../../out.png", "/etc/x.png", "deep/er/..\\c.png", "notes.txt", "d.png"]
     unpack(archive(dict.fromkeys(names, picture())), tmp_path / "in" / "here")
     found = sorted(p.relative_to(tmp_path / "in/here").as_posix() for p in tmp_path.rglob("*") if p.is_file())
-    assert found == sorted(["one/0.png", "two/1.png", "2.png", "etc/3.png", "4.png", "5.png"])
+    assert found == sorted(["one/0.png", "two/1.png", "2.png", "etc/3.png", "deep/er/4.png", "5.png"])
     assert list((tmp_path / "in/here/one/0.png").read_bytes()) == list(picture())
+
+
+def test_an_archives_own_test_images_stay_what_they_are(tmp_path):
+    """They were trained on: only the last folder of each name was kept. What a Mac adds is no image."""
+    names = ["all/train/3/a.png", "all/test/3/b.png", "all/train/4/c.png", "__MACOSX/all/train/3/._a.png"]
+    unpack(archive(dict.fromkeys(names, picture())), tmp_path)
+    found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert found == ["test/3/1.png", "train/3/0.png", "train/4/2.png"]
+
+
+@pytest.mark.parametrize("method", [ZIP_DEFLATED, ZIP_LZMA])
+def test_an_archive_damaged_within_is_a_sentence(method, tmp_path):
+    whole = BytesIO()
+    with ZipFile(whole, "w", method) as made:
+        made.writestr("a.png", picture() * 20)
+    start = len("a.png") + 30  # a local header's own bytes
+    for at in range(start, start + 40):
+        broken = bytearray(whole.getvalue())
+        broken[at] ^= 0xFF
+        with suppress(InputError):  # a flip that hits nothing is fine
+            unpack(bytes(broken), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import streamlit as st
 
 from app import charts, loaders, session, text
-from app.state import train_query
+from app.state import LARGEST, train_query
 from app.trainer import FOLLOWED, MOST_IMAGES, Plan
 from app.trainings import Training
 from app.views import common
@@ -61,7 +61,7 @@ def _ask() -> None:
         "Pixel noise s_x", list(NOISES), default="learned", required=True, help=text.NOISE_HELP, key="train-noise"
     )
     epochs = st.slider("Epochs", 1, MOST_EPOCHS, EPOCHS[data], key=f"train-epochs-{data}")
-    seed = int(st.number_input("Seed", 0, 2**31, 0, key="train-seed"))
+    seed = int(st.number_input("Seed", 0, LARGEST, 0, key="train-seed"))
     before = loaders.training()
     going = before is not None and before.state in ("running", "waiting")
     if st.button(

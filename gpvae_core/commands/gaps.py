@@ -20,6 +20,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.files import json_bytes, read_json, write_atomically
 from gpvae_core.paths import grid_cache
+from gpvae_core.shipped import is_shipped
 from gpvae_core.spread import Engine, spread
 from gpvae_core.tables import Row, check_suffix
 
@@ -107,7 +108,7 @@ def gaps(
         "tolerance": tolerance,
         "gaussians": gaussians,
     }
-    rows = _rows_so_far(out, settings, resume)
+    rows = _rows_so_far(out, settings, resume, total)
     starts = range(len(rows), total, batch_size)
     parts = [replace(work, first=first, stop=min(first + batch_size, total)) for first in starts]
     if not rows:
@@ -147,7 +148,7 @@ def _failed(part: Part, why: str) -> None:
     raise InputError(f"images {part.first} to {part.stop - 1} could not be computed ({why}); go on with --resume")
 
 
-def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]:
+def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool, total: int) -> list[Row]:
     """What --out holds already. Raises InputError where it holds something else, or was not asked for."""
     if not out.exists():
         return []
@@ -159,7 +160,19 @@ def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]
             raise InputError(
                 f"{out} was computed with {key} = {before.get(key)}, not {value}; give that, or another --out"
             )
-    return read_rows(out, before)
+    return _checked(read_rows(out, before), out, total)
+
+
+def _checked(rows: list[Row], out: Path, total: int) -> list[Row]:
+    """``rows`` as far as they are those of the first images, ``total`` at most. Raises InputError for others."""
+    if len(rows) > total or numbers(rows, "index", out) != list(range(len(rows))):
+        raise InputError(
+            f"{out} does not hold the first of {total} images in order; remove it, or choose another --out"
+        )
+    for name in rows[0] if rows else ():
+        if name.startswith(("log_evidence", "kl_")):
+            numbers(rows, name, out, finite=name.startswith("log_evidence"))
+    return rows
 
 
 @click.command()
@@ -170,6 +183,10 @@ def _rows_so_far(out: Path, settings: dict[str, Any], resume: bool) -> list[Row]
 def calibrate(checkpoint: str, table: Path, seed: int, data_dir: Path | None) -> None:
     """Fit the learned difficulty scores to exact gaps of validation images, and keep them beside the weights."""
     opened = load_checkpoint(checkpoint)
+    if is_shipped(opened.folder):
+        raise InputError(
+            f"{opened.name} is kept as it was shipped; copy {opened.folder} to a folder of your own and calibrate that"
+        )
     data = options.data_of(opened, None, data_dir)
     rows = read_gaps(table, opened, dataset=data.name, split="validation")
     tolerance = numbers([read_json(settings_file(table))], "tolerance", settings_file(table))[0]

@@ -14,7 +14,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.fields import LEAST_TOLERANCE, MOST_TOLERANCE
-from gpvae_core.inference import METHODS, Method
+from gpvae_core.inference import METHODS, Method, most_of
 from gpvae_core.models import MOST_LATENT, MOST_UNITS
 from gpvae_core.paths import DATA_DIR
 from gpvae_core.tensors import usable_device
@@ -34,6 +34,8 @@ class Place(click.Path):
     """A path that the system can have: click's own lets its complaints through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("it is empty; give a path, or leave the option out.", param, ctx)
         try:
             place = Path(str(super().convert(value, param, ctx)))
             place.exists()
@@ -49,7 +51,7 @@ SEED = click.IntRange(0, 2**31 - 1)
 COUNT = click.IntRange(1, 1_000_000)
 DIMENSION = click.IntRange(1, MOST_LATENT)
 HIDDEN = click.IntRange(1, MOST_UNITS)
-MOST = 100_000  # of a method's steps, draws, flows or components
+MOST_JOBS = 256  # processes, each with torch of its own
 WEIGHT = Number(0)
 POSITIVE = Number(0, min_open=True)
 TOLERANCE = Number(LEAST_TOLERANCE, MOST_TOLERANCE)
@@ -105,7 +107,9 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     """Where the parts of the work go; see ``gpvae_core.spread``."""
     gpus = click.option("--gpus-a-run", type=WEIGHT, default=0.0, help="With --ray: a part of a GPU will do.")(command)
     ray = click.option("--ray", help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")(gpus)
-    return click.option("--jobs", type=COUNT, default=1, help="Processes on this machine, one thread each.")(ray)
+    return click.option(
+        "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, help="Processes on this machine, one thread each."
+    )(ray)
 
 
 def limit(command: Callable[..., None]) -> Callable[..., None]:
@@ -132,7 +136,7 @@ def of_methods(command: Callable[..., None], methods: Iterable[str] = METHODS) -
     """The options of these methods, each once; see ``taken``."""
     for name, having in reversed(_options_of(methods).items()):
         of = type(getattr(METHODS[having[0]].encoder.Options(), name))
-        kind = {int: click.IntRange(0, MOST), float: Number()}.get(of, of)
+        kind = {int: click.IntRange(0, most_of(name)), float: Number()}.get(of, of)
         flag = f"--{name}/--no-{name}" if of is bool else f"--{name}"
         words = f"Of {', '.join(having)}; see docs/method.md. By default as the method's name says."
         command = click.option(flag, type=kind, default=None, help=words)(command)

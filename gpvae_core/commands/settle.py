@@ -13,8 +13,9 @@ from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import VariationalAutoencoder
-from gpvae_core.paths import WEIGHTS
+from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.training.evaluation import evaluate_elbo
+from gpvae_core.training.fit import STATE
 from gpvae_core.training.settling import curvature_ratio, on_top_of
 from gpvae_core.training.settling import settle as settle_model
 
@@ -33,8 +34,8 @@ def settle(checkpoint: str, out: Path, data_dir: Path | None, device: str) -> No
     then is what those images leave open. Learned scores belong to the weights they were fitted to: fit them anew with
     `calibrate`.
     """
-    if (out / WEIGHTS).exists():
-        raise InputError(f"{out} already holds a checkpoint; choose another --out")
+    if any((out / file).exists() for file in (WEIGHTS, CONFIG, STATE)):
+        raise InputError(f"{out} already holds a checkpoint or a training; choose another --out")
     opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
     data = options.data_of(opened, None, data_dir)
     train, (model, config) = data.split("train"), (opened.model, opened.config)

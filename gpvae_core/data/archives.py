@@ -33,6 +33,8 @@ def read_archive(path: Path, shape: Shape | None = None) -> Arrays:
 
     Raises InputError with what was found instead.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no ordinary file; give the path of an .npz")
     try:
         # from memory: of a damaged file numpy would leave the handle open
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:

@@ -184,7 +184,7 @@ def lasting_name(spec: str) -> str:
     if name == "folder" and argument:
         return f"folder:{resolved(argument)}"
     if name == "archive" and argument:
-        return f"archive:{Path(argument).expanduser().resolve()}"
+        return f"archive:{_found(argument)}"
     if name == "simulated" and (Path(argument) / WEIGHTS).is_file():
         return f"simulated:{Path(argument).resolve()}"
     return spec
@@ -295,7 +295,15 @@ def _folder(path: str, seed: int, recipe: Recipe) -> Parts:
 
 def _archive(path: str, seed: int, recipe: Recipe) -> Parts:
     """Any images that somebody has put into an .npz, grey or in colour."""
-    return _parts(read_archive(Path(path).expanduser()))
+    return _parts(read_archive(_found(path)))
+
+
+def _found(path: str) -> Path:
+    """An absolute path. Raises InputError where it cannot be one."""
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # ~nobody, a circle of links, a null byte
+        raise InputError(f"'{path}' cannot be a file ({error}); give its path, as in archive:~/images.npz") from None
 
 
 def _simulated(checkpoint: str, seed: int, recipe: Recipe) -> Parts:

@@ -101,6 +101,8 @@ def is_coloured(path: Path) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe may never end
+            raise InputError(f"'{path}' is no ordinary file; give the path of an image")
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
                 f"'{path}' has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}; make it smaller and try again"

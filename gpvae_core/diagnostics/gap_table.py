@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from math import isfinite
+from math import isinf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,24 @@ def read_rows(path: Path, settings: Mapping[str, Any]) -> list[Row]:
     return read_table(path)
 
 
-def numbers(rows: list[Row], name: str, path: Path) -> list[float]:
-    """Column ``name`` of the rows read from ``path``. Raises InputError where a row has no finite number there."""
-    for k, row in enumerate(rows):
-        if not isinstance(row.get(name), int | float) or not isfinite(row[name]):
-            raise InputError(
-                f"{path} has no number in column '{name}' of row {k + 1} ({row.get(name)!r}); compute the table anew"
-            )
-    return [float(row[name]) for row in rows]
+def numbers(rows: list[Row], name: str, path: Path, *, finite: bool = True) -> list[float]:
+    """Column ``name`` of the rows read from ``path``. Raises InputError where a row has no such number."""
+    found = [_number(row.get(name), finite) for row in rows]
+    if None in found:
+        row = found.index(None)
+        raise InputError(
+            f"{path} has no number in column '{name}' of row {row + 1} ({rows[row].get(name)!r}); compute it anew"
+        )
+    return [value for value in found if value is not None]
+
+
+def _number(value: Any, finite: bool) -> float | None:
+    """A number, written or not: one cell of text makes a whole column of a CSV text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return None if isnan(number) or (finite and isinf(number)) else number
 
 
 def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -> list[Row]:

@@ -80,7 +80,7 @@ def _tabulated(t: Tensor, order: int) -> Tensor:
     table = _derivative_table(t.dtype, t.device)
     step = _TABLE_END / _TABLE_INTERVALS
     position = t / step
-    index = position.long().clamp(max=_TABLE_INTERVALS - 1)
+    index = position.long().clamp(0, _TABLE_INTERVALS - 1)  # NaN becomes any number
     a = position - index  # in [0, 1]
     left, right = table[index, order : order + 3], table[index + 1, order : order + 3]
     b = 1 - a

@@ -17,6 +17,13 @@ from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.inference.savae import SemiAmortizedEncoder
 from gpvae_core.inference.svi import SVIEncoder
 
+MOST_PARTS, MOST = 64, 100_000  # of networks of their own within one encoder; of anything else
+
+
+def most_of(option: str) -> int:
+    """The largest value of a method's option that is a whole number: beyond it memory ends before sense does."""
+    return MOST_PARTS if option in ("trunks", "flows", "components") else MOST
+
 
 @dataclass(frozen=True)
 class Method:
@@ -37,6 +44,8 @@ class Method:
                 raise InputError(f"this method has no option '{name}'; {cure}")
             if type(value) is not known[name]:
                 raise InputError(f"option '{name}' must be of type {known[name].__name__}, but it is {value!r}")
+            if type(value) is int and value > most_of(name):
+                raise InputError(f"option '{name}' must be at most {most_of(name)}, but it is {str(value)[:20]}")
         return replace(options, **given)
 
     def build(

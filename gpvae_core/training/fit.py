@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -323,15 +323,34 @@ def _resume(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     load_weights(model, weights, folder / STATE)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    try:
+        moments = _moments(tensors, parameters)
+        epoch, best_epoch, best_elbo, seconds = tensors["counters"].tolist()
+        state = _State(int(epoch), int(best_epoch), best_elbo, seconds)
+        if not 0 <= state.best_epoch <= state.epoch:
+            raise ValueError(f"its counters are {tensors['counters'].tolist()}")
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / STATE} is not the state of such a run ({error}); restore it, or train anew into another --out"
+        ) from None
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state
+
+
+def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Adam's of each parameter. Raises one of Python's own errors where these are another optimiser's."""
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("adam."):
             _, index, key = name.split(".")
             like = parameters[int(index)]
+            if tensor.shape not in (like.shape, ()) or (tensor.ndim == 0) != (key == "step" or like.ndim == 0):
+                raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(like.shape)}")
             # the fused step walks memory: a moment needs its parameter's strides, which the file does not keep
             moments.setdefault(int(index), {})[key] = (
                 torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
             )
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    epoch, best_epoch, best_elbo, seconds = tensors["counters"].tolist()
-    return _State(int(epoch), int(best_epoch), best_elbo, seconds)
+    for number, own in moments.items():
+        if own.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"adam.{number} has {', '.join(own) or 'nothing'}")
+    return moments

@@ -13,6 +13,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, check_shape, dataset_of, lasting_name, load_dataset
 from gpvae_core.data.recipes import BINARY
 from gpvae_core.errors import InputError
+from gpvae_core.fields import check
 from gpvae_core.files import read_json
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
@@ -147,9 +148,15 @@ def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume:
         raise InputError(f"{out} already holds a run; go on with it by --resume, or choose another --out")
     if resume and not (out / STATE).exists():
         raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
+    if resume and (out / WEIGHTS).exists() and not (out / CONFIG).exists():
+        raise InputError(
+            f"{out} holds weights without the {CONFIG} that says whose; restore it, or choose another --out"
+        )
     if resume and (out / CONFIG).exists():
         record = read_json(out / CONFIG)
         defaults = {**asdict(ModelConfig()), **asdict(TrainingConfig(dataset=""))}  # of settings newer than the run
+        for part in ("model", "training"):
+            check(part, record.get(part, {}), dict[str, Any])
         saved = {**json.loads(json.dumps(defaults)), **record.get("model", {}), **record.get("training", {})}
         saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
         for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
