@@ -248,7 +248,8 @@ def _load_heads(folder: Path, digest: str) -> GapHeads | None:
             f"{path} was fitted to other weights ({fitted_to[:8]}) than those beside it ({digest[:8]}); delete it or "
             "fit it again with python -m gpvae_core calibrate"
         )
-    encoder, decode = (GapHead(len(tensors.get(f"{name}.centre", ()))) for name in ("encoder", "decode"))
+    centres = (tensors.get(f"{name}.centre", torch.zeros(0)) for name in ("encoder", "decode"))
+    encoder, decode = (GapHead(centre.numel()) for centre in centres)
     heads = GapHeads(encoder, decode, origin)
     load_weights(heads.parts, tensors, path)
     return heads

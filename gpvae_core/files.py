@@ -98,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
     content = read_bytes(path)
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); restore the file") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object; restore the file")

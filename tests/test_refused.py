@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 import gpvae_core as gp
+from app.figures.__main__ import main as figures
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.commands.evaluate import evaluate
@@ -290,6 +292,8 @@ def test_an_encoder_under_another_name_is_not_that_one(copy):
         (["train", "--dataset", "archive:~nouser/x", "--out", "o"], "cannot be a file"),
         (["train", "--method", "iaf", "--flows", "100000", "--out", "o"], "not in the range"),
         (["gaps", "--checkpoint", "digits-2d", "--out", "o.csv", "--jobs", "1000000"], "not in the range"),
+        (["train", "--decoder", "", "--out", "o"], "it is empty"),
+        (["train", "--init", "", "--out", "o"], "it is empty"),
         (["train", "--device", "hpu", "--out", "o"], "device 'hpu' is not usable here"),
     ],
 )
@@ -298,6 +302,29 @@ def test_a_command_that_would_never_end_or_break_is_refused(words, said, tmp_pat
     result = CliRunner().invoke(cli, words)
     assert result.exit_code != 0 and said in result.output + str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_are_refused_before_minutes_are_spent(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("app.figures.__main__.gap_table", lambda *_: pytest.fail("posteriors are computed"))
+    result = CliRunner().invoke(figures, ["--checkpoint", str(copy), "--out", str(tmp_path / "o")])
+    assert result.exit_code == 2 and "there is no score 'uncertainty' for run; choose among" in result.output
+
+
+@pytest.mark.parametrize("member", ["text", "scalar"])
+def test_an_archive_of_what_are_no_images_is_named(member, tmp_path):
+    images = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=np.uint8(3) if member == "scalar" else images, test_images=images)
+    if member == "text":
+        with ZipFile(tmp_path / "a.npz", "a") as opened:
+            opened.writestr("train_labels", b"no array")
+    with pytest.raises(InputError, match=r"a\.npz holds .*images must be uint8"):
+        load_dataset(f"archive:{tmp_path / 'a.npz'}")
+
+
+def test_a_description_nested_without_end_is_named(copy):
+    (copy / "config.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"config\.json is not valid JSON"):
+        load_checkpoint(copy)
 
 
 def test_options_that_would_fill_the_memory_are_refused():

@@ -9,10 +9,11 @@ from tqdm import tqdm
 
 from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export, file_name
-from app.figures.sheet import Sheet, figure_1, figure_2
+from app.figures.sheet import MOST_IMAGES, Sheet, check_score, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, dataset_of
+from gpvae_core.data.images import SIDE
 from gpvae_core.diagnostics.gap_table import gap_table
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.diagnostics.stored import stored_columns
@@ -23,10 +24,14 @@ from gpvae_core.paths import grid_cache
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder that train wrote.")
+@click.option(
+    "--checkpoint", type=options.NAME, required=True, help="A name in pretrained/ or a folder that train wrote."
+)
 @click.option("--out", type=options.FolderPath, required=True, help="Folder for the files.")
-@click.option("--dataset", help=f"By default the one the checkpoint was trained on. {options.DATASET_HELP}")
-@click.option("--images", type=click.IntRange(1, 1_000), default=6, help="Images in Figure 1.")
+@click.option(
+    "--dataset", type=options.NAME, help=f"By default the one the checkpoint was trained on. {options.DATASET_HELP}"
+)
+@click.option("--images", type=click.IntRange(1, MOST_IMAGES), default=6, help="Images in Figure 1.")
 @click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score that orders Figure 1.")
 @click.option("--limit", type=click.IntRange(1), help="Choose among the first images only.")
 @click.option("--formats", default=",".join(FORMATS), help="File formats, by comma.")
@@ -46,6 +51,7 @@ def main(
         kinds = _kinds(formats)
         opened = load_checkpoint(checkpoint)
         data = dataset_of(opened, dataset, data_dir)
+        _check(opened, data.test, by)
         engine = opened.engine(tolerance=TOLERANCE, cache=grid_cache())
         test = data.test if limit is None else data.test.take(np.arange(min(limit, len(data.test))))
         columns = _columns(opened, engine, data.name, len(data.test), test)
@@ -72,6 +78,17 @@ def _kinds(formats: str) -> list[str]:
         if kind not in FORMATS:
             raise InputError(f"there is no format '{kind}'; choose among {', '.join(FORMATS)}")
     return kinds
+
+
+def _check(checkpoint: Checkpoint, test: ImageSet, by: str) -> None:
+    """Raise InputError, before minutes are spent, where there is no such score, or no figure of such images."""
+    if checkpoint.config.image_shape != (1, SIDE, SIDE):
+        raise InputError(
+            f"figures are of grey images of {SIDE}x{SIDE} pixels, but {checkpoint.name} takes "
+            f"{checkpoint.config.image_shape}; choose another checkpoint"
+        )
+    kls = [f"kl_{stage}" for stage in checkpoint.model.encoder.labels]
+    check_score(by, checkpoint, [*score_images(checkpoint.model, test.take(np.arange(1))), *kls])
 
 
 def _columns(

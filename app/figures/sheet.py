@@ -1,6 +1,6 @@
 """What a figure holds: images chosen by a stated rule, never by hand, and each one's View."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,12 @@ def even_quantiles(count: int) -> list[float]:
     return [(k + 0.5) / count for k in range(count)]
 
 
+def check_score(by: str, checkpoint: Checkpoint, names: Collection[str]) -> None:
+    """Raise InputError where ``by`` is none of the ``names``."""
+    if by not in names:
+        raise InputError(f"there is no score '{by}' for {checkpoint.name}; choose among {', '.join(names)}")
+
+
 def figure_1(
     checkpoint: Checkpoint,
     dataset: str,
@@ -68,8 +74,7 @@ def figure_1(
     label: str | None = None,
 ) -> Sheet:
     """Figure 1: ``count`` test images in ascending order of a score, at stated quantiles of it; ``label`` names it."""
-    if by not in columns:
-        raise InputError(f"there is no score '{by}' for {checkpoint.name}; choose among {', '.join(columns)}")
+    check_score(by, checkpoint, columns)
     name = label or SCORES[by].label
     quantiles = even_quantiles(count)
     panels = [

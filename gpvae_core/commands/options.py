@@ -30,6 +30,16 @@ class Number(click.FloatRange):
         return number
 
 
+class Name(click.types.StringParamType):
+    """A name, or a path that stands for one: an empty one is a shell's variable that was not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(super().convert(value, param, ctx))
+        if not name.strip():
+            self.fail("it is empty; give a name, or leave the option out.", param, ctx)
+        return name
+
+
 class Place(click.Path):
     """A path that the system can have: click's own lets its complaints through."""
 
@@ -45,6 +55,7 @@ class Place(click.Path):
         return place
 
 
+NAME = Name()
 FolderPath = Place(file_okay=False, path_type=Path)
 FilePath = Place(dir_okay=False, path_type=Path)
 SEED = click.IntRange(0, 2**31 - 1)
@@ -71,14 +82,14 @@ def device(command: Callable[..., None]) -> Callable[..., None]:
 
 def checkpoint(command: Callable[..., None]) -> Callable[..., None]:
     """The model."""
-    return click.option("--checkpoint", required=True, help="A name in pretrained/ or a folder.")(command)
+    return click.option("--checkpoint", type=NAME, required=True, help="A name in pretrained/ or a folder.")(command)
 
 
 def method(command: Callable[..., None]) -> Callable[..., None]:
     """Another encoder on the checkpoint's decoder; see ``opened``."""
     ready = [name for name, one in METHODS.items() if not one.encoder.trained]
     text = f"Another encoder on the checkpoint's decoder: {', '.join(ready)}, vae, or one that is stored beside it."
-    return of_methods(click.option("--method", help=text)(command), ready)
+    return of_methods(click.option("--method", type=NAME, help=text)(command), ready)
 
 
 def opened(checkpoint: str, method: str | None, settings: dict[str, Any], device: str = "cpu") -> Checkpoint:
@@ -120,7 +131,7 @@ def limit(command: Callable[..., None]) -> Callable[..., None]:
 def dataset(command: Callable[..., None]) -> Callable[..., None]:
     """Another data set than the one of the training."""
     text = f"By default the one the checkpoint was trained on. {DATASET_HELP}"
-    return click.option("--dataset", help=text)(command)
+    return click.option("--dataset", type=NAME, help=text)(command)
 
 
 def _options_of(methods: Iterable[str]) -> dict[str, list[str]]:

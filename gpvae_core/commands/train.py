@@ -20,7 +20,9 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
 
 
 @click.command()
-@click.option("--dataset", help=f"By default digits, or the one of --decoder. {options.DATASET_HELP}")
+@click.option(
+    "--dataset", type=options.NAME, help=f"By default digits, or the one of --decoder. {options.DATASET_HELP}"
+)
 @click.option("--method", type=click.Choice(list(METHODS)), default="gpvae")
 @options.of_methods
 @click.option("--latent-dim", type=options.DIMENSION, help="By default 2.")
@@ -86,8 +88,15 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
     default=TrainingConfig.patience,
     help="Stop after this many epochs without a better validation ELBO.",
 )
-@click.option("--init", "initial", help="Start from this checkpoint's weights: a vae for gpvae is the usual recipe.")
-@click.option("--decoder", help="Train an encoder alone, on this checkpoint's decoder, which stays as it is.")
+@click.option(
+    "--init",
+    "initial",
+    type=options.NAME,
+    help="Start from this checkpoint's weights: a vae for gpvae is the usual recipe.",
+)
+@click.option(
+    "--decoder", type=options.NAME, help="Train an encoder alone, on this checkpoint's decoder, which stays as it is."
+)
 @click.option("--out", type=options.FolderPath, required=True, help="Folder for the checkpoint and the training state.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; it ends as if never interrupted.")
 @options.data_dir

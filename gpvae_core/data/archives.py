@@ -38,7 +38,7 @@ def read_archive(path: Path, shape: Shape | None = None) -> Arrays:
     try:
         # from memory: of a damaged file numpy would leave the handle open
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            arrays = {key: np.asanyarray(archive[key]) for key in archive.files}  # what is no array is named below
     except FileNotFoundError:
         raise InputError(f"there is no file {path}; check the path") from None
     except (*UNREADABLE, AttributeError, TypeError) as error:  # a lone .npy is no context and has no files
@@ -114,7 +114,7 @@ def _checked(arrays: Arrays, name: str, keys: Mapping[str, str], shape: Shape | 
         if images is None:
             continue
         least = 2 if split == "train" else 1  # one of them is held out for validation
-        right = images.dtype == np.uint8 and images.shape[1:] == wanted and len(images) >= least and _pictures(images)
+        right = _pictures(images) and images.dtype == np.uint8 and images.shape[1:] == wanted and len(images) >= least
         if not right or (labels is None and shape is not None) or not _labelled(images, labels):
             found = _described(
                 {
