@@ -126,11 +126,15 @@ def picture(strokes: list[Stroke]) -> NDArray[np.uint8]:
     y, x = np.mgrid[:PICTURE, :PICTURE]
     places = (np.stack([x, y], -1) + 0.5) * scale
     nearest = np.full((PICTURE, PICTURE), np.inf)
+    reach = PEN / 2 + scale  # from a stroke: farther off there is no ink
     for stroke in strokes:
         points = np.array(stroke, dtype=float)
         for start, end in zip(
             points[: max(1, len(points) - 1)], points[1:] if len(points) > 1 else points, strict=True
         ):
-            nearest = np.minimum(nearest, _distance(places, start, end))
+            left, top = np.floor((np.minimum(start, end) - reach) / scale).clip(0, PICTURE).astype(int)
+            right, bottom = np.ceil((np.maximum(start, end) + reach) / scale).clip(0, PICTURE).astype(int)
+            near = slice(top, bottom), slice(left, right)
+            nearest[near] = np.minimum(nearest[near], _distance(places[near], start, end))
     ink = np.clip((PEN / 2 - nearest) / scale + 0.5, 0, 1)
     return np.rint(255 * (1 - ink)).astype(np.uint8)

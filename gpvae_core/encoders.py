@@ -1,5 +1,6 @@
 """The encoders on offer for one decoder: those stored beside its checkpoint, and methods that need no training."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from gpvae_core.paths import ENCODERS
 from gpvae_core.tensors import origin_of, read_tensors, tensor_bytes
 
 LIST = "encoders.json"
+NAMED = re.compile(r"[\w+-][\w.+ -]{0,99}")  # a file of this folder
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def _offer(path: Path, name: str, entry: Any) -> Offer:
     """One entry of the list at ``path``. Raises InputError where it describes none."""
     weights = path.parent / f"{name}.safetensors"
     try:
+        if not NAMED.fullmatch(name):
+            raise ValueError("its name is no file's")
         offer = Offer(name=name, **entry)
         check_fields(offer)
         if offer.method not in METHODS:

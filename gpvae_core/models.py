@@ -1,6 +1,5 @@
 """A whole VAE from a small frozen description: networks, likelihood and inference method."""
 
-import math
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +13,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.fields import check_fields
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from gpvae_core.generative.networks import ACTIVATIONS, decoder, trunk
+from gpvae_core.generative.networks import ACTIVATIONS, decoder, flattened, trunk
 from gpvae_core.inference import METHODS, Encoder, Inference
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 LIKELIHOODS = ("gaussian", "bernoulli")
 MOST_LATENT = 1_000  # dimensions, a mean and a width each; beyond it memory ends before sense does
 MOST_UNITS = 10_000  # numbers in a layer
+MOST_WEIGHTS = 200_000_000  # of a layer: with its moments 2.4 GB
 Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
 
 
@@ -42,7 +42,7 @@ class ModelConfig:
     hidden: Units = 256
     activation: str = "silu"
     likelihood: str = "gaussian"
-    std: Annotated[float, Field(gt=0, lt=math.inf)] = 0.26  # about the standard deviation of MNIST's pixels
+    std: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.26  # about the standard deviation of MNIST's pixels
     train_std: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -57,6 +57,12 @@ class ModelConfig:
             raise InputError(
                 f"images of {sides[0]}x{sides[1]} pixels are too small for {layers} convolutions, each of which halves "
                 f"their sides; give images of {2**layers}x{2**layers} pixels at least, or use --network dense"
+            )
+        largest = self.hidden * max(self.hidden, flattened(self.image_shape, self.channels))
+        if largest > MOST_WEIGHTS:
+            raise InputError(
+                f"images of {sides[0]}x{sides[1]} pixels with {self.hidden} hidden units ask for a layer of "
+                f"{largest:.3g} weights, more than {MOST_WEIGHTS:.0e}; give smaller images or --hidden"
             )
         METHODS[self.method].configured(self.options)
 

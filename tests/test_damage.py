@@ -130,6 +130,14 @@ def test_a_description_that_was_changed_by_hand_is_named_before_memory_is_taken(
     assert all(changed[f"{part}.{name}"] > len(WRONG) / 2 for name in checked), changed
 
 
+@pytest.mark.parametrize("name", ["../other", "a\0b", "", ".hidden", "x" * 300])
+def test_an_encoders_name_leads_nowhere_else(name, own, tmp_path):
+    shutil.copytree(own, tmp_path / "run")
+    (tmp_path / "run" / "encoders" / "encoders.json").write_text(json.dumps({name: {"method": "vae"}}))
+    with pytest.raises(InputError, match="describes no encoder"):
+        list(load_checkpoint(tmp_path / "run").encoders)
+
+
 @pytest.mark.parametrize(
     "entry",
     [

@@ -208,7 +208,9 @@ def test_whole_numbers_of_8_to_16_bits_in_16_are_read(bits):
         assert np.abs(seen(data) - seen(encoded(drawn_digit()))).mean() < 1
 
 
-@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (0.9, 0), (255, 0), (65535, 0), (2, -1), (4095, 0), (3e5, 0)])
+@pytest.mark.parametrize(
+    ("scale", "shift"), [(1, 0), (0.9, 0), (255, 0), (65535, 0), (2, -1), (4095, 0), (3e5, 0), (1.001, 0), (256, 0)]
+)
 def test_floats_of_any_range_are_read(scale, shift):
     values = (np.asarray(drawn_digit()) / 255 * scale + shift).astype(np.float32)
     assert np.abs(seen(tiff(values)) - seen(encoded(drawn_digit()))).mean() < 1

@@ -183,6 +183,8 @@ def test_a_tolerance_that_means_nothing_is_refused(tolerance, grey, digits_2d):
         (lambda folder: gp.train("digits", folder, device="foo"), "device 'foo' is not usable here"),
         (lambda folder: ModelConfig(image_shape=(1, 7, 28)), "7x28 pixels are too small for 3 convolutions"),
         (lambda folder: ModelConfig(std=float("inf")), "'std' is inf"),
+        (lambda folder: ModelConfig(std=1e300), r"'std' is 1e\+300"),
+        (lambda folder: ModelConfig(image_shape=(1, 4000, 4000)), r"a layer of 4\.1e\+09 weights"),
     ],
 )
 def test_the_librarys_own_arguments_are_checked(use, said, tmp_path):

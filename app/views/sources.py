@@ -28,6 +28,7 @@ TELLING = 0.98  # share of images whose gap is smaller than that of the one show
 COUNTED = ("modes", "mass_outside_box")  # exact figures that are not in nats
 MOST_PILLS = 12  # more classes than these are chosen from a list
 SHEET, GALLERY, UPLOAD = "sheet", "gallery", "upload"
+INKED = "sheet-inked"  # the strokes on the sheet, and the picture of them
 
 
 @dataclass(frozen=True)
@@ -211,14 +212,17 @@ def _take_choice(order: Array) -> None:
 
 
 def _drawn(recipe: Recipe) -> Subject | None:
-    strokes = drawing.decode(session.current().strokes) if session.current().strokes else []
+    written = session.current().strokes
+    strokes = drawing.decode(written) if written else []
     components.sheet(strokes, st.session_state.setdefault("sheet-version", 0), SHEET, _take_drawing)
     if problem := st.session_state.get("sheet-problem"):
         st.error(problem, icon=":material/error:")
     if not strokes:
         st.info(text.DRAW, icon=":material/draw:")
         return None
-    given = drawing.picture(strokes)
+    if st.session_state.get(INKED, ("",))[0] != written:  # the same at every other control's change
+        st.session_state[INKED] = written, drawing.picture(strokes)
+    given = st.session_state[INKED][1]
     prepared = recipe.prepare(given, "the drawing", None)
     _strip(given, prepared.image / 255, recipe.words)
     return _own(given, prepared.image, "your drawing", recipe)

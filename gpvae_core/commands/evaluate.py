@@ -93,6 +93,8 @@ def posterior(
     """The exact posterior of one image as JSON: log p(x) with its error, both KLs and ELBOs, U, moments."""
     if (index is None) == (image is None):
         raise InputError("give one of --index I (an image of the data set) and --image FILE")
+    if image is not None and dataset is not None:
+        raise InputError(f"--image {image} is of no data set; leave out --dataset {dataset}")
     opened = options.opened(checkpoint, method, settings)
     engine = opened.engine(tolerance=tolerance, cache=grid_cache())
     if image is not None:

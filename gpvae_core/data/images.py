@@ -218,11 +218,11 @@ def _to_grey(image: Image.Image, name: str) -> Grey:
 
 
 def _to_8_bits(values: Ink, name: str) -> Grey:
-    """Stretch from the range that the values were written in: 0..1, 0..255, or 10 to 16 bits."""
+    """Stretch from the range that the values were written in: 0..1, 0..255, or 10 to 16 bits, or a hundredth more."""
     if not np.isfinite(values).all():
         raise InputError(f"'{name}' holds pixels that are no finite numbers (NaN or infinity); {_CURE}")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    known = [top for top in (1, 255, 1023, 4095, 16383, 65535) if high <= top]
+    known = [top for top in (1, 255, 1023, 4095, 16383, 65535) if high <= 1.01 * top]
     top = known[0] if known and low >= 0 else high
     return np.clip(np.rint((values - low) / max(top - low, 1e-9) * 255), 0, 255).astype(np.uint8)
 

@@ -53,7 +53,8 @@ def stored_columns(checkpoint: Checkpoint, dataset: str, count: int, name: str =
         table = pyarrow.parquet.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is not a whole table ({error}); restore it or delete it") from None
-    origin = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    known = (table.schema.metadata or {}).items()
+    origin = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in known}
     if origin.get("digest") != checkpoint.digest:
         raise InputError(
             f"{path} was computed with other weights ({origin.get('digest', 'unknown')[:8]}) than {checkpoint.name}'s "
@@ -61,4 +62,7 @@ def stored_columns(checkpoint: Checkpoint, dataset: str, count: int, name: str =
         )
     if origin.get("dataset") != dataset or table.num_rows != count:
         return {}
-    return {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
+    try:
+        return {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} has a column that is no numbers ({error}); restore it or delete it") from None
