@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 BY_GRID = 7.5  # standard deviations of q within which its nodes count
 COARSEST = 0.7  # grid spacings that q's narrower axis has to measure, in standard deviations
-TAIL = (
-    3.0  # E[|z|^2 | |z| > r] / r^2 of a density that falls like |z|^-5 on the plane, as Student's t of 3 degrees does
-)
+# E[|z|^2 | |z| > r] / r^2 of a density on the plane that falls like |z|^-5, as Student's t of 3 degrees does
+TAIL = 3.0
 NOTHING = -1e4  # log q where there is none: as good as -inf, and still a number to climb from
 MISSING = 1e-6  # of q's mass: what the rim may hold
 
