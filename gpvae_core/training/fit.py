@@ -50,8 +50,9 @@ class TrainingConfig:
     ``parts``: each batch is taken in so many parts, each with noise of its own, one after the other or by several
     processes (``processes``), a multiple of whose number it must be. Which of the two changes nothing but rounding.
 
-    ``split`` and ``recipe`` find the images of ``dataset`` again, where the split is by another seed than the run's or
-    a folder was prepared as another data set: an encoder is trained on its decoder's training images. See ``on``.
+    ``split`` and ``recipe`` find the images of ``dataset`` again. They are set where the split is by another seed than
+    the run's, or where a folder was prepared as another data set. So an encoder learns from its decoder's training
+    images. See ``on``.
     """
 
     dataset: str
