@@ -217,10 +217,10 @@ def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
     return compute.box_atlas(checkpoint, float(opening(checkpoint).result().grid.axis[-1]))
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _reader(spec: str, split: int) -> KNeighborsClassifier | None:
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)
+def _reader(checkpoint: Checkpoint) -> KNeighborsClassifier | None:
     """What tells which digit a picture looks like, from training images; None where those have no digits."""
-    train = source(spec, split).data.train
+    train = images_of(checkpoint).data.train
     if train.labels is None or train.labels.max() > 9:
         return None
     known = KNeighborsClassifier(NEIGHBOURS)
@@ -229,12 +229,12 @@ def _reader(spec: str, split: int) -> KNeighborsClassifier | None:
 
 def read_digit(checkpoint: Checkpoint, picture: Array) -> int | None:
     """The digit that a decoded picture (28, 28) looks like; None where its neighbours disagree."""
-    return _read_digit(checkpoint.dataset, checkpoint.split, compute.grey(picture).tobytes())
+    return _read_digit(checkpoint, compute.grey(picture).tobytes())
 
 
-@st.cache_data(show_spinner=False, max_entries=4096)
-def _read_digit(spec: str, split: int, picture: bytes) -> int | None:
-    reader = _reader(spec, split)
+@st.cache_data(show_spinner=False, max_entries=4096, hash_funcs=IDENTITY)
+def _read_digit(checkpoint: Checkpoint, picture: bytes) -> int | None:
+    reader = _reader(checkpoint)
     if reader is None:
         return None
     shares = reader.predict_proba(np.frombuffer(picture, dtype=np.uint8).reshape(1, -1))[0]
