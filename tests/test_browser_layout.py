@@ -143,6 +143,34 @@ def test_layout(opened, name, width):
         look(page, lambda check=check: check(page, name, width))
 
 
+def test_the_plane_and_the_button_below_it_are_seen_together(visit):
+    """In the windows of a laptop, in the lesson and outside it; there no formula is cut either."""
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&step=4")
+
+    def resized(width, height):
+        page.set_viewport_size({"width": width, "height": height})
+        redrawn(page)
+
+    def beside_one_another():
+        bottom = page.locator(".own-begin").bounding_box()
+        top = page.locator(".panel-zoom").bounding_box()
+        return top["y"] >= 0 and bottom["y"] + bottom["height"] <= page.viewport_size["height"]
+
+    def whole(formula):
+        return formula.evaluate("e => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight")
+
+    page.locator(".own-begin").wait_for()
+    for width in (390, 800, 1440):
+        resized(width, 900)
+        until(page, f"the formula at {width}", lambda: whole(page.locator(".st-key-lesson .katex-display")))
+    until(page, "the lesson's plane and button", beside_one_another)
+    page.get_by_role("button", name="Leave the lesson").click()
+    page.locator(".st-key-lesson").wait_for(state="detached")
+    for width, height in ((1280, 720), (1366, 768), (1440, 900), (1920, 1080)):
+        resized(width, height)
+        until(page, f"plane and button at {width}", beside_one_another)
+
+
 def tops(page) -> list[float]:
     """Where the meters stand on the page."""
     inside = page.locator(".stMain").evaluate("main => main.scrollTop")

@@ -32,9 +32,9 @@ def start() -> None:
 def bar(subject: Subject, view: View, images: int | None) -> None:
     """The buttons of the game, and its score; ``images``: how many test images there are, None for one's own."""
     if session.current().guess:
-        st.write(f"{subject.sentence}.")
-        st.info(text.GUESS, icon=":material/visibility_off:")
-        with st.container(horizontal=True):
+        st.write(text.GUESS)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{subject.sentence}.", width="content")
             st.button("Reveal", type="primary", on_click=_reveal, args=(subject.name, view), key="reveal")
             st.button("Show without guessing", on_click=lambda: session.update(guess=False, mine=None))
         return

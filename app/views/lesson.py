@@ -78,18 +78,17 @@ def panel(view: View | None, columns: Columns) -> None:
     seen = _seen(view, columns)
     done = STEPS[number - 1].done(seen)
     with st.container(border=True, key="lesson"):
-        st.markdown(
-            f"**{ui['step'].format(number=number, count=len(STEPS), title=step['title'])}** · {step['sentence']}"
-        )
-        left, right = st.columns([5, 4])
+        left, right = st.columns([3, 2], vertical_alignment="center")
         with left:
+            title = ui["step"].format(number=number, count=len(STEPS), title=step["title"])
+            st.markdown(f"**{title}** · {step['sentence']}")
             mark = f":green[{ui['done']}]" if done else f":orange[{_open(ui, number, seen)}]"
             st.markdown(f"**{ui['do']}:** {step['task']} {mark}")
             if state.way == "simulate":
                 st.markdown(_kept_promises(ui))
             answered = done and _question(number, ui, step)
         right.latex(step["formula"])
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with right.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
             if number > 1:
                 st.button(ui["back"], on_click=begin, args=(number - 1,), key="lesson-back")
             if number < len(STEPS):
