@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Okabe and Ito, Paul Tol: ten classes that the colour-blind tell apart on white and on black
 CLASSES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#AA4499", "#777777"]
 MOST_CLASSES = len(CLASSES)
+# beside a chart: few enough to leave its title alone on a phone
+BUTTONS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]}
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
 LEAST = 1e-4  # nats, on the map's scale: a KL of nothing but rounding
@@ -127,7 +129,7 @@ def latent_map(
     axis = {"range": [-half, half], "constrain": "domain"}
     return figure.update_layout(
         xaxis=axis | {"title": "z₁"},
-        yaxis=axis | {"title": "z₂", "scaleanchor": "x"},
+        yaxis=axis | {"title": "z₂", "scaleanchor": "x", "constraintoward": "top"},
         **_room(projector, 900 if projector else 680),
         legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
         dragmode="lasso",

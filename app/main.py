@@ -7,6 +7,7 @@ from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE, TRAIN_TI
 
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
+components.menu()
 first = st.empty()
 painted = first_paint.wanted() and first_paint.show(first)
 

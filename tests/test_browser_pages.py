@@ -137,6 +137,12 @@ def test_the_page_says_what_it_shows_and_why(visit):
     expect(page.get_by_text("Why the digits, not MNIST?")).to_be_visible()
     expect(page.locator(".badge")).to_contain_text("Exact")
     assert page.get_by_test_id("stException").count() == 0
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_test_id("stSidebarNavLink").filter(has_text="Is uncertainty difficulty?").click()
+    expect(page.get_by_test_id("stSidebarNavLink").first).not_to_be_in_viewport()  # the menu lay over the page
+    until(page, "the chart", lambda: page.locator(".legendtitletext").count() > 0)
+    buttons, title = (page.locator(part).first.bounding_box() for part in (".modebar", ".legendtitletext"))
+    assert title["x"] + title["width"] <= buttons["x"]
 
 
 def test_a_loop_around_dots_shows_their_images_and_a_click_opens_one(visit, digits_2d):

@@ -1,4 +1,4 @@
-"""Our own components: plane, drawing sheet, gallery, dock, decoded box, the browser's history.
+"""Our own components: plane, drawing sheet, gallery, dock, decoded box, the browser's history, the menu of pages.
 
 Streamlit sends a component's JavaScript with each of its messages. The plane's is too long for that: the browser
 fetches it once, from the folder static/.
@@ -81,6 +81,11 @@ def dock(words: dict[str, str], *, wanted: bool) -> None:
 def history() -> None:
     """Make each deliberate change one entry of the browser's history; shows nothing."""
     _registered("history")(key="history")
+
+
+def menu() -> None:
+    """On a phone, let a page chosen in the menu close it; shows nothing."""
+    _registered("menu")(key="menu")
 
 
 def atlas(data: dict[str, Any], key: str) -> None:

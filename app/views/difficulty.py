@@ -43,7 +43,9 @@ def _difficulty() -> None:
         logs=not session.current().linear,
         projector=session.current().projector,
     )
-    event: Any = st.plotly_chart(figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun")
+    event: Any = st.plotly_chart(
+        figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun", config=charts.BUTTONS
+    )
     picking.show(where, picking.chosen(event, len(where.data.test)), columns[up], names[up])
     common.say_what_is_shown(checkpoint, where)
 

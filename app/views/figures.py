@@ -111,7 +111,7 @@ def _panel(sheet: Sheet, place: int, *, dark: bool) -> None:
     first, _, rest = panel.heading.partition("\n")
     st.markdown(f"**{first.capitalize()}**: {rest.replace(chr(10), ' ')}")
     figure = panels.chart(panel.view, sheet.overlays, whole=state.whole, dark=dark, projector=state.projector)
-    st.plotly_chart(figure, key=f"{sheet.name}-{place}", config={"displaylogo": False})
+    st.plotly_chart(figure, key=f"{sheet.name}-{place}", config=charts.BUTTONS)
     st.html(_pictures(panel))
     dataset, index = str(sheet.config["dataset"]), panel.index
     assert index is not None
