@@ -171,6 +171,15 @@ def test_the_plane_and_the_button_below_it_are_seen_together(visit):
         until(page, f"plane and button at {width}", beside_one_another)
 
 
+def test_the_whole_gallery_is_seen_beside_the_plane(visit):
+    page = visit("?c=digits-2d-wide")
+    tiles = page.locator(".gallery button")
+    until(page, "the gallery", lambda: tiles.count() == 12)
+    settle(page)
+    slider = page.get_by_role("slider").first.bounding_box()
+    assert slider["y"] + slider["height"] <= 900 and tiles.last.bounding_box()["y"] < slider["y"]
+
+
 def tops(page) -> list[float]:
     """Where the meters stand on the page."""
     inside = page.locator(".stMain").evaluate("main => main.scrollTop")

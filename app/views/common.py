@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
@@ -32,6 +32,7 @@ EXACT = {f"kl_{key}": f"exact KL of the {label}" for key, label in STAGES.items(
     "mass_outside_box": "mass outside the box",
     "modes": "number of modes",
 }
+ORDER = "Sorted by"
 GAPS = ("kl_base", "kl_start", "kl_q")  # of what one pass of the encoder says
 LONGEST_CODE = 1200  # characters of a link that a phone's camera still reads from a screen
 LOOK_EVERY = 0.1  # seconds between two looks at a job's progress
@@ -97,8 +98,11 @@ def default_checkpoint() -> str:
     )
 
 
-def choose_checkpoint() -> Checkpoint:
-    """The checkpoint that is shown; a link's that is not here, or has other weights here, is named."""
+def choose_checkpoint(*, labelled: bool = True) -> Checkpoint:
+    """The checkpoint that is shown; a link's that is not here, or has other weights here, is named.
+
+    ``labelled``: whether the list has its name above it, or only for those who cannot see it.
+    """
     names, state = loaders.names(), session.current()
     for folder in loaders.folders():
         if not folder.is_dir():
@@ -110,7 +114,8 @@ def choose_checkpoint() -> Checkpoint:
             )
         session.update(checkpoint=default_checkpoint(), weights="")
     bound = session.controlled("checkpoint", session.current().checkpoint, _change_checkpoint)
-    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, **bound))
+    label: Literal["visible", "collapsed"] = "visible" if labelled else "collapsed"
+    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, label_visibility=label, **bound))
     weights = session.current().weights
     if weights and not checkpoint.digest.startswith(weights):
         session.complain(
@@ -135,10 +140,10 @@ def _change_checkpoint(name: str) -> None:
         session.update(index=-1, dataset="", digit="all")
 
 
-def choose_encoders(checkpoint: Checkpoint, columns: Columns) -> Encoders:
+def choose_encoders(checkpoint: Checkpoint, columns: Columns, width: Literal["stretch", "content"]) -> Encoders:
     """Other encoders on the checkpoint's decoder, drawn beside its own; a link's that are not here are named.
 
-    ``columns``: what is stored of each test image, for the mean gaps.
+    ``columns``: what is stored of each test image, for the mean gaps; ``width``: of the button that opens the list.
     """
     offers = checkpoint.encoders
     for name in session.current().encoders:
@@ -146,7 +151,7 @@ def choose_encoders(checkpoint: Checkpoint, columns: Columns) -> Encoders:
             session.complain(f"There is no encoder '{short(name)}' on {checkpoint.name}; it is left out.")
     chosen = tuple(name for name in offers if name in session.current().encoders)
     session.update(encoders=chosen)
-    with st.popover(f"Encoders: {len(chosen)} beside its own" if chosen else "Encoders", width="stretch"):
+    with st.popover(f"Encoders +{len(chosen)}" if chosen else "Encoders", width=width):
         st.caption(f"{text.ENCODERS} {_measured(offers, columns)}")
         for name, offer in offers.items():
             full = len(chosen) == MOST_ENCODERS and name not in chosen
@@ -241,7 +246,7 @@ def order_names(checkpoint: Checkpoint, columns: Columns, *, some: bool = False)
     }
 
 
-def choose_order(names: dict[str, str], words: str = "Sorted by", first: Sequence[str] = ()) -> str:
+def order_in_use(names: dict[str, str], words: str, first: Sequence[str] = ()) -> str:
     """The score that images are sorted by, or laid out along; a link's that is not there is named.
 
     Where nothing was chosen, the one of ``first`` that is there; the address does not say it then.
@@ -251,6 +256,12 @@ def choose_order(names: dict[str, str], words: str = "Sorted by", first: Sequenc
         session.complain(f"Images cannot be sorted by '{short(state.sort)}' here; choose one from the list '{words}'.")
         session.update(sort="")
     usual = next((name for name in first if name in names), next(iter(names)))
-    bound = session.controlled("sort", session.current().sort or usual, lambda name: session.update(sort=name))
+    return session.current().sort or usual
+
+
+def choose_order(names: dict[str, str], words: str = ORDER, first: Sequence[str] = ()) -> str:
+    """The list of those scores; see ``order_in_use``."""
+    used = order_in_use(names, words, first)
+    bound = session.controlled("sort", used, lambda name: session.update(sort=name))
     chosen: str = st.selectbox(words, list(names), format_func=names.get, help=meanings(names), **bound)
     return chosen

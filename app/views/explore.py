@@ -48,9 +48,10 @@ def _explore() -> None:
     controls, shown = st.columns([2, 7], gap="medium")
     view = None
     with controls, st.container(key="controls"):
-        checkpoint = common.choose_checkpoint()
-        where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
-        others = common.choose_encoders(checkpoint, columns)
+        with st.container(horizontal=True):
+            checkpoint = common.choose_checkpoint(labelled=False)
+            where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
+            others = common.choose_encoders(checkpoint, columns, "content")
         subject = choose(way_control(), checkpoint, where, columns)
         if subject is not None:
             subject = admissible(checkpoint, turn_dial(subject))
@@ -257,16 +258,18 @@ def _compare_with(checkpoint: Checkpoint, subject: Subject, where: loaders.Sourc
         kind, rest = "", ""
         session.update(versus="")
     starts = {"": "", "image": "image:0", "checkpoint": f"checkpoint:{names[0]}" if names else ""}
-    bound = session.controlled("versus-kind", kind, lambda value: session.update(versus=starts[value or ""]))
-    st.segmented_control("Compare with", list(options), format_func=options.get, required=True, wrap=True, **bound)
-    if kind == "image":
-        bound = session.controlled("versus-image", int(rest), lambda i: session.update(versus=f"image:{i}"))
-        index = int(st.number_input("Its number", 0, len(where.data.test) - 1, **bound))
-        return checkpoint, test_subject(where, index)
-    if kind == "checkpoint":
-        bound = session.controlled("versus-name", rest, lambda name: session.update(versus=f"checkpoint:{name}"))
-        opened = loaders.checkpoint(st.selectbox("Which one", names, **bound))
-        return opened, admissible(opened, subject)
+    said = {"": "Compare", "image": f"Compared with image {rest}", "checkpoint": f"Compared with {rest}"}
+    with st.popover(said[kind], icon=":material/compare:", width="stretch"):
+        bound = session.controlled("versus-kind", kind, lambda value: session.update(versus=starts[value or ""]))
+        st.segmented_control("Compare with", list(options), format_func=options.get, required=True, wrap=True, **bound)
+        if kind == "image":
+            bound = session.controlled("versus-image", int(rest), lambda i: session.update(versus=f"image:{i}"))
+            index = int(st.number_input("Its number", 0, len(where.data.test) - 1, **bound))
+            return checkpoint, test_subject(where, index)
+        if kind == "checkpoint":
+            bound = session.controlled("versus-name", rest, lambda name: session.update(versus=f"checkpoint:{name}"))
+            opened = loaders.checkpoint(st.selectbox("Which one", names, **bound))
+            return opened, admissible(opened, subject)
     return None
 
 

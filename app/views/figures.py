@@ -33,7 +33,7 @@ def _figures() -> None:
     with first:
         checkpoint = common.choose_checkpoint()
         where, columns = common.source_of(checkpoint), common.columns_of(checkpoint)
-        others = common.choose_encoders(checkpoint, columns)
+        others = common.choose_encoders(checkpoint, columns, "stretch")
     with second:
         names = common.order_names(checkpoint, columns)
         by = common.choose_order(names)

@@ -14,7 +14,7 @@ from app.meter import percentile
 from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
-from app.views.common import EXACT, GAPS, choose_order, encoder_gaps, order_names
+from app.views.common import EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw, recipe_for
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
@@ -148,9 +148,10 @@ def _random(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
 
 def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     names = order_names(checkpoint, columns)
-    chosen = choose_order(names, first=GAPS)
-    st.toggle("Largest first", **session.bound("descending"))
-    rows = _rows(test)
+    with st.popover(_order_said(names), width="stretch"):
+        chosen = choose_order(names, first=GAPS)
+        st.toggle("Largest first", **session.bound("descending"))
+        rows = _rows(test)
     values = columns[chosen]
     order = rows[np.argsort(-values[rows] if session.current().descending else values[rows], kind="stable")]
     places = np.flatnonzero(order == session.current().index)
@@ -159,9 +160,17 @@ def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     _thumbnails(test, order, rank, values, chosen, names[chosen])
     bound = session.controlled("rank", rank, lambda value: session.update(index=int(order[value])))
     if len(order) > 1:
-        way = "descending" if session.current().descending else "ascending"
-        st.slider(f"Position by {names[chosen]}, {way}", 0, len(order) - 1, **bound)
+        st.slider("Position in this order", 0, len(order) - 1, **bound)
     return index
+
+
+def _order_said(names: dict[str, str]) -> str:
+    """What the gallery is sorted by, and in which unit; what else was chosen."""
+    state, chosen = session.current(), order_in_use(names, ORDER, GAPS)
+    unit = "" if chosen in COUNTED else ", in nats" if chosen in EXACT else ", as percentile"
+    first = ", largest first" if state.descending else ""
+    only = "" if state.digit == "all" else f", of class {state.digit}"
+    return f"By {names[chosen]}{unit}{first}{only}"
 
 
 def telling(rows: Array, columns: Columns) -> int:
@@ -174,13 +183,12 @@ def telling(rows: Array, columns: Columns) -> int:
 
 def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, chosen: str, label: str) -> None:
     """Images evenly spread over the order, the one in view among them."""
-    even = np.linspace(0, len(order) - 1, THUMBNAILS).round().astype(int)
-    ranks = np.unique([*even, rank])
-    exact = chosen in EXACT
-    captions = None if exact else [f"{percentile(values, values[i]):.3g} %" for i in order[ranks]]
+    ranks = np.linspace(0, len(order) - 1, THUMBNAILS).round().astype(int)
+    if rank not in ranks:
+        ranks[1 + np.abs(ranks[1:-1] - rank).argmin()] = rank  # the ends stay
+    ranks = np.unique(ranks)
+    captions = None if chosen in EXACT else [f"{percentile(values, values[i]):.3g} %" for i in order[ranks]]
     data = gallery_data(test, order[ranks], values, label, chosen=int(order[rank]), captions=captions)
-    unit = "." if chosen in COUNTED else ", in nats." if exact else ", as percentile."
-    st.caption(f"{label[0].upper()}{label[1:]}{unit}")
     components.gallery(data, GALLERY, lambda: _take_choice(order))
 
 
@@ -196,9 +204,16 @@ def gallery_data(
     """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed."""
     items = [
         {"index": int(i), "caption": caption, "title": f"test image {i}: {label} {values[i]:.4g}"}
-        for i, caption in zip(rows, captions or [f"{values[i]:.3g}" for i in rows], strict=True)
+        for i, caption in zip(rows, captions or [_brief(values[i]) for i in rows], strict=True)
     ]
     return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
+
+
+def _brief(value: float) -> str:
+    """Three significant digits in a narrow place, never a power of ten."""
+    if 0 < abs(value) < 1e-3:
+        return "< 0.001" if value > 0 else "> -0.001"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _take_choice(order: Array) -> None:
@@ -377,6 +392,12 @@ def _set_amount(**amounts: Any) -> None:
 def way_control() -> str:
     """The choice between the ways."""
     way: str = st.segmented_control(
-        "Where x comes from", list(WAYS), format_func=WAYS.get, required=True, wrap=True, **session.bound("way")
+        "Where x comes from",
+        list(WAYS),
+        format_func=WAYS.get,
+        required=True,
+        wrap=True,
+        label_visibility="collapsed",
+        **session.bound("way"),
     )
     return way
