@@ -75,7 +75,9 @@ def _checksum(data: bytes) -> str:
     """Of the tensors and their description, whatever the metadata."""
     length = int.from_bytes(data[:8], "little")
     header = {name: entry for name, entry in json.loads(data[8 : 8 + length]).items() if name != "__metadata__"}
-    return sha256(json.dumps(header, sort_keys=True).encode() + data[8 + length :]).hexdigest()
+    digest = sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(memoryview(data)[8 + length :])
+    return digest.hexdigest()
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -65,12 +65,12 @@ def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_pa
     options = {"nodes": 61, "cache": tmp_path}
     first = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     with monkeypatch.context() as patch:
-        decode = GenerativeModel.decode  # one place may be decoded: it says what an image looks like
+        decode = GenerativeModel.decode  # one place says what an image looks like, a few whether the grid is of this
 
-        def only_one(model, z):
-            return decode(model, z) if len(z) == 1 else pytest.fail("the grid is on disk")
+        def few(model, z):
+            return decode(model, z) if len(z) <= 5 else pytest.fail("the grid is on disk")
 
-        patch.setattr(GenerativeModel, "decode", only_one)
+        patch.setattr(GenerativeModel, "decode", few)
         second = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     for one, other in ((first.grid, second.grid), (first.surroundings, second.surroundings)):
         assert torch.equal(one.eta, other.eta) and np.array_equal(one.constant, other.constant)
@@ -79,5 +79,24 @@ def test_both_grids_are_read_from_disk_the_second_time(digits, digits_2d, tmp_pa
     path.write_bytes(path.read_bytes()[:1000])
     again = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
     assert torch.equal(first.grid.eta, again.grid.eta)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 64
+    path.write_bytes(data)
+    again = PosteriorEngine(digits_2d.model.generative, digest="a", **options)
+    assert torch.equal(first.grid.eta, again.grid.eta)
     PosteriorEngine(digits_2d.model.generative, digest="b", **options)
     assert len(list(tmp_path.glob("*.safetensors"))) == 4
+
+
+def test_the_kept_grid_of_the_same_weights_in_another_network_is_not_taken(tmp_path):
+    """Weights alone do not make a decoder: another activation has other means everywhere but where they agree."""
+
+    def model(activation: nn.Module) -> GenerativeModel:
+        decoder = nn.Sequential(nn.Linear(2, 8), activation, nn.Linear(8, 4), nn.Sigmoid(), nn.Unflatten(1, (1, 2, 2)))
+        for weights in decoder.parameters():
+            weights.data = torch.linspace(-1, 1, weights.numel()).reshape(weights.shape)
+        return GenerativeModel(decoder, GaussianLikelihood(0.5)).requires_grad_(False)
+
+    for activation in (nn.ReLU(), nn.Tanh()):
+        engine = PosteriorEngine(model(activation), digest="the same", nodes=31, cache=tmp_path)
+        assert torch.equal(engine.grid.eta, build_grid(model(activation), 4.5, 31).eta)

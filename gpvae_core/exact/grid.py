@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gpvae_core.distributions import standard_normal_log_prob
@@ -15,9 +13,10 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact.joint import Array, chunk_size
 from gpvae_core.files import write_if_possible
 from gpvae_core.generative import GaussianLikelihood, GenerativeModel
-from gpvae_core.tensors import full_precision, tensor_bytes
+from gpvae_core.tensors import full_precision, read_tensors, tensor_bytes
 
 STEPS = 2**16 - 1  # between black and white
+CHECKED, ALIKE = 5, 1e-4  # nodes of a grid that is read from a file, and how near their means lie to a decode's
 PACKED_BELOW = 0.4  # s_x: above it the grid in float32 serves the integral, and 16 bits would not
 
 
@@ -156,16 +155,26 @@ def _read_grid(path: Path, model: GenerativeModel, half_width: float, nodes: int
     """The grid in a file, on the model's device and in its dtype; None where there is no whole one."""
     parameter = next(model.parameters(), torch.zeros(()))
     try:
-        tensors = load_file(path)
-        codes, constant = tensors.get("means16"), tensors["constant64"].numpy().copy()  # else the file stays mapped
+        tensors = read_tensors(path)
+        codes, constant = tensors.get("means16"), tensors["constant64"].numpy()
         if codes is None:
             eta = tensors["eta"].to(parameter)
         else:
             eta, size = parameter.new_empty(codes.shape), chunk_size(parameter.device)
             for rows, part in zip(eta.split(size), codes.split(size), strict=True):
                 rows.copy_(model.likelihood.natural(_unpacked(part, parameter))[0])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
-        return None  # missing, truncated or foreign: a cache may be rebuilt
+    except (InputError, ValueError, KeyError, RuntimeError):
+        return None  # missing, damaged or foreign: a cache may be rebuilt
     if len(eta) != nodes**2 or constant.shape != (nodes**2,):
         return None
-    return BaseGrid(np.linspace(-half_width, half_width, nodes), eta, constant, codes is not None)
+    grid = BaseGrid(np.linspace(-half_width, half_width, nodes), eta, constant, codes is not None)
+    return grid if _is_of(model, grid) else None
+
+
+@full_precision()
+def _is_of(model: GenerativeModel, grid: BaseGrid) -> bool:
+    """Whether ``model`` decodes a few nodes to what the grid has there: weights alone do not make a decoder."""
+    rows = np.linspace(0, len(grid.points) - 1, CHECKED).round().astype(int)
+    means = model.decode(torch.as_tensor(grid.points[rows]).to(grid.eta)).flatten(1)
+    kept = model.likelihood.mean_of(grid.eta[rows])
+    return kept.shape == means.shape and torch.allclose(kept, means, rtol=ALIKE, atol=ALIKE)
