@@ -169,6 +169,10 @@ def test_the_plane_and_the_button_below_it_are_seen_together(visit):
     for width, height in ((1280, 720), (1366, 768), (1440, 900), (1920, 1080)):
         resized(width, height)
         until(page, f"plane and button at {width}", beside_one_another)
+    resized(390, 844)
+    dock = page.locator(".dock").bounding_box()
+    begin = page.locator(".own-begin").bounding_box()
+    assert begin["y"] + begin["height"] <= dock["y"]
 
 
 def test_the_whole_gallery_is_seen_beside_the_plane(visit):

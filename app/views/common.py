@@ -53,7 +53,7 @@ def framed(
     st.html(theme.page_style(session.current().projector, bare=session.current().bare))
     left, right = st.columns([5, 2], vertical_alignment="center")
     left.title(title, anchor=False, help=lead)
-    with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+    with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="top"):
         st.toggle("Projector", help=text.PROJECTOR_HELP, width="content", **session.bound("projector"))
         share = st.popover("Share", icon=":material/share:", on_change="rerun")
     problems = st.container()
