@@ -83,6 +83,8 @@ def test_a_method_that_needs_no_training_goes_on_any_checkpoint(digits_2d, tmp_p
         run("gaps", "--checkpoint", "digits-2d", "--limit", 2, "--out", tmp_path / "gaps.csv", "--resume")
     with pytest.raises(InputError, match="--starts is an option of a method; name it with --method"):
         run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--starts", 3)
+    with pytest.raises(InputError, match="--steps is no option of iaf-4, which stays as it was trained; leave it out"):
+        run("posterior", "--checkpoint", "digits-2d", "--index", 0, "--method", "iaf-4", "--steps", 3)
     with pytest.raises(InputError, match=r"digits-2d has no encoder 'iaf'; choose one of .*gn.*; train one with"):
         digits_2d.with_method("iaf")
     assert digits_2d.with_method("gn").digest != digits_2d.with_method("gn", {"starts": 2}).digest != digits_2d.digest

@@ -97,10 +97,13 @@ def opened(checkpoint: str, method: str | None, settings: dict[str, Any], device
     found = load_checkpoint(checkpoint, device=resolve_device(device))
     if method in METHODS:
         return found.with_method(method, taken(METHODS[method], settings))
+    found = found.with_method(method) if method else found
     given = next((name for name, value in settings.items() if value is not None), None)
+    if given and method:
+        raise InputError(f"--{given} is no option of {method}, which stays as it was trained; leave it out")
     if given:
         raise InputError(f"--{given} is an option of a method; name it with --method")
-    return found.with_method(method) if method else found
+    return found
 
 
 def split(command: Callable[..., None]) -> Callable[..., None]:
