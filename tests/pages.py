@@ -74,7 +74,7 @@ def look(page, see: Callable[[], Seen], step: str = "the page") -> Seen:
 
 
 def bring_controls(page) -> None:
-    """On a phone they are in a sheet."""
+    """In a narrow window they are in a sheet."""
     button = page.get_by_role("button", name="Image and controls")
     if button.is_visible():
         button.click()
