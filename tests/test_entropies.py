@@ -33,8 +33,10 @@ def test_it_is_what_scipy_finds_between_the_parts_own_places(seed, parts, narrow
         log_q = q.log_prob(torch.as_tensor(z)).numpy()
         return -np.exp(log_q) * np.maximum(log_q, -700)
 
-    cuts = [np.unique([c[axis] + r * np.linalg.norm(f[axis]) for c, f in placed for r in (-10, -4, -1, 1, 4, 10)])
-            for axis in (0, 1)]  # fmt: skip
+    cuts = [
+        np.unique([c[axis] + r * np.linalg.norm(f[axis]) for c, f in placed for r in (-10, -4, -1, 1, 4, 10)])
+        for axis in (0, 1)
+    ]
     boxes = [
         ([a, c], [b, d])
         for a, b in zip(cuts[0][:-1], cuts[0][1:], strict=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Rule:
     coarse_weights: Array  # zero where the coarse rule has no node
 
 
+@cache
 def gauss_kronrod_15() -> Rule:
     """Gauss 7 inside Kronrod 15; the Kronrod nodes are the roots of the Stieltjes polynomial, found numerically."""
     gauss, gauss_weights = roots_legendre(7)

@@ -16,7 +16,6 @@ REACH = 9.0  # standard deviations of a part, beyond which it holds less than 1e
 CUTS = (-6.0, -2.0, 0.0, 2.0, 6.0)  # of a part: where the boxes that are integrated one by one meet
 TOLERANCE = 1e-7  # nats of each rectangle
 ROUNDS, MOST = 12, 4000  # of refinement; rectangles in one
-RULE = gauss_kronrod_15()
 
 
 def uneven(placed: Sequence[tuple[Array, Array]]) -> bool:
@@ -44,7 +43,8 @@ def entropy(q: Posterior, placed: Sequence[tuple[Array, Array]]) -> tuple[float,
     value = error = 0.0
     for left in reversed(range(ROUNDS)):
         integrals, off = _integrals(q, low, high)
-        rough = (off > TOLERANCE) & (left > 0) & (np.count_nonzero(off > TOLERANCE) < MOST)
+        rough = off > TOLERANCE
+        rough &= left > 0 and np.count_nonzero(rough) < MOST  # else all stay as they are, with their errors
         value, error = value + float(integrals[~rough].sum()), error + float(off[~rough].sum())
         if not rough.any():
             break
@@ -61,10 +61,10 @@ def _quarters(low: Array, high: Array) -> tuple[Array, Array]:
 
 def _integrals(q: Posterior, low: Array, high: Array) -> tuple[Array, Array]:
     """-E log q over each rectangle, corners (n, 2), and how far the rule's coarser one is from it; (n,) each."""
-    half = (high - low) / 2
-    u = grid_points(RULE.nodes, RULE.nodes)
+    half, rule = (high - low) / 2, gauss_kronrod_15()
+    u = grid_points(rule.nodes, rule.nodes)
     values = _minus_q_log_q(q, ((low + half)[:, None] + half[:, None] * u).reshape(-1, 2)).reshape(len(low), -1)
-    fine, coarse = (np.multiply.outer(w, w).ravel() for w in (RULE.weights, RULE.coarse_weights))
+    fine, coarse = (np.multiply.outer(w, w).ravel() for w in (rule.weights, rule.coarse_weights))
     area = half.prod(1)
     return area * (values @ fine), area * np.abs(values @ (fine - coarse))
 

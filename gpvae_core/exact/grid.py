@@ -174,7 +174,8 @@ def _read_grid(path: Path, model: GenerativeModel, half_width: float, nodes: int
 @full_precision()
 def _is_of(model: GenerativeModel, grid: BaseGrid) -> bool:
     """Whether ``model`` decodes a few nodes to what the grid has there: weights alone do not make a decoder."""
-    rows = np.linspace(0, len(grid.points) - 1, CHECKED).round().astype(int)
-    means = model.decode(torch.as_tensor(grid.points[rows]).to(grid.eta)).flatten(1)
+    points = grid.points
+    rows = np.linspace(0, len(points) - 1, CHECKED).round().astype(int)
+    means = model.decode(torch.as_tensor(points[rows]).to(grid.eta)).flatten(1)
     kept = model.likelihood.mean_of(grid.eta[rows])
     return kept.shape == means.shape and torch.allclose(kept, means, rtol=ALIKE, atol=ALIKE)
