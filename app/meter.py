@@ -48,7 +48,18 @@ def short(nats: float) -> str:
         return "unknown"
     if abs(nats) < 1e-3:
         return "less than 0.001"
-    return f"{nats:.3g}" if abs(nats) < 1000 else f"{nats:,.0f}"
+    return _three_digits(nats)
+
+
+def brief(value: float) -> str:
+    """``short`` for a narrow place, of either sign."""
+    if 0 < abs(value) < 1e-3:
+        return "< 0.001" if value > 0 else "> -0.001"
+    return _three_digits(value)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _place(error: float) -> int:

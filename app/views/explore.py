@@ -21,7 +21,8 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_bytes
-from gpvae_core.paths import PRETRAINED, WEIGHTS
+from gpvae_core.paths import WEIGHTS
+from gpvae_core.shipped import is_shipped
 
 LINK = "side-by-side"
 
@@ -90,7 +91,7 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     _numbers(checkpoint, view, columns, narrow=projector)
     if subject.truth is not None:
         _coverage(checkpoint)
-    if not subject.private and checkpoint.folder.parent == PRETRAINED:
+    if not subject.private and is_shipped(checkpoint.folder):
         _keep_for_next_start(checkpoint, subject, view)
     downloads(single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject)), checkpoint)
     if st.session_state.pop(mine.TURN, False):

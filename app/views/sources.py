@@ -10,7 +10,7 @@ import torch
 
 from app import components, drawing, loaders, messages, session, text
 from app.compute import Array, grey
-from app.meter import percentile
+from app.meter import brief, percentile
 from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
@@ -204,16 +204,9 @@ def gallery_data(
     """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed."""
     items = [
         {"index": int(i), "caption": caption, "title": f"test image {i}: {label} {values[i]:.4g}"}
-        for i, caption in zip(rows, captions or [_brief(values[i]) for i in rows], strict=True)
+        for i, caption in zip(rows, captions or [brief(values[i]) for i in rows], strict=True)
     ]
     return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
-
-
-def _brief(value: float) -> str:
-    """Three significant digits in a narrow place, never a power of ten."""
-    if 0 < abs(value) < 1e-3:
-        return "< 0.001" if value > 0 else "> -0.001"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _take_choice(order: Array) -> None:
