@@ -35,8 +35,8 @@ def opened(browser, server):
             page.set_default_timeout(PATIENCE)
             page.goto(f"{server}/{query}")
             settle(page)
-            for summary in page.get_by_text("Every number, with its numerical error").all():
-                summary.click()
+            for summary in page.locator("summary", has_text="Every number, with its numerical error").all():
+                summary.press("Enter")  # with the keyboard: a press of the mouse may meet what the page still moves
             page.get_by_role("columnheader", name="numerical error").last.wait_for()
             pages[name] = page
         pages[name].set_viewport_size({"width": width, "height": 900})
