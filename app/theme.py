@@ -4,7 +4,7 @@ from pathlib import Path
 
 MASSES = (0.5, 0.8, 0.95)
 COLOURS = {"exact": "#555555", "truth": "#007A59"}  # of each q: app/overlays.py
-PROJECTOR = "html {font-size: 21px; --around: 18rem} html:has(.st-key-lesson) {--around: 24rem}"
+PROJECTOR = "html {font-size: 21px; --around: 20.5rem} html:has(.st-key-lesson) {--around: 25rem}"
 
 
 def css(name: str) -> str:

@@ -13,6 +13,7 @@ from tests.pages import PATIENCE, look, settle, until
 
 WIDTHS = (360, 390, 600, 800, 1024, 1440, 1920)
 SOME_WIDTHS = (360, 1180)
+SCREENS = ((1280, 720), (1366, 768), (1440, 900), (1920, 1080))
 PAGES = {
     "one image": ("?c=digits-2d&from=number&i=5&data=digits", "light"),
     "one image, projector": ("?c=digits-2d&from=number&i=5&data=digits&big=1", "dark"),
@@ -163,16 +164,33 @@ def test_the_plane_and_the_button_below_it_are_seen_together(visit):
     for width in (390, 800, 1440):
         resized(width, 900)
         until(page, f"the formula at {width}", lambda: whole(page.locator(".st-key-lesson .katex-display")))
-    until(page, "the lesson's plane and button", beside_one_another)
+    for width, height in SCREENS:
+        resized(width, height)
+        until(page, f"the lesson's plane and button at {width}", beside_one_another)
     page.get_by_role("button", name="Leave the lesson").click()
     page.locator(".st-key-lesson").wait_for(state="detached")
-    for width, height in ((1280, 720), (1366, 768), (1440, 900), (1920, 1080)):
+    for width, height in SCREENS:
         resized(width, height)
         until(page, f"plane and button at {width}", beside_one_another)
     resized(390, 844)
     dock = page.locator(".dock").bounding_box()
     begin = page.locator(".own-begin").bounding_box()
     assert begin["y"] + begin["height"] <= dock["y"]
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_on_a_projector_too_and_its_switch_keeps_clear_of_the_pages_names(visit, step):
+    page = visit(f"?c=digits-2d&from=number&i=5&data=digits&big=1&step={step}")
+    page.locator(".own-begin").wait_for()
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    redrawn(page)
+    bottom = page.locator(".own-begin").bounding_box()
+    assert bottom["y"] + bottom["height"] <= 1080
+    page.set_viewport_size({"width": 1280, "height": 720})
+    redrawn(page)
+    last = page.get_by_role("link", name="Train a model").bounding_box()
+    switch = page.locator(".st-key-top label").bounding_box()
+    assert last["x"] + last["width"] <= switch["x"] and abs(switch["y"] - last["y"]) < last["height"]
 
 
 def test_the_whole_gallery_is_seen_beside_the_plane(visit):
