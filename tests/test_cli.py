@@ -16,6 +16,7 @@ from gpvae_core.checkpoints import save_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, build
+from gpvae_core.training.fit import STATE
 
 
 def run(*arguments: str) -> str:
@@ -127,6 +128,10 @@ def test_train_then_resume_and_evaluate(tmp_path, digits, monkeypatch):
         run("train", *options, "--resume", "--seed", 1)
     with pytest.raises(InputError, match="holds no run to resume"):
         run("train", "--out", tmp_path / "none", "--resume")
+    (out / STATE).unlink()
+    for asked in ([], ["--resume"]):  # neither may recommend the other
+        with pytest.raises(InputError, match=rf"without its {STATE}, .*choose another --out"):
+            run("train", *options, *asked)
 
 
 ERRORS = {

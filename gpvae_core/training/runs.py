@@ -144,7 +144,9 @@ def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
 
 def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
     """Never overwrite a run that was not asked for, nor go on with another one's settings."""
-    if not resume and ((out / STATE).exists() or (out / WEIGHTS).exists()):
+    if (out / WEIGHTS).exists() and not (out / STATE).exists():
+        raise InputError(f"{out} holds a model without its {STATE}, so no run can go on there; choose another --out")
+    if not resume and (out / STATE).exists():
         raise InputError(f"{out} already holds a run; go on with it by --resume, or choose another --out")
     if resume and not (out / STATE).exists():
         raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
