@@ -217,6 +217,12 @@ def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
     return compute.box_atlas(checkpoint, float(opening(checkpoint).result().grid.axis[-1]))
 
 
+@st.cache_data(show_spinner=False, max_entries=6, hash_funcs=IDENTITY)
+def box_tiles(checkpoint: Checkpoint) -> Array:
+    """The decoded box in few pictures, for a page that has no image yet."""
+    return compute.tiles_over(checkpoint, float(opening(checkpoint).result().grid.axis[-1]))
+
+
 @st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)
 def _reader(checkpoint: Checkpoint) -> KNeighborsClassifier | None:
     """What tells which digit a picture looks like, from training images; None where those have no digits."""

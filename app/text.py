@@ -25,6 +25,11 @@ UPLOAD_HELP = (
 )
 UPLOAD_BEFORE = "What is shown is the image before this file."
 UPLOAD_LINKED = "This image came with the link; the picture it was made of did not."
+WAITING = (
+    "This is the latent plane: each point z decodes to the picture that stands there. The posterior of your image is "
+    "drawn over it."
+)
+WAITING_ALT = "The latent plane, decoded on a lattice of points"
 CROP = "The frame is the part that the model's image was made of. The two sliders move its edges."
 DRAW = (
     "Draw a digit on the sheet: with the mouse, a finger, a pen, or with the arrow keys and space. Its posterior "

@@ -34,8 +34,10 @@ def draw_stroke(page, size: str, places) -> None:
 def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(visit, size):
     page = visit("?c=digits-2d&from=draw", size)
     page.get_by_text("Draw a digit on the sheet").wait_for()
+    page.locator(".empty-plane").wait_for()
     draw_stroke(page, size, [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)])
     settle(page)
+    expect(page.locator(".empty-plane")).to_have_count(0)
     one = evidence(page)
     draw_stroke(page, size, [(0.35, 0.55), (0.65, 0.55)])
     two = until_changed(page, one)

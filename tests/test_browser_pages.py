@@ -99,6 +99,7 @@ def nothing_is_serious(page) -> None:
     [
         ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4", "light"),
         ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4", "dark"),
+        ("", "?c=digits-2d&from=draw", "light"),
         ("", "?c=digits-2d&from=number&i=5&data=digits&guess=1", "dark"),
         ("figures", "?c=digits-2d&n=1", "light"),
         ("figures", "?c=digits-2d&n=1", "dark"),
@@ -110,7 +111,7 @@ def nothing_is_serious(page) -> None:
 def test_axe_finds_nothing_serious(visit, path, query, scheme):
     page = visit(query, path=path, color_scheme=scheme)
     idle(page)
-    there = ".figure img, .plane-root .line, .js-plotly-plot .nsewdrag, .st-key-start-lesson button"
+    there = ".figure img, .empty-plane, .plane-root .line, .js-plotly-plot .nsewdrag, .st-key-start-lesson button"
     page.locator(there).first.wait_for(state="attached")
     nothing_is_serious(page)
 
