@@ -5,6 +5,7 @@ What is kept is what the page last showed of a test image: never anybody's own i
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from gpvae_core.files import thin_out, write_if_possible
 from gpvae_core.paths import PRETRAINED, WEIGHTS, data_folder, user_cache
 
 MOST = 64  # pictures kept
+HEAD_START = 0.3  # seconds for the browser to fetch the plane's script: loading torch holds the server up
 BARE = "first-query"
 
 
@@ -50,6 +52,7 @@ def show(place: DeltaGenerator) -> bool:
         st.write(record["sentence"])
         components.plane(record["plane"], "first-plane", lambda: None)
         st.html(record["meter"])
+    time.sleep(HEAD_START)
     return True
 
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import components, first_paint, session
+from app import components, first_paint
 from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE, TRAIN_TITLE
 
 st.set_page_config(page_title=TITLE, layout="wide")
@@ -11,7 +11,9 @@ components.menu()
 first = st.empty()
 painted = first_paint.wanted() and first_paint.show(first)
 
-from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402  torch comes with them: the first picture must not wait for it
+# torch comes with these: the first picture must not wait for it
+from app import session  # noqa: E402
+from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402
 
 pages = [
     st.Page(explore.page, title="Explore", url_path="explore", default=True),
