@@ -38,6 +38,7 @@ PRIVATE = "your archive"  # the name of images that a session has brought for a 
 TRAINED, TRAINING = "trained here", "training"  # a session's own checkpoint, and where it is kept
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
 IDENTITY = {Checkpoint: lambda checkpoint: (str(checkpoint.folder), checkpoint.digest)}
+PRIOR_HALF = 4.0  # of the square that is shown before there is an image
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,9 @@ def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 @st.cache_data(show_spinner=False, max_entries=6, hash_funcs=IDENTITY)
-def box_tiles(checkpoint: Checkpoint) -> Array:
-    """The decoded box in few pictures, for a page that has no image yet."""
-    return compute.tiles_over(checkpoint, float(opening(checkpoint).result().grid.axis[-1]))
+def prior_tiles(checkpoint: Checkpoint) -> Array:
+    """Where the prior has its mass, decoded, for a page that has no image yet: it need not wait for the engine."""
+    return compute.tiles_over(checkpoint, PRIOR_HALF)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)

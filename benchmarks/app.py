@@ -136,14 +136,20 @@ def in_browser(query: str, environment: dict[str, str] | None, starts: int = 4) 
                 page = browser.new_page(viewport={"width": 1440, "height": 900})
                 fresh.append(until_complete(page, partial(page.goto, f"{server.url}/?{query}")))
                 warm = [until_complete(page, page.reload)[1] for _ in range(5)]
-                frames = page.locator(".plane-root").evaluate(HOVER)
+                plane = page.locator(".plane-root")
+                hover, walk = plane.evaluate(HOVER), plane.evaluate(WALK)
+                page.locator(".own-begin").click()
+                page.locator(".stage .grip").first.wait_for()
+                drag = plane.evaluate(DRAG)
                 page.close()
     return {
         "first_start_s": round(fresh[0][1], 2),
         "picture_s": quantiles([picture for picture, _ in fresh[1:]], 2),
         "complete_s": quantiles([complete for _, complete in fresh[1:]], 2),
         "reload_s": quantiles(warm, 2),
-        "hover_ms": quantiles(frames, 2),
+        "hover_ms": quantiles(hover, 2),
+        "walk_frame_ms": quantiles(walk, 1),
+        "drag_frame_ms": quantiles(drag, 1),
     }
 
 
@@ -151,6 +157,29 @@ HOVER = """root => Array.from({length: 300}, (_, k) => {
   const start = performance.now();
   root.plane.point([0.001 * k - 0.1, 0.2]);
   return performance.now() - start;
+})"""
+
+# between two frames of a walk that plays, from its first step to its last
+WALK = """root => new Promise((done) => {
+  const { walk } = root.plane, times = [];
+  walk.start();
+  const tick = (now) => {
+    times.push(now);
+    if (walk.timer) requestAnimationFrame(tick);
+    else done(times.slice(1).map((time, k) => time - times[k]));
+  };
+  requestAnimationFrame(tick);
+})"""
+# between two frames in which one's own Gaussian is moved, its numbers included
+DRAG = """root => new Promise((done) => {
+  const { own } = root.plane, times = [];
+  const tick = (now) => {
+    times.push(now);
+    if (times.length > 120) return done(times.slice(1).map((time, k) => time - times[k]));
+    own.change({ mean: own.q.mean.map((m) => m + 0.002), std: own.q.std });
+    requestAnimationFrame(tick);
+  };
+  requestAnimationFrame(tick);
 })"""
 
 

@@ -89,9 +89,12 @@ def served() -> Rows:
         "one user: ms a change, p50 / p95 / worst": lambda r: _times(r["one_user"]["ms"]),
         "payload of a change, kB": lambda r: _times(r["one_user"]["payload_bytes"], 1e-3),
         "30 users, each a change every 5 s for 60 s: ms": lambda r: _times(r["many_users"]["ms"]),
-        "page complete on a freshly started server, s": lambda r: _times(r["browser"]["complete_s"]),
+        "a freshly started server: picture of the last time, s": lambda r: _times(r["browser"]["picture_s"]),
+        "a freshly started server: page complete, s": lambda r: _times(r["browser"]["complete_s"]),
         "reload, s": lambda r: _times(r["browser"]["reload_s"]),
         "one hover, both planes redrawn, ms": lambda r: _times(r["browser"]["hover_ms"]),
+        "a walk that plays: from frame to frame, ms": lambda r: _times(r["browser"]["walk_frame_ms"]),
+        "one's own Gaussian, dragged: from frame to frame, ms": lambda r: _times(r["browser"]["drag_frame_ms"]),
     }
     rows = [["", *(f"`{name}`" for name in SERVED)]]
     return [*rows, *([label, *(figure(record) for record in found)] for label, figure in figures.items())]

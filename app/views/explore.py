@@ -60,13 +60,14 @@ def _explore() -> None:
     if not session.current().bare:
         components.dock(text.DOCK, wanted=subject is None)
     with shown:
-        common.engine_of(checkpoint)
         if subject is None:
             _empty_plane(checkpoint)
-        elif other is None:
-            view = _one(checkpoint, subject, columns, others)
         else:
-            view = _two((checkpoint, subject), other, others)
+            common.engine_of(checkpoint)
+            if other is None:
+                view = _one(checkpoint, subject, columns, others)
+            else:
+                view = _two((checkpoint, subject), other, others)
     if session.current().step:
         with led:
             lesson.panel(view, columns)
@@ -76,7 +77,7 @@ def _explore() -> None:
 def _empty_plane(checkpoint: Checkpoint) -> None:
     """What the plane decodes to, while there is no image to place on it."""
     st.write(text.WAITING)
-    picture = charts.mosaic(loaders.box_tiles(checkpoint))
+    picture = charts.mosaic(loaders.prior_tiles(checkpoint))
     st.html(f'<img class="empty-plane" src="{picture}" alt="{text.WAITING_ALT}">')
 
 
