@@ -22,6 +22,7 @@ from gpvae_core.paths import PRETRAINED, WEIGHTS, data_folder, user_cache
 MOST = 64  # pictures kept
 HEAD_START = 0.3  # seconds for the browser to fetch the plane's script: loading torch holds the server up
 BARE = "first-query"
+OTHERS = ("/lesson", "/figures", "/difficulty", "/map", "/train")  # pages that show no posterior
 
 
 def folder() -> Path:
@@ -40,7 +41,7 @@ def show(place: DeltaGenerator) -> bool:
 
     Where there is none, say what is being waited for.
     """
-    explore = not str(st.context.url).rstrip("/").endswith("figures")
+    explore = not str(st.context.url).rstrip("/").endswith(OTHERS)
     record = _read(_path(st.query_params.to_dict())) if explore else None
     if record is None:
         place.info(STARTING, icon=":material/hourglass_top:")
