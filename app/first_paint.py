@@ -6,7 +6,7 @@ What is kept is what the page last showed of a test image: never anybody's own i
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from gpvae_core.paths import PRETRAINED, WEIGHTS, data_folder, user_cache
 MOST = 64  # pictures kept
 HEAD_START = 0.3  # seconds for the browser to fetch the plane's script: loading torch holds the server up
 BARE = "first-query"
-OTHERS = ("/lesson", "/figures", "/difficulty", "/map", "/train")  # pages that show no posterior
 
 
 def folder() -> Path:
@@ -36,13 +35,13 @@ def wanted() -> bool:
     return "torch" not in sys.modules
 
 
-def show(place: DeltaGenerator) -> bool:
+def show(place: DeltaGenerator, others: Collection[str]) -> bool:
     """Draw the picture of this address into ``place``; whether there is one, of the weights that are here now.
 
-    Where there is none, say what is being waited for.
+    Where there is none, say what is being waited for. ``others``: the paths of the pages that have none.
     """
-    explore = not str(st.context.url).rstrip("/").endswith(OTHERS)
-    record = _read(_path(st.query_params.to_dict())) if explore else None
+    page = str(st.context.url).rstrip("/").rpartition("/")[2]
+    record = None if page in others else _read(_path(st.query_params.to_dict()))
     if record is None:
         place.info(STARTING, icon=":material/hourglass_top:")
         return False

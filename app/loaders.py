@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from app import compute, coverage, kept, own
+from app import charts, compute, coverage, kept, own
 from app.batching import Batcher, LeftError, always
 from app.compute import Array, Encoders, View, compute_views, from_bytes
 from app.jobs import Job, Report
@@ -219,9 +219,9 @@ def box_atlas(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 @st.cache_data(show_spinner=False, max_entries=6, hash_funcs=IDENTITY)
-def prior_tiles(checkpoint: Checkpoint) -> Array:
+def prior_picture(checkpoint: Checkpoint) -> str:
     """Where the prior has its mass, decoded, for a page that has no image yet: it need not wait for the engine."""
-    return compute.tiles_over(checkpoint, PRIOR_HALF)
+    return charts.mosaic(compute.tiles_over(checkpoint, PRIOR_HALF))
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=IDENTITY)

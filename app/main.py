@@ -5,27 +5,34 @@ import streamlit as st
 from app import components, first_paint
 from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE, TRAIN_TITLE
 
+HOME = "explore"
+TITLES = {  # by the page's path
+    HOME: "Explore",
+    "lesson": "Lesson",
+    "figures": FIGURES_TITLE,
+    "difficulty": DIFFICULTY_TITLE,
+    "map": MAP_TITLE,
+    "train": TRAIN_TITLE,
+}
+
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
 components.menu()
 first = st.empty()
-painted = first_paint.wanted() and first_paint.show(first)
+painted = first_paint.wanted() and first_paint.show(first, TITLES.keys() - {HOME})
 
 # torch comes with these: the first picture must not wait for it
 from app import session  # noqa: E402
 from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402
 
+modules = (explore, lesson, figures, difficulty, latent_map, train)
 pages = [
-    st.Page(explore.page, title="Explore", url_path="explore", default=True),
-    st.Page(lesson.page, title="Lesson", url_path="lesson"),
-    st.Page(figures.page, title=FIGURES_TITLE, url_path="figures"),
-    st.Page(difficulty.page, title=DIFFICULTY_TITLE, url_path="difficulty"),
-    st.Page(latent_map.page, title=MAP_TITLE, url_path="map"),
-    st.Page(train.page, title=TRAIN_TITLE, url_path="train"),
+    st.Page(module.page, title=title, url_path=path, default=path == HOME)
+    for (path, title), module in zip(TITLES.items(), modules, strict=True)
 ]
 st.session_state["explore-page"] = pages[0]
 page = st.navigation(pages, position="top")
-session.enter(page.url_path or "explore")
+session.enter(page.url_path or HOME)
 if painted:
     explore.warm_up()
 first.empty()

@@ -137,10 +137,10 @@ def in_browser(query: str, environment: dict[str, str] | None, starts: int = 4) 
                 fresh.append(until_complete(page, partial(page.goto, f"{server.url}/?{query}")))
                 warm = [until_complete(page, page.reload)[1] for _ in range(5)]
                 plane = page.locator(".plane-root")
-                hover, walk = plane.evaluate(HOVER), plane.evaluate(WALK)
+                hover, walk = plane.evaluate(HOVER), np.diff(plane.evaluate(WALK))
                 page.locator(".own-begin").click()
                 page.locator(".stage .grip").first.wait_for()
-                drag = plane.evaluate(DRAG)
+                drag = np.diff(plane.evaluate(DRAG))
                 page.close()
     return {
         "first_start_s": round(fresh[0][1], 2),
@@ -159,23 +159,23 @@ HOVER = """root => Array.from({length: 300}, (_, k) => {
   return performance.now() - start;
 })"""
 
-# between two frames of a walk that plays, from its first step to its last
+# the time of each frame, in ms, of a walk that plays, from its first step to its last
 WALK = """root => new Promise((done) => {
   const { walk } = root.plane, times = [];
   walk.start();
   const tick = (now) => {
     times.push(now);
     if (walk.timer) requestAnimationFrame(tick);
-    else done(times.slice(1).map((time, k) => time - times[k]));
+    else done(times);
   };
   requestAnimationFrame(tick);
 })"""
-# between two frames in which one's own Gaussian is moved, its numbers included
+# the same while one's own Gaussian is moved, its numbers included
 DRAG = """root => new Promise((done) => {
   const { own } = root.plane, times = [];
   const tick = (now) => {
     times.push(now);
-    if (times.length > 120) return done(times.slice(1).map((time, k) => time - times[k]));
+    if (times.length > 120) return done(times);
     own.change({ mean: own.q.mean.map((m) => m + 0.002), std: own.q.std });
     requestAnimationFrame(tick);
   };

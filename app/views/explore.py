@@ -77,8 +77,7 @@ def _explore() -> None:
 def _empty_plane(checkpoint: Checkpoint) -> None:
     """What the plane decodes to, while there is no image to place on it."""
     st.write(text.WAITING)
-    picture = charts.mosaic(loaders.prior_tiles(checkpoint))
-    st.html(f'<img class="empty-plane" src="{picture}" alt="{text.WAITING_ALT}">')
+    st.html(f'<img class="empty-plane" src="{loaders.prior_picture(checkpoint)}" alt="{text.WAITING_ALT}">')
 
 
 def _view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) -> View:

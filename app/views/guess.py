@@ -46,11 +46,12 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         say = st.success if won else st.warning
         closer = "Yours is closer." if won else "It is closer."
         say(f"You: {short(last.mine)} nats. Encoder: {short(last.encoder)}. {closer}")
-    if session.current().step and subject.index is not None:  # the lesson says what it is, and what comes next
+    led = bool(session.current().step)  # by the lesson, which says what comes next, and of a test image what it is
+    if led and subject.index is not None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{subject.sentence}.", width="content")
-        if session.current().step:
+        if led:
             return
         if last and images and len(guesses) < ROUNDS:
             st.button("Next image", type="primary", on_click=_next, args=(images,), key="next-guess")

@@ -144,11 +144,12 @@ def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
 
 def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
     """Never overwrite a run that was not asked for, nor go on with another one's settings."""
-    if (out / WEIGHTS).exists() and not (out / STATE).exists():
+    begun = (out / STATE).exists()
+    if (out / WEIGHTS).exists() and not begun:
         raise InputError(f"{out} holds a model without its {STATE}, so no run can go on there; choose another --out")
-    if not resume and (out / STATE).exists():
+    if begun and not resume:
         raise InputError(f"{out} already holds a run; go on with it by --resume, or choose another --out")
-    if resume and not (out / STATE).exists():
+    if resume and not begun:
         raise InputError(f"{out} holds no run to resume; leave --resume out to start one")
     if resume and (out / WEIGHTS).exists() and not (out / CONFIG).exists():
         raise InputError(
