@@ -15,7 +15,7 @@ from gpvae_core.exact import interpolation
 from gpvae_core.exact.cells import Cubature, Window
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.exact.joint import Array, Decoded, Index, Task, run, tallied
-from gpvae_core.exact.lattice import Lattice, broad, cover, depth, resolved
+from gpvae_core.exact.lattice import HALVE, Lattice, broad, cover, depth, resolved
 from gpvae_core.exact.left_out import left_out
 from gpvae_core.exact.modes import (
     MARGIN,
@@ -42,6 +42,7 @@ CELL = WINDOW * 2 / 3  # side of the first cells, in standard deviations
 BLOCK = 4  # grid nodes a side that share a window
 GRID_CELL = 2.0  # side of the first cells over such blocks, in blocks
 ACTIVE = 16.0  # a grid cell with less than e^-16 = 1e-7 of the mass is left alone
+SEVERAL = 4  # modes, from which on the base grid refined once is cheaper than lattices around them
 TRIFLE = 0.01  # of the tolerance: what a mode may hold and be passed over
 ARITHMETIC_POINTS = 16
 
@@ -211,8 +212,8 @@ class PosteriorEngine:
         """Lattices where they do, adaptive cells where they do not."""
         tolerance, axis = 0.5 * self.tolerance, self.grid.axis
         ways = [broad(axis, field, modes, tolerance), cover(modes, tolerance), broad(axis, field, modes, tolerance)]
-        if not self._resolved(modes):
-            del ways[0]  # only a grid that is fine enough comes first: it costs no decode
+        if not self._resolved(modes) and not self._nearly_resolved(modes):
+            del ways[0]
         spent: list[int] = []
         for way in ways:
             if sum(spent) > self.max_evaluations // 2:
@@ -282,8 +283,13 @@ class PosteriorEngine:
         return lattices or [(yield from Lattice.around(modes[0], depth(tolerance)))]
 
     def _resolved(self, modes: list[Mode]) -> bool:
-        """Whether the base grid is fine enough as it is."""
+        """Whether the base grid is fine enough as it is: it costs no decode then."""
         return bool(resolved(modes, self.grid.spacing * np.eye(2), 0.5 * self.tolerance).all())
+
+    def _nearly_resolved(self, modes: list[Mode]) -> bool:
+        """Whether it is fine enough refined once, and has so many modes that a lattice around each would cost more."""
+        matter = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]
+        return len(matter) >= SEVERAL and bool(resolved(matter, self.grid.spacing * HALVE, 0.5 * self.tolerance).all())
 
 
 def _image_shape(model: GenerativeModel) -> torch.Size:

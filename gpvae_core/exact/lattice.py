@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, maximum_filter
 
-from gpvae_core.exact import interpolation
+from gpvae_core.exact import centres, interpolation
 from gpvae_core.exact.joint import Array, Index, Task
 from gpvae_core.exact.modes import MARGIN, Mode, weights
 
@@ -19,6 +19,7 @@ HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and 
 RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
 MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
+TRUSTED = 0.05  # of the tolerance: what the nodes that a refinement does not decode may be off together
 LATTICE_SEES = 5.0  # such a squared spacing, in deviations of a hill, errs by 4 exp(-2 pi^2 / 5) = 8 % of it
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
@@ -29,7 +30,7 @@ NEIGHBOURS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
 class Lattice:
     """Nodes origin + basis @ c for integer c, those that hold mass, and log f there.
 
-    ``coords`` (n, 2), ``values`` (n,). A step of refinement adds the centre of every square: the basis turns by
+    ``coords`` (n, 2), ``values`` (n,), ``doubt`` (n,): what each value may be off in nats. A step of refinement adds the centre of every square: the basis turns by
     45 degrees and shrinks by sqrt(2), and the old nodes are those of even c_1 + c_2.
     """
 
@@ -37,10 +38,14 @@ class Lattice:
     basis: Array
     coords: Index = field(default_factory=lambda: np.empty((0, 2), np.intp))
     values: Array = field(default_factory=lambda: np.empty(0))
+    doubt: Array = field(init=False)
     refinements: int = 0
     given: int = 0  # nodes whose values cost no decode
     former_error: float = np.inf  # before the last refinement
     _corners: tuple[Array, Array] | None = None  # of the box around all cells, until nodes are added
+
+    def __post_init__(self) -> None:
+        self.doubt = np.zeros(len(self.values))
 
     # --- growing ----------------------------------------------------------------------------------------------
 
@@ -78,16 +83,19 @@ class Lattice:
 
         Each round looks at the nodes that the last one added: the highest only rises, so no old one comes to matter.
         """
-        known, fresh = set(_keys(self.coords).tolist()), np.arange(len(self.coords))
+        known, fresh = np.sort(_keys(self.coords)), np.arange(len(self.coords))
         while len(self.coords) < NODES and self.extent <= RASTER:
-            active = self.coords[fresh[self.values[fresh] > self.values.max() - drop + 3]]
-            around = np.unique((active[:, None] + NEIGHBOURS).reshape(-1, 2), axis=0)
-            new = around[[key not in known for key in _keys(around).tolist()]]
+            new = np.setdiff1d(self._around(fresh, drop), known, assume_unique=True)
             if not len(new):
                 return
-            known.update(_keys(new).tolist())
+            known = np.concatenate([known, new])
             fresh = len(self.coords) + np.arange(len(new))
-            yield from self._add(new)
+            yield from self._add(_coords(new))
+
+    def _around(self, nodes: Index, drop: float) -> NDArray[np.int64]:
+        """Keys of the neighbours of those of the nodes that lie within ``drop`` - 3 nats of the highest, (n,)."""
+        active = self.coords[nodes[self.values[nodes] > self.values.max() - drop + 3]]
+        return np.unique(_keys((active[:, None] + NEIGHBOURS).reshape(-1, 2)))
 
     def include(self, mode: Mode, drop: float) -> Task[None]:
         """Add the nodes where the Laplace approximation of one more mode lies within ``drop`` nats, and flood."""
@@ -106,20 +114,40 @@ class Lattice:
             yield from self._add(new)
         yield from self.flood(drop)
 
-    def refine(self, drop: float) -> Task[None]:
-        """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass."""
-        self.former_error = self.sum_error(self._held())
+    def refine(self, drop: float, trusted: float) -> Task[None]:
+        """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass.
+
+        Those that the old ones foretell are not decoded, until what they may be off together is ``trusted`` of the mass.
+        """
+        self.former_error = self._sublattices(self._held())
         self.refinements += 1
         self._corners = None
-        self.basis = self.basis @ HALVE
-        self.coords = self.coords @ np.array([[1, 1], [1, -1]])
+        old, self.basis, self.coords = self.coords, self.basis @ HALVE, centres.refined(self.coords)
+        new = _coords(self._around(np.arange(len(old)), drop))
+        value, doubt = centres.predicted(old, self.values, self.doubt, new)
+        # each node's share of the mass, times its error: the least of them go undecoded
+        off = np.exp(value - self.values.max()) / (2 * np.exp(self.values - self.values.max()).sum()) * doubt
+        order = np.argsort(off)  # NaN last
+        told = order[np.cumsum(off[order]) <= trusted]
+        asked = np.setdiff1d(np.arange(len(new)), told)
+        yield from self._add(new[asked])
+        missed = np.abs(value[asked] - self.values[len(old) :])
+        if np.nansum(missed * off[asked] / doubt[asked]) > np.nansum(off[asked]):
+            yield from self._add(new[told])  # the estimates do not hold
+        else:
+            self._append(new[told], value[told], doubt[told])
+            self.given += len(told)
         yield from self.flood(drop)
 
     def _add(self, coords: Index) -> Task[None]:
         values = yield self.origin + coords @ self.basis.T
+        self._append(coords, values, np.zeros(len(values)))
+
+    def _append(self, coords: Index, values: Array, doubt: Array) -> None:
         self._corners = None
         self.coords = np.concatenate([self.coords, coords])
         self.values = np.concatenate([self.values, values])
+        self.doubt = np.concatenate([self.doubt, doubt])
 
     def _raster(self, flags: NDArray[Any]) -> tuple[NDArray[Any], Index]:
         """``flags`` of the nodes in an array over their bounding box, wider by two; and its lowest coordinates."""
@@ -187,11 +215,11 @@ class Lattice:
         only halves with a refinement, so it counts as no less than a part of what it was; a smooth integrand's squares.
         """
         held = self._held()
-        error = self.sum_error(held)
+        error = self._sublattices(held)
         if error > self.former_error**2:
             error = max(error, self.former_error / COSETS)
         rim = held[self._rim()]
-        return error + float(rim.sum() + rim.max(initial=0.0) / held.max())  # a Gaussian's share beyond such a level
+        return error + float(held @ self.doubt) + float(rim.sum() + rim.max(initial=0.0) / held.max())  # a Gaussian's share beyond such a level
 
     def _held(self) -> Array:
         """Each node's share of the mass."""
@@ -200,7 +228,11 @@ class Lattice:
         return shares
 
     def sum_error(self, terms: Array) -> float:
-        """Error of a sum of ``terms`` (n,) over the nodes, from the sublattices."""
+        """Error of a sum of ``terms`` (n,) over the nodes, which scale with the density there."""
+        return self._sublattices(terms) + float(np.abs(terms) @ self.doubt)
+
+    def _sublattices(self, terms: Array) -> float:
+        """What coarser sublattices say otherwise of a sum of ``terms`` (n,) over the nodes."""
         parity = self.coords % 2
         cosets = np.array([terms[(parity == p).all(1)].sum() for p in ((0, 0), (1, 1), (0, 1), (1, 0))])
         half = abs(2 * (cosets[0] + cosets[1]) - terms.sum())
@@ -289,6 +321,12 @@ def _keys(coords: Index) -> NDArray[np.int64]:
     return keys
 
 
+def _coords(keys: NDArray[np.int64]) -> Index:
+    """The opposite, (n, 2)."""
+    second = (keys + 2**31) % 2**32 - 2**31
+    return np.stack([(keys - second) // 2**32, second], 1)
+
+
 def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[np.bool_]:
     """For each mode whether a lattice of this basis may pass over it, its share of the mass being what it is.
 
@@ -334,7 +372,7 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
         while not resolved(modes, home.basis, tolerance)[number]:
             if _too_many(lattices, home, MERGING_NODES):
                 return None
-            yield from home.refine(drop)
+            yield from home.refine(drop, TRUSTED * tolerance)
     if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
         return None
     return (yield from settled(lattices, tolerance, drop))
@@ -350,7 +388,7 @@ def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) ->
     while not resolved(modes, lattice.basis, tolerance).all():
         if _too_many([lattice], lattice, NODES):
             return None
-        yield from lattice.refine(drop)
+        yield from lattice.refine(drop, TRUSTED * tolerance)
     return (yield from settled([lattice], tolerance, drop))
 
 
@@ -365,7 +403,7 @@ def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list
         worst = lattices[int(errors.argmax())]
         if _too_many(lattices, worst, NODES):
             return None
-        yield from worst.refine(drop)
+        yield from worst.refine(drop, TRUSTED * tolerance)
 
 
 def shown_errors(lattices: Sequence[Lattice]) -> Array:
