@@ -5,7 +5,6 @@ Where log p(x, z) is smooth at a lattice's spacing, the next finer lattice can b
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from gpvae_core.exact.joint import Array, Index
 
@@ -31,11 +30,9 @@ def predicted(coords: Index, values: Array, doubt: Array, centres: Index) -> tup
     former, between = _coarsened(coords[even]), coords[~even]
     value, error = np.full((2, len(centres)), np.nan)
     for width in MIDDLE:
-        seen = doubt.copy()
         missed = np.abs(_middle(former, values[even], between, width) - values[~even])
-        seen[~even] = np.maximum(missed, doubt[~even])
-        # an unknown miss says nothing, and the others around stand for it
-        seen[np.isnan(seen)] = -np.inf
+        seen = np.where(doubt > 0, doubt, -np.inf)  # a decode, or a miss that is not known, says nothing of the others
+        seen[~even] = np.fmax(seen[~even], missed)
         worst = _windows(coords, seen, centres, AROUND, -np.inf).max((1, 2))
         found = _middle(coords, values, centres, width)
         take = np.isnan(value) & np.isfinite(worst) & ~np.isnan(found)
@@ -58,14 +55,16 @@ def _middle(coords: Index, values: Array, centres: Index, width: int) -> Array:
     """The polynomial through width^2 nodes around each centre, (n,); NaN where one of them is unknown."""
     weights = MIDDLE[width]
     windows = _windows(coords, values, centres, width, np.nan)
-    return np.einsum("i,nik,k->n", weights, windows, weights)
+    middle: Array = np.einsum("i,nik,k->n", weights, windows, weights)
+    return middle
 
 
-def _windows(coords: Index, values: Array, centres: Index, width: int, unknown: float) -> NDArray[np.float64]:
+def _windows(coords: Index, values: Array, centres: Index, width: int, unknown: float) -> Array:
     """Values of the width^2 nodes around each centre, (n, width, width)."""
     below = _coarsened(centres)
     low = np.minimum(coords.min(0), below.min(0)) - PAD
     raster = np.full(np.maximum(coords.max(0), below.max(0)) - low + PAD, unknown)
     raster[tuple((coords - low).T)] = values
     first = below - low - width // 2 + 1
-    return sliding_window_view(raster, (width, width))[tuple(first.T)]
+    windows: Array = sliding_window_view(raster, (width, width))[tuple(first.T)]
+    return windows

@@ -18,7 +18,7 @@ from gpvae_core.exact.lattice import COSETS, HALVE
 Gaussian = DiagonalGaussian | FullGaussian
 Placed = tuple[Array, Array]  # centre (2,) and frame (2, 2) of a Gaussian
 HERMITE_ORDERS = (4, 6, 8)
-SPACING = 0.7  # of the first lattice in u
+SPACING = 1.0  # of the first lattice in u
 RADIUS = 7.0  # where it ends: what lies beyond holds 2e-11 of q, and log p(x, z) falls like a square
 WHOLE = 2  # so many refinements take the whole disc; what lies beyond RIM has settled then
 RIM, FADE = 4.0, 0.35  # there and so gradually refinement fades out; beyond RIM lie 3e-4 of q
@@ -168,7 +168,8 @@ def under(qs: Sequence[Sequence[Component]], tolerance: float, smooth: bool) -> 
 
 
 def _by_hermite(parts: Sequence[Component], smooth: bool) -> Task[list[Expectation]]:
-    rules = [hermite(order) for order in HERMITE_ORDERS]
+    # where no order is trusted, the last one's nodes show where q holds most
+    rules = [hermite(order) for order in (HERMITE_ORDERS if smooth else HERMITE_ORDERS[-1:])]
     nodes = np.concatenate([u for u, _ in rules])
     ends = np.cumsum([len(u) for u, _ in rules])[:-1]
     heaviest = np.argsort(-rules[-1][1])[:HEAVIEST] - len(rules[-1][1])  # among the last rule's nodes
@@ -177,11 +178,12 @@ def _by_hermite(parts: Sequence[Component], smooth: bool) -> Task[list[Expectati
     results = []
     for (z, log_q), log_p in zip(placed, np.split(values, len(parts)), strict=True):
         orders = zip(rules, np.split(log_p - log_q, ends), strict=True)
-        low, middle, high = (float(w @ integrand) for (_, w), integrand in orders)
-        settles = smooth and np.isfinite([low, middle, high]).all()
-        # two agreements: one could be chance
-        error = max(abs(high - middle), abs(middle - low) / COSETS) if settles else np.inf
-        results.append(Expectation(high, error, z[heaviest], log_p[heaviest]))
+        by_order = [float(w @ integrand) for (_, w), integrand in orders]
+        error = np.inf
+        if smooth and np.isfinite(by_order).all():
+            low, middle, high = by_order
+            error = max(abs(high - middle), abs(middle - low) / COSETS)  # two agreements: one could be chance
+        results.append(Expectation(by_order[-1], error, z[heaviest], log_p[heaviest]))
     return results
 
 

@@ -30,8 +30,9 @@ NEIGHBOURS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
 class Lattice:
     """Nodes origin + basis @ c for integer c, those that hold mass, and log f there.
 
-    ``coords`` (n, 2), ``values`` (n,), ``doubt`` (n,): what each value may be off in nats. A step of refinement adds the centre of every square: the basis turns by
-    45 degrees and shrinks by sqrt(2), and the old nodes are those of even c_1 + c_2.
+    ``coords`` (n, 2), ``values`` (n,), ``doubt`` (n,): what each value may be off in nats. A refinement adds the
+    centre of every square: the basis turns by 45 degrees and shrinks by sqrt(2), and the old nodes are those of even
+    c_1 + c_2.
     """
 
     origin: Array
@@ -114,10 +115,11 @@ class Lattice:
             yield from self._add(new)
         yield from self.flood(drop)
 
-    def refine(self, drop: float, trusted: float) -> Task[None]:
+    def refine(self, drop: float, trusted: float, unseen: Sequence[Mode] = ()) -> Task[None]:
         """Shrink the spacing by sqrt(2), with the new nodes where the old ones hold mass.
 
-        Those that the old ones foretell are not decoded, until what they may be off together is ``trusted`` of the mass.
+        Those that the old ones foretell are not decoded, as long as what they may be off together is ``trusted`` of the
+        mass. Of the hills of ``unseen`` modes the old ones know nothing.
         """
         self.former_error = self._sublattices(self._held())
         self.refinements += 1
@@ -125,8 +127,12 @@ class Lattice:
         old, self.basis, self.coords = self.coords, self.basis @ HALVE, centres.refined(self.coords)
         new = _coords(self._around(np.arange(len(old)), drop))
         value, doubt = centres.predicted(old, self.values, self.doubt, new)
+        at = self.origin + new @ self.basis.T
+        for mode in unseen:
+            doubt[mode.distance(at) ** 2 < 2 * drop] = np.nan
         # each node's share of the mass, times its error: the least of them go undecoded
-        off = np.exp(value - self.values.max()) / (2 * np.exp(self.values - self.values.max()).sum()) * doubt
+        top = self.values.max()
+        off = np.exp((value + doubt - top).clip(max=0)) / (2 * np.exp(self.values - top).sum()) * doubt
         order = np.argsort(off)  # NaN last
         told = order[np.cumsum(off[order]) <= trusted]
         asked = np.setdiff1d(np.arange(len(new)), told)
@@ -219,7 +225,8 @@ class Lattice:
         if error > self.former_error**2:
             error = max(error, self.former_error / COSETS)
         rim = held[self._rim()]
-        return error + float(held @ self.doubt) + float(rim.sum() + rim.max(initial=0.0) / held.max())  # a Gaussian's share beyond such a level
+        beyond = rim.sum() + rim.max(initial=0.0) / held.max()  # a Gaussian's share beyond such a level
+        return error + float(held @ self.doubt + beyond)
 
     def _held(self) -> Array:
         """Each node's share of the mass."""
@@ -372,7 +379,7 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
         while not resolved(modes, home.basis, tolerance)[number]:
             if _too_many(lattices, home, MERGING_NODES):
                 return None
-            yield from home.refine(drop, TRUSTED * tolerance)
+            yield from home.refine(drop, TRUSTED * tolerance, [mode])
     if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
         return None
     return (yield from settled(lattices, tolerance, drop))
@@ -385,10 +392,10 @@ def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) ->
     modes = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]  # the far ones go into the errors
     if not lattice.holds(np.stack([mode.location for mode in modes])).all():
         return None
-    while not resolved(modes, lattice.basis, tolerance).all():
+    while not (seen := resolved(modes, lattice.basis, tolerance)).all():
         if _too_many([lattice], lattice, NODES):
             return None
-        yield from lattice.refine(drop, TRUSTED * tolerance)
+        yield from lattice.refine(drop, TRUSTED * tolerance, [modes[k] for k in np.flatnonzero(~seen)])
     return (yield from settled([lattice], tolerance, drop))
 
 
