@@ -35,6 +35,7 @@ COARSEST = 0.7  # grid spacings that q's narrower axis has to measure, in standa
 # E[|z|^2 | |z| > r] / r^2 of a density on the plane that falls like |z|^-5, as Student's t of 3 degrees does
 TAIL = 3.0
 NOTHING = -1e4  # log q where there is none: as good as -inf, and still a number to climb from
+QUADRATURE = 0.75  # of the tolerance: what the quadrature may take of it, the decoder's arithmetic the rest
 MISSING = 1e-6  # of q's mass: what the rim may hold
 
 
@@ -64,7 +65,7 @@ def elbos(posteriors: Sequence["ExactPosterior"], qs: Sequence[Posterior], toler
 
     By real decodes over q's own support, which may lie where p(z|x) has no mass. Those of the base grid do where it is
     fine enough for q, else those of Gauss-Hermite. Where that does not settle (a decoder with kinks), a lattice over q
-    is refined until its error estimate is within half the tolerance. The error includes the decoder's arithmetic,
+    is refined until its error estimate is within three quarters of the tolerance. The error includes the decoder's arithmetic,
     measured where q holds most.
     """
     by_grid = [_by_grid(posterior, q, tolerance) for posterior, q in zip(posteriors, qs, strict=True)]
@@ -129,7 +130,7 @@ def elbos_by_decodes(
     may be trusted there; not with a decoder that has kinks.
     """
     parts = [[components(q) for q in own] for own in qs]
-    tasks = [under(own, 0.5 * tolerance, trusted) for own, trusted in zip(parts, smooth, strict=True)]
+    tasks = [under(own, QUADRATURE * tolerance, trusted) for own, trusted in zip(parts, smooth, strict=True)]
     results: list[list[Estimate]] = []
     for i, found in enumerate(run(tasks, joint)):
         one = None if yardstick is None else yardstick.take([i])

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import erfc
 
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Mixture, Posterior
@@ -21,7 +22,7 @@ HERMITE_ORDERS = (4, 6, 8)
 SPACING = 1.0  # of the first lattice in u
 RADIUS = 7.0  # where it ends: what lies beyond holds 2e-11 of q, and log p(x, z) falls like a square
 WHOLE = 2  # so many refinements take the whole disc; what lies beyond RIM has settled then
-RIM, FADE = 3.3, 0.35  # there and so gradually refinement fades out; beyond RIM lie 3e-4 of q
+RIM, FADE = 3.3, 0.35  # there and so gradually refinement fades out; beyond RIM lie 4e-3 of q
 OUTER = RIM + 4.6 * FADE
 LATTICE_NODES = 30_000
 WEIGHTS = 1e-3  # that the weights of a mixture may miss 1 by
@@ -225,7 +226,7 @@ def _on_lattice(parts: list[Component], tolerance: float) -> Task[list[tuple[flo
     changes: list[Array] = []
     nodes, level = 0, 0
     while True:
-        u = _disc(basis, RADIUS if level <= WHOLE else OUTER, fresh_only=level > 0)
+        u, half = _disc(basis, RADIUS if level <= WHOLE else OUTER, fresh_only=level > 0)
         z, log_q = parts[0].place(u)
         values = yield z
         nodes += len(u)
@@ -244,7 +245,9 @@ def _on_lattice(parts: list[Component], tolerance: float) -> Task[list[tuple[flo
             last, outer = outer, fresh_outer if level == 0 else 0.5 * (outer + fresh_outer)
             unsettled = np.abs(outer - last) if level else unsettled
         if level > 0:
-            changes.append(np.abs(inner + outer - before))
+            halves = [2 * left[:, part] @ window[part] for part in (half, ~half)]
+            apart = np.max([np.abs(one - inner) for one in halves], axis=0) / 4
+            changes.append(np.maximum(np.abs(inner + outer - before), apart))
         # a kink's error halves with each refinement; three changes in a row are not small by chance
         if level > 1:
             error = np.max([change / 2**k for k, change in enumerate(reversed(changes[-3:]))], axis=0)
@@ -265,16 +268,16 @@ def _window(radius: Array) -> Array:
     return window
 
 
-def _disc(basis: Array, radius: float, *, fresh_only: bool) -> Array:
-    """Lattice points of the disc, (n, 2): all of them, or only those that the last refinement added."""
+def _disc(basis: Array, radius: float, *, fresh_only: bool) -> tuple[Array, NDArray[np.bool_]]:
+    """Lattice points of the disc, (n, 2), all or only those that the last refinement added; a lattice's half of them."""
     n = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(basis))))) + 1
     axis = np.arange(-n, n + 1.0)
     c = grid_points(axis, axis)
     if fresh_only:
         c = c[c.sum(1) % 2 == 1]
     u = c @ basis.T
-    inside: Array = u[(u**2).sum(1) <= radius**2]
-    return inside
+    inside = (u**2).sum(1) <= radius**2
+    return u[inside], c[inside, 0] % 2 == 0
 
 
 @cache

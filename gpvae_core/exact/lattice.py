@@ -42,7 +42,7 @@ class Lattice:
     doubt: Array = field(init=False)
     refinements: int = 0
     given: int = 0  # nodes whose values cost no decode
-    former_error: float = np.inf  # before the last refinement
+    former_errors: list[float] = field(default_factory=list)  # before each refinement
     _corners: tuple[Array, Array] | None = None  # of the box around all cells, until nodes are added
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Lattice:
         Those that the old ones foretell are not decoded, as long as what they may be off together is ``trusted`` of the
         mass. Of the hills of ``unseen`` modes the old ones know nothing.
         """
-        self.former_error = self._sublattices(self._held())
+        self.former_errors.append(self._sublattices(self._held()))
         self.refinements += 1
         self._corners = None
         old, self.basis, self.coords = self.coords, self.basis @ HALVE, centres.refined(self.coords)
@@ -222,8 +222,8 @@ class Lattice:
         """
         held = self._held()
         error = self._sublattices(held)
-        if error > self.former_error**2:
-            error = max(error, self.former_error / COSETS)
+        if self.former_errors and error > self.former_errors[-1] ** 2:
+            error = max(error, *(e / (COSETS * 2**k) for k, e in enumerate(reversed(self.former_errors[-2:]))))
         rim = held[self._rim()]
         beyond = rim.sum() + rim.max(initial=0.0) / held.max()  # a Gaussian's share beyond such a level
         return error + float(held @ self.doubt + beyond)
