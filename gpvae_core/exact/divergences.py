@@ -23,7 +23,7 @@ from gpvae_core.exact.expectations import (
     uneven_parts,
 )
 from gpvae_core.exact.grid import grid_points
-from gpvae_core.exact.joint import Array, Decoded, Index, LogJoint, run
+from gpvae_core.exact.joint import QUADRATURE, Array, Decoded, Index, LogJoint, run
 from gpvae_core.exact.lattice import Lattice, cover
 from gpvae_core.exact.modes import Mode, distinct, summits
 
@@ -35,7 +35,6 @@ COARSEST = 0.7  # grid spacings that q's narrower axis has to measure, in standa
 # E[|z|^2 | |z| > r] / r^2 of a density on the plane that falls like |z|^-5, as Student's t of 3 degrees does
 TAIL = 3.0
 NOTHING = -1e4  # log q where there is none: as good as -inf, and still a number to climb from
-QUADRATURE = 0.75  # of the tolerance: what the quadrature may take of it, the decoder's arithmetic the rest
 MISSING = 1e-6  # of q's mass: what the rim may hold
 
 
@@ -65,8 +64,8 @@ def elbos(posteriors: Sequence["ExactPosterior"], qs: Sequence[Posterior], toler
 
     By real decodes over q's own support, which may lie where p(z|x) has no mass. Those of the base grid do where it is
     fine enough for q, else those of Gauss-Hermite. Where that does not settle (a decoder with kinks), a lattice over q
-    is refined until its error estimate is within three quarters of the tolerance. The error includes the decoder's arithmetic,
-    measured where q holds most.
+    is refined until its error estimate is within three quarters of the tolerance. The error includes the decoder's
+    arithmetic, measured where q holds most.
     """
     by_grid = [_by_grid(posterior, q, tolerance) for posterior, q in zip(posteriors, qs, strict=True)]
     results = {k: one for k, one in enumerate(by_grid) if one is not None}
@@ -111,10 +110,10 @@ def _by_grid(posterior: "ExactPosterior", q: Posterior, tolerance: float) -> Est
     error = lattice.sum_error(weights * left) + missing * (1 + np.abs(left).max())
     heaviest = np.argsort(-weights)[:HEAVIEST]
     found = Expectation(value, error, points[heaviest], log_p[heaviest])
-    if not (missing < MISSING and found.error <= 0.5 * tolerance):
+    if not (missing < MISSING and found.error <= QUADRATURE * tolerance):
         return None
     rounding = _rounding(found, posterior.yardstick)
-    return Estimate(value, float(found.error + rounding)) if rounding <= 0.5 * tolerance else None
+    return Estimate(value, float(found.error + rounding)) if rounding <= (1 - QUADRATURE) * tolerance else None
 
 
 def elbos_by_decodes(

@@ -14,7 +14,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import interpolation
 from gpvae_core.exact.cells import Cubature, Window
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
-from gpvae_core.exact.joint import Array, Decoded, Index, Task, run, tallied
+from gpvae_core.exact.joint import QUADRATURE, Array, Decoded, Index, Task, run, tallied
 from gpvae_core.exact.lattice import HALVE, Lattice, broad, cover, depth, resolved
 from gpvae_core.exact.left_out import left_out
 from gpvae_core.exact.modes import (
@@ -160,7 +160,9 @@ class PosteriorEngine:
         results = dict(zip(fine, first, strict=True))
         self._measure_arithmetic(results, exact)
         coarse = [
-            k for k in range(len(modes)) if k not in results or results[k].arithmetic_error > 0.5 * self.tolerance
+            k
+            for k in range(len(modes))
+            if k not in results or results[k].arithmetic_error > (1 - QUADRATURE) * self.tolerance
         ]
         again = exact.take(coarse)
         modes = find_modes(again, self.grid, [starts[k] for k in coarse], [told[k] for k in coarse])
@@ -178,7 +180,7 @@ class PosteriorEngine:
         """The images at whose best mode the decoder's precision does for the tolerance."""
         owner, best = np.arange(len(modes)), np.stack([found[0].location for found in modes])
         rounding = np.abs(joint(owner, best) - exact(owner, best))
-        return np.flatnonzero(rounding <= 0.5 * self.tolerance).tolist()
+        return np.flatnonzero(rounding <= (1 - QUADRATURE) * self.tolerance).tolist()
 
     def _single(self, x: Tensor) -> Tensor:
         """One image as a batch."""
@@ -210,7 +212,7 @@ class PosteriorEngine:
 
     def _pieces(self, modes: list[Mode], field: Array) -> Task[Sequence[Lattice | Cubature]]:
         """Lattices where they do, adaptive cells where they do not."""
-        tolerance, axis = 0.5 * self.tolerance, self.grid.axis
+        tolerance, axis = QUADRATURE * self.tolerance, self.grid.axis
         ways = [broad(axis, field, modes, tolerance), cover(modes, tolerance), broad(axis, field, modes, tolerance)]
         if not self._resolved(modes) and not self._nearly_resolved(modes):
             del ways[0]
@@ -284,12 +286,14 @@ class PosteriorEngine:
 
     def _resolved(self, modes: list[Mode]) -> bool:
         """Whether the base grid is fine enough as it is: it costs no decode then."""
-        return bool(resolved(modes, self.grid.spacing * np.eye(2), 0.5 * self.tolerance).all())
+        return bool(resolved(modes, self.grid.spacing * np.eye(2), QUADRATURE * self.tolerance).all())
 
     def _nearly_resolved(self, modes: list[Mode]) -> bool:
         """Whether it is fine enough refined once, and has so many modes that a lattice around each would cost more."""
         matter = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]
-        return len(matter) >= SEVERAL and bool(resolved(matter, self.grid.spacing * HALVE, 0.5 * self.tolerance).all())
+        return len(matter) >= SEVERAL and bool(
+            resolved(matter, self.grid.spacing * HALVE, QUADRATURE * self.tolerance).all()
+        )
 
 
 def _image_shape(model: GenerativeModel) -> torch.Size:

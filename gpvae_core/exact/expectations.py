@@ -269,7 +269,7 @@ def _window(radius: Array) -> Array:
 
 
 def _disc(basis: Array, radius: float, *, fresh_only: bool) -> tuple[Array, NDArray[np.bool_]]:
-    """Lattice points of the disc, (n, 2), all or only those that the last refinement added; a lattice's half of them."""
+    """Lattice points of the disc, (n, 2), all or only those that the last refinement added; and half of them, (n,)."""
     n = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(basis))))) + 1
     axis = np.arange(-n, n + 1.0)
     c = grid_points(axis, axis)

@@ -19,6 +19,7 @@ Quadratic = tuple[Array, Array, Array]  # values (n,), gradients (n, 2), precisi
 T = TypeVar("T")
 Task = Generator[Array, Array, T]  # yields points (n, 2), is sent log p(x, z) there (n,), returns a T
 
+QUADRATURE = 0.75  # of a tolerance: what quadrature may take of it; the decoder's arithmetic has the rest
 FARTHEST = 1e6  # latent units: the prior is e^(-5e11) there, and what a decoder says of it is not its fault
 
 

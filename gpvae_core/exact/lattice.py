@@ -22,6 +22,7 @@ MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
 TRUSTED = 0.05  # of the tolerance: what the nodes that a refinement does not decode may be off together
 LATTICE_SEES = 5.0  # such a squared spacing, in deviations of a hill, errs by 4 exp(-2 pi^2 / 5) = 8 % of it
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
+SQUARED = 3.0  # times its square: what becomes of the error of a smooth integrand, one of whose hills holds a third
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 NEIGHBOURS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
 
@@ -222,7 +223,7 @@ class Lattice:
         """
         held = self._held()
         error = self._sublattices(held)
-        if self.former_errors and error > self.former_errors[-1] ** 2:
+        if self.former_errors and error > SQUARED * self.former_errors[-1] ** 2:
             error = max(error, *(e / (COSETS * 2**k) for k, e in enumerate(reversed(self.former_errors[-2:]))))
         rim = held[self._rim()]
         beyond = rim.sum() + rim.max(initial=0.0) / held.max()  # a Gaussian's share beyond such a level
