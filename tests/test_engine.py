@@ -16,9 +16,10 @@ from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.best_gaussian import best_gaussians
+from gpvae_core.exact.covering import resolved
 from gpvae_core.exact.grid import BaseGrid
 from gpvae_core.exact.joint import Decoded
-from gpvae_core.exact.lattice import Lattice, resolved
+from gpvae_core.exact.lattice import Lattice
 from gpvae_core.exact.left_out import left_out
 from gpvae_core.exact.modes import Mode, Starts
 from gpvae_core.files import read_json

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gpvae_core.distributions import Posterior
 from gpvae_core.errors import InputError
+from gpvae_core.exact.covering import cover
 from gpvae_core.exact.expectations import (
     HEAVIEST,
     Component,
@@ -24,7 +25,7 @@ from gpvae_core.exact.expectations import (
 )
 from gpvae_core.exact.grid import grid_points
 from gpvae_core.exact.joint import QUADRATURE, Array, Decoded, Index, LogJoint, run
-from gpvae_core.exact.lattice import Lattice, cover
+from gpvae_core.exact.lattice import Lattice
 from gpvae_core.exact.modes import Mode, distinct, summits
 
 if TYPE_CHECKING:

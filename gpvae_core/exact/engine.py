@@ -13,9 +13,10 @@ from torch import Tensor
 from gpvae_core.errors import InputError
 from gpvae_core.exact import interpolation
 from gpvae_core.exact.cells import Cubature, Window
+from gpvae_core.exact.covering import broad, cover, depth, resolved
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
 from gpvae_core.exact.joint import QUADRATURE, Array, Decoded, Index, Task, run, tallied
-from gpvae_core.exact.lattice import HALVE, Lattice, broad, cover, depth, resolved
+from gpvae_core.exact.lattice import HALVE, Lattice
 from gpvae_core.exact.left_out import left_out
 from gpvae_core.exact.modes import (
     MARGIN,

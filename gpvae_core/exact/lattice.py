@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
-from math import log, pi
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,12 @@ from scipy.ndimage import binary_dilation, maximum_filter
 
 from gpvae_core.exact import centres, interpolation
 from gpvae_core.exact.joint import Array, Index, Task
-from gpvae_core.exact.modes import MARGIN, Mode, weights
+from gpvae_core.exact.modes import Mode
 
 SPACING = 0.65  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
 RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
-MERGING_NODES = 8_000  # the same while modes of unequal scales share a lattice
-TRUSTED = 0.05  # of the tolerance: what the nodes that a refinement does not decode may be off together
 LATTICE_SEES = 5.0  # such a squared spacing, in deviations of a hill, errs by 4 exp(-2 pi^2 / 5) = 8 % of it
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 SQUARED = 3.0  # times its square: what becomes of the error of a smooth integrand, one of whose hills holds a third
@@ -128,9 +124,8 @@ class Lattice:
         old, self.basis, self.coords = self.coords, self.basis @ HALVE, centres.refined(self.coords)
         new = _coords(self._around(np.arange(len(old)), drop))
         value, doubt = centres.predicted(old, self.values, self.doubt, new)
-        at = self.origin + new @ self.basis.T
         for mode in unseen:
-            doubt[mode.distance(at) ** 2 < 2 * drop] = np.nan
+            doubt[mode.distance(self.origin + new @ self.basis.T) ** 2 < 2 * drop] = np.nan
         # each node's share of the mass, times its error: the least of them go undecoded
         top = self.values.max()
         off = np.exp((value + doubt - top).clip(max=0)) / (2 * np.exp(self.values - top).sum()) * doubt
@@ -281,7 +276,7 @@ class Lattice:
 
     def sees(self, place: Array, precision: Array) -> bool:
         """Whether the nodes around a hill at ``place`` (2,) are dense enough to measure most of it."""
-        return bool(self.holds(place[None])[0] and _side(self.basis, precision[None])[0] < LATTICE_SEES)
+        return bool(self.holds(place[None])[0] and squared_step(self.basis, precision[None])[0] < LATTICE_SEES)
 
     def _locate(self, z: Array) -> tuple[NDArray[np.bool_], Array]:
         """Whether the nearest node is known, (n,), and each point's place in the raster, (n, 2)."""
@@ -335,107 +330,7 @@ def _coords(keys: NDArray[np.int64]) -> Index:
     return np.stack([(keys - second) // 2**32, second], 1)
 
 
-def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[np.bool_]:
-    """For each mode whether a lattice of this basis may pass over it, its share of the mass being what it is.
-
-    On a Gaussian of standard deviation 1 the trapezoid rule of spacing h errs by 4 exp(-2 pi^2 / h^2) of its mass.
-    That, weighed by Laplace's shares and by what they mean for moments and entropy, has to stay below a tenth of the
-    tolerance. It is no error bound, only what a
-    refinement needs in order to see every mode that matters.
-    """
-    mass = np.array([mode.log_mass for mode in modes])
-    log_share = mass - np.logaddexp.reduce(mass) + weights(modes)
-    side = _side(basis, np.stack([mode.precision for mode in modes]))
-    seen: NDArray[np.bool_] = log_share + log(4) - 2 * pi**2 / side <= log(0.1 * tolerance)
-    return seen
-
-
-def _side(basis: Array, precision: Array) -> Array:
+def squared_step(basis: Array, precision: Array) -> Array:
     """The squared length of the lattice's longest step in deviations of Gaussians of precision (k, 2, 2), (k,)."""
     sides: Array = np.linalg.eigvalsh(np.asarray(basis.T @ precision @ basis, np.float64))[:, -1]
     return sides
-
-
-def depth(tolerance: float) -> float:
-    """How many nats below the maximum a lattice reaches: what lies lower holds about e^-9 of the tolerance."""
-    return float(9 - np.log(tolerance))
-
-
-def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]:
-    """Disjoint lattices over the mass around all modes, refined until their error is within ``tolerance``.
-
-    None where that would take more than NODES nodes: one spacing does not suit such a posterior.
-    """
-    drop = depth(tolerance)
-    lattices: list[Lattice] = []
-    for number, mode in enumerate(modes):
-        home = next((lattice for lattice in lattices if lattice.holds(mode.location[None])[0]), None)
-        if home is None:
-            fresh = yield from Lattice.around(mode, drop)
-            home = next((lattice for lattice in lattices if lattice.meets(fresh, drop)), fresh)
-            if home is fresh:
-                lattices.append(fresh)
-            else:
-                yield from home.include(mode, drop)
-        while not resolved(modes, home.basis, tolerance)[number]:
-            if _too_many(lattices, home, MERGING_NODES):
-                return None
-            yield from home.refine(drop, TRUSTED * tolerance, [mode])
-    if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
-        return None
-    return (yield from settled(lattices, tolerance, drop))
-
-
-def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]:
-    """One lattice that begins with the base grid: for broad posteriors with many modes; None as for cover."""
-    drop = depth(tolerance)
-    lattice = yield from Lattice.on_grid(axis, field, drop, 0.1 * tolerance)
-    modes = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]  # the far ones go into the errors
-    if not lattice.holds(np.stack([mode.location for mode in modes])).all():
-        return None
-    while not (seen := resolved(modes, lattice.basis, tolerance)).all():
-        if _too_many([lattice], lattice, NODES):
-            return None
-        yield from lattice.refine(drop, TRUSTED * tolerance, [modes[k] for k in np.flatnonzero(~seen)])
-    return (yield from settled([lattice], tolerance, drop))
-
-
-def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list[Lattice] | None]:
-    """The lattices, the worst of them refined until their error together is within ``tolerance``; None as for cover."""
-    while True:
-        logs = np.array([lattice.log_integral for lattice in lattices])
-        shares = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
-        errors = np.maximum(shares * [lattice.relative_error for lattice in lattices], shown_errors(lattices))
-        if errors.sum() <= tolerance:
-            return lattices
-        worst = lattices[int(errors.argmax())]
-        if _too_many(lattices, worst, NODES):
-            return None
-        yield from worst.refine(drop, TRUSTED * tolerance)
-
-
-def shown_errors(lattices: Sequence[Lattice]) -> Array:
-    """For each lattice the largest error that its nodes bring to a mean, a variance or the entropy, (n,).
-
-    In tenths of a deviation, in thirtieths of the variance, in tenths of a nat: what the sublattices say is the error
-    of a lattice twice as coarse, and each number carries its own error anyway.
-    """
-    logs = np.concatenate([lattice.values + lattice.log_cell for lattice in lattices])
-    mass = np.exp(logs - np.logaddexp.reduce(logs))
-    points, values = (np.concatenate([getattr(lattice, f) for lattice in lattices]) for f in ("points", "values"))
-    centred = points - mass @ points
-    covariance = (centred * mass[:, None]).T @ centred
-    if np.linalg.eigvalsh(covariance)[0] <= 0:  # all mass on one node, or on a line of them: far too coarse
-        return np.full(len(lattices), np.inf)
-    u = np.linalg.solve(np.linalg.cholesky(covariance), centred.T)
-    squares = [u[0] ** 2 - 1, u[1] ** 2 - 1, u[0] * u[1]]
-    terms = mass * np.stack([0.1 * u[0], 0.1 * u[1], *[s / 30 for s in squares], 0.1 * (values - mass @ values)])
-    ends = np.cumsum([len(lattice.values) for lattice in lattices])[:-1]
-    pairs = zip(lattices, np.split(terms, ends, axis=1), strict=True)
-    return np.array([max(lattice.sum_error(term) for term in own) for lattice, own in pairs])
-
-
-def _too_many(lattices: list[Lattice], refined: Lattice, limit: int) -> bool:
-    """Whether refining that lattice goes beyond ``limit`` nodes, or its bounding box beyond memory."""
-    nodes = sum(len(lattice.coords) - lattice.given for lattice in lattices) + len(refined.coords)
-    return nodes > limit or 4 * refined.extent > RASTER
