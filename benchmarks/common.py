@@ -17,6 +17,7 @@ from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.files import read_json, write_atomically
+from gpvae_core.generative import GenerativeModel
 from gpvae_core.spread import Engine
 
 RESULTS = Path(__file__).parent / "results"
@@ -101,3 +102,10 @@ def student(values: Sequence[float]) -> tuple[float, float]:
     """Mean and half of Student's 95 % interval of several values."""
     n = len(values)
     return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
+
+
+def counting(model: GenerativeModel) -> list[int]:
+    """The sizes of the batches that this model's decoder answers from now on."""
+    sizes: list[int] = []
+    model.decoder.register_forward_hook(lambda module, z, means: sizes.append(len(z[0])))
+    return sizes

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import claims, exact_gaps, paper_tables, seeds
+from benchmarks import adversarial, claims, exact_gaps, paper_tables, seeds
 from benchmarks.card import card
 from benchmarks.common import command, fell_out
 from gpvae_core.checkpoints import load_checkpoint
@@ -165,3 +165,10 @@ def test_without_ray_its_option_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"Ray is not installed, and --ray needs it; pip install '.\[ray\]'"):
         list(spread(third, [0], Engine(ray="local"), fell_out))
+
+
+def test_an_adversarial_row_counts_its_decodes():
+    """Of a model in training mode the engine decodes by a copy."""
+    (first, *_) = adversarial.ridges()
+    row = adversarial.measured(first)
+    assert row["decodes"] > 100 and not row["quiet_and_wrong"]
