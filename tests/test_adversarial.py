@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2, kstest, norm
+from scipy.stats import chi2, kstest, multivariate_normal, norm
 
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.generative import GenerativeModel
@@ -163,3 +163,19 @@ def test_a_far_hill_of_a_ten_millionth_of_the_mass_counts_in_the_variances():
     wanted = width**2 + 16 * share
     assert abs(posterior.covariance[0, 0] - wanted) <= 5e-3 * wanted  # Laplace's own error is some std^2
     assert posterior.covariance_error[0, 0] <= 5e-3 * wanted
+
+
+@pytest.mark.parametrize("half_width", [0.5, 1.3, 2.0])
+@pytest.mark.parametrize("ratio", [1, 4, 30])
+def test_the_mass_outside_a_box_is_within_a_small_error(ratio, half_width):
+    """Against SciPy's normal distribution: an edge that runs through the mass runs between the nodes, too."""
+    model = GenerativeModel(Ridge(ratio, 0.7), GaussianLikelihood(0.1).double())
+    x = model.decode(torch.tensor([[0.5, -1.2]]).double()).detach()
+    posterior = PosteriorEngine(model, nodes=91).posterior(x)
+    matrix = model.decoder.matrix.detach().numpy()
+    covariance = np.linalg.inv(matrix.T @ matrix / STD**2 + np.eye(2))
+    mean = covariance @ matrix.T @ x.numpy().ravel() / STD**2
+    edge = np.full(2, half_width)
+    wanted = 1 - multivariate_normal(mean, covariance).cdf(edge, lower_limit=-edge)
+    error = posterior.mass_outside_error(half_width)
+    assert abs(posterior.mass_outside(half_width) - wanted) <= error < 0.006

@@ -63,3 +63,15 @@ def test_every_number_of_a_row_comes_with_its_error(digits, digits_2d, digits_en
     alone = [name for name in row if not name.endswith("_error") and name not in counts and f"{name}_error" not in row]
     assert alone == []
     assert all(np.isfinite(value) and value >= 0 for name, value in row.items() if name.endswith("_error"))
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_reverse_kl_at_a_rough_tolerance_is_within_its_error(digits, digits_2d):
+    """What lies beyond the nodes counts as often as log q falls there, not as one share of the mass."""
+    images = digits.test.pixels(np.array([13, 67, 104, 119]))
+    rough, fine = (PosteriorEngine(digits_2d.model.generative, tolerance=t).posteriors(images) for t in (0.5, 1e-3))
+    start = digits_2d.infer(images).start
+    for k in range(len(images)):
+        found, truth = rough[k].kl_to(start[k]), fine[k].kl_to(start[k])
+        assert abs(found.value - truth.value) <= found.error + truth.error
+        assert found.error < 0.1 * found.value

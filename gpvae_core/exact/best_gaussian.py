@@ -17,7 +17,7 @@ from gpvae_core.exact.posterior import ExactPosterior
 
 FAMILIES = {"diagonal": True, "full": False}  # see ``is_diagonal``
 STEPS = 60
-SETTLED = 1e-6  # nats that a step still promises
+SETTLED = 1e-5  # nats that a step still promises
 MODES = 3  # starts at the posterior's heaviest modes
 SMOOTH, FINER, KINKED = 5, 12, 24  # Gauss-Hermite orders of the search; the result's ELBO is to the engine's tolerance
 ROUGH = 5e-3  # nats between the two

@@ -189,12 +189,14 @@ def kl_to(posterior: "ExactPosterior", q: Posterior | Density) -> Estimate:
 
     Infinite where q has no density somewhere there. Raises InputError where q's density is no number.
     """
-    log_ratio = posterior.log_density_at_points - _log_q(q, posterior.points)
-    value = posterior.expected(log_ratio)
+
+    def log_ratio(z: Array, log_p: Array) -> Array:
+        return log_p - _log_q(q, z)
+
+    value = posterior.expected(log_ratio(posterior.points, posterior.log_density_at_points))
     if value == np.inf:
         return Estimate(value, np.inf)
-    error = posterior.log_evidence_error + posterior.expectation_error(log_ratio)
-    return Estimate(value, error)
+    return Estimate(value, posterior.log_evidence_error + posterior.error_of(log_ratio))
 
 
 def check_proper(q: Posterior | Density) -> None:

@@ -19,6 +19,7 @@ from gpvae_core.exact.lattice import COSETS, HALVE
 Gaussian = DiagonalGaussian | FullGaussian
 Placed = tuple[Array, Array]  # centre (2,) and frame (2, 2) of a Gaussian
 HERMITE_ORDERS = (4, 6, 8)
+CLEAR = 0.1  # of the tolerance: two orders that agree so well need no third
 SPACING = 1.0  # of the first lattice in u
 RADIUS = 7.0  # where it ends: what lies beyond holds 2e-11 of q, and log p(x, z) falls like a square
 WHOLE = 2  # so many refinements take the whole disc; what lies beyond RIM has settled then
@@ -155,7 +156,7 @@ def under(qs: Sequence[Sequence[Component]], tolerance: float, smooth: bool) -> 
     Elsewhere a lattice in u, refined; Gaussians that are nearly the same share one.
     """
     parts = [part for q in qs for part in q]
-    found = yield from _by_hermite(parts, smooth)
+    found = yield from _by_hermite(parts, tolerance, smooth)
     rest = [k for k, one in enumerate(found) if not one.error <= tolerance and np.isfinite(one.value)]
     while rest:
         first = max(rest, key=lambda k: _log_area(parts[k]))
@@ -168,23 +169,36 @@ def under(qs: Sequence[Sequence[Component]], tolerance: float, smooth: bool) -> 
     return [found[end - len(q) : end] for q, end in zip(qs, ends, strict=True)]
 
 
-def _by_hermite(parts: Sequence[Component], smooth: bool) -> Task[list[Expectation]]:
-    # where no order is trusted, the last one's nodes show where q holds most
-    rules = [hermite(order) for order in (HERMITE_ORDERS if smooth else HERMITE_ORDERS[-1:])]
+def _by_hermite(parts: Sequence[Component], tolerance: float, smooth: bool) -> Task[list[Expectation]]:
+    """Two orders first, and the third where they do not agree far better than asked: one agreement could be chance."""
+    if not smooth:  # no order is trusted, but the nodes show where q holds most
+        return [one for _, one in (yield from _of_orders(parts, HERMITE_ORDERS[-1:]))]
+    found = yield from _of_orders(parts, HERMITE_ORDERS[:2])
+    results = [replace(one, error=abs(middle - low)) for (low, middle), one in found]
+    unsure = [k for k, one in enumerate(results) if not one.error <= CLEAR * tolerance]
+    for k, ((high,), one) in zip(
+        unsure, (yield from _of_orders([parts[k] for k in unsure], HERMITE_ORDERS[2:])), strict=True
+    ):
+        low, middle = found[k][0]
+        results[k] = replace(one, error=max(abs(high - middle), abs(middle - low) / COSETS))
+    return [one if np.isfinite(one.error) else replace(one, error=np.inf) for one in results]
+
+
+def _of_orders(parts: Sequence[Component], orders: Sequence[int]) -> Task[list[tuple[list[float], Expectation]]]:
+    """Each part's value by each order, and the last one's nodes that hold most; its error is not known yet."""
+    if not parts:
+        return []
+    rules = [hermite(order) for order in orders]
     nodes = np.concatenate([u for u, _ in rules])
     ends = np.cumsum([len(u) for u, _ in rules])[:-1]
-    heaviest = np.argsort(-rules[-1][1])[:HEAVIEST] - len(rules[-1][1])  # among the last rule's nodes
+    heaviest = np.argsort(-rules[-1][1])[:HEAVIEST] - len(rules[-1][1])
     placed = [part.place(nodes) for part in parts]
     values = yield np.concatenate([z for z, _ in placed])
     results = []
     for (z, log_q), log_p in zip(placed, np.split(values, len(parts)), strict=True):
-        orders = zip(rules, np.split(log_p - log_q, ends), strict=True)
-        by_order = [float(w @ integrand) for (_, w), integrand in orders]
-        error = np.inf
-        if smooth and np.isfinite(by_order).all():
-            low, middle, high = by_order
-            error = max(abs(high - middle), abs(middle - low) / COSETS)  # two agreements: one could be chance
-        results.append(Expectation(by_order[-1], error, z[heaviest], log_p[heaviest]))
+        by_rule = zip(rules, np.split(log_p - log_q, ends), strict=True)
+        by_order = [float(w @ integrand) for (_, w), integrand in by_rule]
+        results.append((by_order, Expectation(by_order[-1], np.inf, z[heaviest], log_p[heaviest])))
     return results
 
 

@@ -12,7 +12,7 @@ from gpvae_core.exact import centres, interpolation
 from gpvae_core.exact.joint import Array, Index, Task
 from gpvae_core.exact.modes import Mode
 
-SPACING = 0.65  # of the first lattice, in the mode's standard deviations
+SPACING = 0.75  # of the first lattice, in the mode's standard deviations
 HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and the centres of their squares
 RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
