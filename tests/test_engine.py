@@ -362,3 +362,12 @@ def test_posteriors_outside_the_box_are_found(digits, digits_2d, digits_engine):
 def test_a_tolerance_of_zero_is_refused(digits_2d):
     with pytest.raises(InputError, match="'tolerance' is 0"):
         PosteriorEngine(digits_2d.model.generative, tolerance=0.0)
+
+
+def test_every_preview_has_its_regions(digits, digits_engine):
+    """Where the mass lies at the box's edge, what is interpolated must not rise beyond it."""
+    for x in digits.test.pixels(slice(0, None, 8)):
+        preview = digits_engine.preview(x)
+        levels = preview.hdr_levels()
+        assert (np.diff(levels) < 0).all()
+        assert levels[0] < preview.log_density_at_points.max() + 2

@@ -46,6 +46,7 @@ ACTIVE = 16.0  # a grid cell with less than e^-16 = 1e-7 of the mass is left alo
 SEVERAL = 4  # modes, from which on the base grid refined once is cheaper than lattices around them
 TRIFLE = 0.01  # of the tolerance: what a mode may hold and be passed over
 ARITHMETIC_POINTS = 16
+BEYOND = 5.0  # nats by which a preview falls in one node beyond the box: so gently that polynomials follow
 
 
 class PosteriorEngine:
@@ -283,6 +284,8 @@ class PosteriorEngine:
         if self._resolved(modes):
             return [(yield from Lattice.on_grid(self.grid.axis, field, depth(tolerance), np.inf))]
         lattices = yield from cover(modes, tolerance)
+        if lattices is None:  # one hill's own lattice would pass over others
+            lattices = yield from broad(self.grid.axis, field, modes, tolerance)
         return lattices or [(yield from Lattice.around(modes[0], depth(tolerance)))]
 
     def _resolved(self, modes: list[Mode]) -> bool:
@@ -323,7 +326,7 @@ class Interpolated:
         places = self.places(z)
         inside = places.clip(0, len(self.grid.axis) - 1)
         # beyond the box nothing is known: fall off quickly
-        values: Array = interpolation.at(self.field, inside) - 1e3 * ((places - inside) ** 2).sum(1)
+        values: Array = interpolation.at(self.field, inside) - BEYOND * ((places - inside) ** 2).sum(1)
         return values
 
 

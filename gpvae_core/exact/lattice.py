@@ -17,6 +17,7 @@ HALVE = np.array([[0.5, 0.5], [0.5, -0.5]])  # basis @ HALVE: the old nodes and 
 RASTER = 4_000_000  # nodes of a bounding box that is still drawn up in memory
 NODES = 40_000  # beyond these a lattice gives up: one spacing does not suit this posterior
 LATTICE_SEES = 5.0  # such a squared spacing, in deviations of a hill, errs by 4 exp(-2 pi^2 / 5) = 8 % of it
+RISE = 2.0  # nats by which log f may exceed the nodes around; on a hill that a lattice sees it is 5 / 4 at most
 COSETS = 2.5  # the four sublattices of twice the spacing err this much more than their mean, at the least
 SQUARED = 3.0  # times its square: what becomes of the error of a smooth integrand, one of whose hills holds a third
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
@@ -263,7 +264,8 @@ class Lattice:
         result = np.full(len(z), -np.inf)
         if inside.any():
             pad = interpolation.REACH
-            result[inside] = interpolation.at(np.pad(self._filled(), pad, mode="edge"), t[inside] + pad)
+            between = interpolation.at(np.pad(self._filled(), pad, mode="edge"), t[inside] + pad)
+            result[inside] = np.minimum(between, self._ceiling()[tuple(np.rint(t[inside]).astype(int).T)])
         return result
 
     def holds(self, z: Array) -> NDArray[np.bool_]:
@@ -294,8 +296,16 @@ class Lattice:
         points = self.origin + (self.coords[:, None] + tile).reshape(-1, 2) @ self.basis.T
         node = self.coords - (self.coords.min(0) - 2)
         values = interpolation.midpoints(self._filled(), node, per_axis)
+        values = np.minimum(values, self._ceiling()[tuple(node.T)][:, None, None])
         sides = np.broadcast_to(self.basis / per_axis, (values.size, 2, 2))
         return interpolation.Fine(points, values.ravel(), interpolation.spreads(values).ravel(), sides)
+
+    def _ceiling(self) -> Array:
+        """What log f may be in each node's cell: at the rim polynomials through nodes that are not known go astray."""
+        known, _ = self._raster(np.ones(len(self.coords), bool))
+        values, _ = self._raster(self.values)
+        ceiling: Array = maximum_filter(np.where(known, values, -np.inf), size=3) + RISE
+        return ceiling
 
     def _filled(self) -> Array:
         known, _ = self._raster(np.ones(len(self.coords), bool))
