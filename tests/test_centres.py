@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpvae_core.exact.centres import predicted, refined
+from gpvae_core.exact.covering import cover
 from gpvae_core.exact.lattice import Lattice
 from gpvae_core.exact.modes import Mode
 
@@ -112,3 +113,21 @@ def test_values_that_do_not_keep_what_the_nodes_foretold_are_all_decoded():
     lattice = Lattice(np.zeros(2), SPACING * np.eye(2), DISC, smooth(SPACING * DISC))
     answered(lattice.refine(16.0, 1e-4), lambda z: smooth(z) - 1)
     assert lattice.given == 0 and not lattice.doubt.any()
+
+
+def test_hills_of_three_widths_under_one_lattice_all_count():
+    """While the lattice is refined for the second, the third is still to be seen."""
+    hills = [((0.0, 0.0), 1.0, 0.6), ((1.1, 0.4), 0.3, 0.25), ((-1.125, 0.75), 0.1, 0.15)]
+
+    def f(z):
+        logs = [np.log(m / (2 * np.pi * s**2)) - ((z - c) ** 2).sum(1) / (2 * s**2) for c, s, m in hills]
+        return np.logaddexp.reduce(logs, axis=0)
+
+    modes = [Mode(np.array(c), float(f(np.array([c]))[0]), np.eye(2) / s**2) for c, s, _ in hills]
+    found = []
+    assert answered(keeping(cover(modes, 1e-3), found), f) < 14_000
+    assert abs(np.logaddexp.reduce([lattice.log_integral for lattice in found])) < 1e-3
+
+
+def keeping(task, found):
+    found += yield from task

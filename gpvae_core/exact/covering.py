@@ -20,14 +20,18 @@ def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[n
 
     On a Gaussian of standard deviation 1 the trapezoid rule of spacing h errs by 4 exp(-2 pi^2 / h^2) of its mass.
     That, weighed by Laplace's shares and by what they mean for moments and entropy, has to stay below a tenth of the
-    tolerance. It is no error bound, only what a
-    refinement needs in order to see every mode that matters.
+    tolerance. It is no error bound, only what a refinement needs in order to see every mode that matters.
     """
     mass = np.array([mode.log_mass for mode in modes])
     log_share = mass - np.logaddexp.reduce(mass) + weights(modes)
     side = squared_step(basis, np.stack([mode.precision for mode in modes]))
     seen: NDArray[np.bool_] = log_share + log(4) - 2 * pi**2 / side <= log(0.1 * tolerance)
     return seen
+
+
+def _unseen(modes: Sequence[Mode], lattice: Lattice, tolerance: float) -> list[Mode]:
+    """Those that the lattice may pass over, and that matter."""
+    return [modes[k] for k in np.flatnonzero(~resolved(modes, lattice.basis, tolerance))]
 
 
 def depth(tolerance: float) -> float:
@@ -54,7 +58,7 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
         while not resolved(modes, home.basis, tolerance)[number]:
             if _too_many(lattices, home, MERGING_NODES):
                 return None
-            yield from home.refine(drop, TRUSTED * tolerance, [mode])
+            yield from home.refine(drop, TRUSTED * tolerance, _unseen(modes, home, tolerance))
     if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
         return None
     return (yield from settled(lattices, tolerance, drop))
@@ -67,10 +71,10 @@ def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) ->
     modes = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]  # the far ones go into the errors
     if not lattice.holds(np.stack([mode.location for mode in modes])).all():
         return None
-    while not (seen := resolved(modes, lattice.basis, tolerance)).all():
+    while unseen := _unseen(modes, lattice, tolerance):
         if _too_many([lattice], lattice, NODES):
             return None
-        yield from lattice.refine(drop, TRUSTED * tolerance, [modes[k] for k in np.flatnonzero(~seen)])
+        yield from lattice.refine(drop, TRUSTED * tolerance, unseen)
     return (yield from settled([lattice], tolerance, drop))
 
 

@@ -230,7 +230,7 @@ def _on_lattice(parts: list[Component], tolerance: float) -> Task[list[tuple[flo
     """The expectation and its error under components close to the first, by nested lattices in its u.
 
     Each refinement adds the centres of the squares. After WHOLE of them only the part within OUTER goes on, cut out
-    by a window so smooth that both lattices integrate it to 1e-9; what lies beyond has settled, or is in the error.
+    by a window so smooth that both lattices integrate it to 1e-5; what lies beyond has settled, or is in the error.
     """
     seen = [_seen_from(parts[0], part) for part in parts]
     areas = np.array([abs(np.linalg.det(t)) for _, t in seen])
