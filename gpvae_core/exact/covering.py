@@ -31,7 +31,8 @@ def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[n
 
 def _unseen(modes: Sequence[Mode], lattice: Lattice, tolerance: float) -> list[Mode]:
     """Those that the lattice may pass over, and that matter."""
-    return [modes[k] for k in np.flatnonzero(~resolved(modes, lattice.basis, tolerance))]
+    seen = resolved(modes, lattice.basis, tolerance)
+    return [mode for mode, known in zip(modes, seen, strict=True) if not known]
 
 
 def depth(tolerance: float) -> float:
