@@ -23,6 +23,7 @@ import numpy as np
 import websockets
 from numpy.typing import ArrayLike
 from playwright.sync_api import Page, sync_playwright
+from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -77,7 +78,7 @@ class Session:
         kind = element.WhichOneof("type")
         if kind == "number_input" and element.number_input.label == "Number of the test image":
             self.number_input = element.number_input.id
-        if kind in ("exception", "alert") and "plane" not in element.alert.body and "outside" not in element.alert.body:
+        if kind == "exception" or (kind == "alert" and element.alert.format in (Alert.ERROR, Alert.WARNING)):
             self.exceptions += 1
 
 
