@@ -18,8 +18,8 @@ from gpvae_core.exact.lattice import COSETS, HALVE
 
 Gaussian = DiagonalGaussian | FullGaussian
 Placed = tuple[Array, Array]  # centre (2,) and frame (2, 2) of a Gaussian
-HERMITE_ORDERS = (4, 6, 8)
-CLEAR = 0.1  # of the tolerance: two orders that agree so well need no third
+HERMITE_ORDERS = (3, 4, 6, 8)
+CLEAR = 0.1  # of the tolerance: where the lower three agree so well the highest is not asked
 SPACING = 1.0  # of the first lattice in u
 RADIUS = 7.0  # where it ends: what lies beyond holds 2e-11 of q, and log p(x, z) falls like a square
 WHOLE = 2  # so many refinements take the whole disc; what lies beyond RIM has settled then
@@ -170,18 +170,24 @@ def under(qs: Sequence[Sequence[Component]], tolerance: float, smooth: bool) -> 
 
 
 def _by_hermite(parts: Sequence[Component], tolerance: float, smooth: bool) -> Task[list[Expectation]]:
-    """Two orders first, and the third where they do not agree far better than asked: one agreement could be chance."""
+    """The lower three orders first, and the highest where they do not agree far better than asked."""
     if not smooth:  # no order is trusted, but the nodes show where q holds most
         return [one for _, one in (yield from _of_orders(parts, HERMITE_ORDERS[-1:]))]
-    found = yield from _of_orders(parts, HERMITE_ORDERS[:2])
-    results = [replace(one, error=abs(middle - low)) for (low, middle), one in found]
+    found = yield from _of_orders(parts, HERMITE_ORDERS[:-1])
+    results = [replace(one, error=_disagreement(by_order)) for by_order, one in found]
     unsure = [k for k, one in enumerate(results) if not one.error <= CLEAR * tolerance]
-    for k, ((high,), one) in zip(
-        unsure, (yield from _of_orders([parts[k] for k in unsure], HERMITE_ORDERS[2:])), strict=True
-    ):
-        low, middle = found[k][0]
-        results[k] = replace(one, error=max(abs(high - middle), abs(middle - low) / COSETS))
-    return [one if np.isfinite(one.error) else replace(one, error=np.inf) for one in results]
+    higher = yield from _of_orders([parts[k] for k in unsure], HERMITE_ORDERS[-1:])
+    for k, (highest, one) in zip(unsure, higher, strict=True):
+        results[k] = replace(one, error=_disagreement([*found[k][0], *highest]))
+    return results
+
+
+def _disagreement(by_order: Sequence[float]) -> float:
+    """Of the last three orders, infinite where one is no number: a single agreement could be chance."""
+    low, middle, high = by_order[-3:]
+    if not np.isfinite([low, middle, high]).all():
+        return np.inf
+    return max(abs(high - middle), abs(middle - low) / COSETS)
 
 
 def _of_orders(parts: Sequence[Component], orders: Sequence[int]) -> Task[list[tuple[list[float], Expectation]]]:
