@@ -23,8 +23,8 @@ def predicted(coords: Index, values: Array, doubt: Array, centres: Index) -> tup
         doubt: What each of them may be off, (m,).
         centres: Of squares of nodes, in the coordinates of the lattice refined once, (n, 2); see ``refined``.
 
-    The error is the largest that the same polynomial makes at the nodes around when it sees every second one only, a
-    lattice coarser by sqrt(2): where the function is smooth that is eight times what it makes at the centres.
+    The error is the largest miss around: what the same polynomial makes of a node when it sees every second one only.
+    That lattice is coarser by sqrt(2). Where the function is smooth, it misses eight times what is missed at a centre.
     """
     even = coords.sum(1) % 2 == 0
     former, between = _coarsened(coords[even]), coords[~even]
