@@ -109,14 +109,20 @@ def test_beyond_the_budget_the_error_says_so(monkeypatch):
 # --- errors of what is shown ----------------------------------------------------------------------------------
 
 
-def test_every_number_of_a_long_gaussian_is_within_its_error():
-    """Closed forms: mean, covariance, entropy, negentropy 0, levels by the chi-squared quantile, mass beyond a side."""
-    model = GenerativeModel(Ridge(30, 0.7), GaussianLikelihood(0.1).double())
+def long_gaussian(ratio):
+    """A posterior about so many times longer than wide; its mean and covariance in closed form."""
+    model = GenerativeModel(Ridge(ratio, 0.7), GaussianLikelihood(0.1).double())
     x = model.decode(torch.tensor([[0.5, -1.2]]).double()).detach()
     posterior = PosteriorEngine(model, nodes=91).posterior(x)
     matrix = model.decoder.matrix.detach().numpy()
     covariance = np.linalg.inv(matrix.T @ matrix / STD**2 + np.eye(2))
     mean = covariance @ matrix.T @ x.numpy().ravel() / STD**2
+    return posterior, mean, covariance
+
+
+def test_every_number_of_a_long_gaussian_is_within_its_error():
+    """Closed forms: mean, covariance, entropy, negentropy 0, levels by the chi-squared quantile, mass beyond a side."""
+    posterior, mean, covariance = long_gaussian(30)
     std = np.sqrt(np.diag(covariance))
     assert (np.abs(posterior.mean - mean) <= np.minimum(posterior.mean_error, 1e-3 * std)).all()
     wrong = np.abs(posterior.covariance - covariance)
@@ -169,12 +175,7 @@ def test_a_far_hill_of_a_ten_millionth_of_the_mass_counts_in_the_variances():
 @pytest.mark.parametrize("ratio", [1, 4, 30])
 def test_the_mass_outside_a_box_is_within_a_small_error(ratio, half_width):
     """Against SciPy's normal distribution: an edge that runs through the mass runs between the nodes, too."""
-    model = GenerativeModel(Ridge(ratio, 0.7), GaussianLikelihood(0.1).double())
-    x = model.decode(torch.tensor([[0.5, -1.2]]).double()).detach()
-    posterior = PosteriorEngine(model, nodes=91).posterior(x)
-    matrix = model.decoder.matrix.detach().numpy()
-    covariance = np.linalg.inv(matrix.T @ matrix / STD**2 + np.eye(2))
-    mean = covariance @ matrix.T @ x.numpy().ravel() / STD**2
+    posterior, mean, covariance = long_gaussian(ratio)
     edge = np.full(2, half_width)
     wanted = 1 - multivariate_normal(mean, covariance).cdf(edge, lower_limit=-edge)
     error = posterior.mass_outside_error(half_width)

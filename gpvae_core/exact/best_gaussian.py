@@ -140,8 +140,8 @@ def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:
 def _climb(mean: NDArray[Any], frame: Array, diagonal: bool, order: int) -> Task[list[Step]]:
     """Variational Newton ascent of the ELBO; every step of the path is higher than the one before.
 
-    With H = E_q[Hessian of log p(x, z)] and g = E_q[gradient], both from values alone by Stein's identities:
-    mean += (-H)^-1 g, precision -> -H (or its diagonal), each shortened by half until the ELBO rises.
+    H = E_q[Hessian of log p(x, z)] and g = E_q[gradient] come from values alone, by Stein's identities. A step is
+    mean += (-H)^-1 g, precision -> -H (or its diagonal), both shortened by half until the ELBO rises.
     """
     u, w = hermite(order)
     covariance = frame @ frame.T

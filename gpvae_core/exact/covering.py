@@ -29,9 +29,8 @@ def resolved(modes: Sequence[Mode], basis: Array, tolerance: float) -> NDArray[n
     return seen
 
 
-def _unseen(modes: Sequence[Mode], lattice: Lattice, tolerance: float) -> list[Mode]:
-    """Those that the lattice may pass over, and that matter."""
-    seen = resolved(modes, lattice.basis, tolerance)
+def _unseen(modes: Sequence[Mode], seen: NDArray[np.bool_]) -> list[Mode]:
+    """Those that a lattice does not resolve."""
     return [mode for mode, known in zip(modes, seen, strict=True) if not known]
 
 
@@ -56,10 +55,10 @@ def cover(modes: Sequence[Mode], tolerance: float) -> Task[list[Lattice] | None]
                 lattices.append(fresh)
             else:
                 yield from home.include(mode, drop)
-        while not resolved(modes, home.basis, tolerance)[number]:
+        while not (seen := resolved(modes, home.basis, tolerance))[number]:
             if _too_many(lattices, home, MERGING_NODES):
                 return None
-            yield from home.refine(drop, TRUSTED * tolerance, _unseen(modes, home, tolerance))
+            yield from home.refine(drop, TRUSTED * tolerance, _unseen(modes, seen))
     if any(one.meets(other, drop) for one, other in combinations(lattices, 2)):
         return None
     return (yield from settled(lattices, tolerance, drop))
@@ -72,10 +71,10 @@ def broad(axis: Array, field: Array, modes: Sequence[Mode], tolerance: float) ->
     modes = [mode for mode in modes if mode.log_mass > modes[0].log_mass - MARGIN]  # the far ones go into the errors
     if not lattice.holds(np.stack([mode.location for mode in modes])).all():
         return None
-    while unseen := _unseen(modes, lattice, tolerance):
+    while not (seen := resolved(modes, lattice.basis, tolerance)).all():
         if _too_many([lattice], lattice, NODES):
             return None
-        yield from lattice.refine(drop, TRUSTED * tolerance, unseen)
+        yield from lattice.refine(drop, TRUSTED * tolerance, _unseen(modes, seen))
     return (yield from settled([lattice], tolerance, drop))
 
 
@@ -96,8 +95,8 @@ def settled(lattices: list[Lattice], tolerance: float, drop: float) -> Task[list
 def shown_errors(lattices: Sequence[Lattice]) -> Array:
     """For each lattice the largest error that its nodes bring to a mean, a variance or the entropy, (n,).
 
-    In tenths of a deviation, in thirtieths of the variance, in tenths of a nat: what the sublattices say is the error
-    of a lattice twice as coarse, and each number carries its own error anyway.
+    In tenths of a deviation, in thirtieths of the variance, in tenths of a nat. No more is asked: the sublattices give
+    the error of a lattice twice as coarse, and each number carries its own error anyway.
     """
     logs = np.concatenate([lattice.values + lattice.log_cell for lattice in lattices])
     mass = np.exp(logs - np.logaddexp.reduce(logs))

@@ -24,6 +24,7 @@ SPACING = 1.0  # of the first lattice in u
 RADIUS = 7.0  # where it ends: what lies beyond holds 2e-11 of q, and log p(x, z) falls like a square
 WHOLE = 2  # so many refinements take the whole disc; what lies beyond RIM has settled then
 RIM, FADE = 3.3, 0.35  # there and so gradually refinement fades out; beyond RIM lie 4e-3 of q
+KINKED = 4.0  # at kinks a sublattice of twice the spacing errs so much more
 OUTER = RIM + 4.6 * FADE
 LATTICE_NODES = 30_000
 WEIGHTS = 1e-3  # that the weights of a mixture may miss 1 by
@@ -266,7 +267,7 @@ def _on_lattice(parts: list[Component], tolerance: float) -> Task[list[tuple[flo
             unsettled = np.abs(outer - last) if level else unsettled
         if level > 0:
             halves = [2 * left[:, part] @ window[part] for part in (half, ~half)]
-            apart = np.max([np.abs(one - inner) for one in halves], axis=0) / 4
+            apart = np.max([np.abs(one - inner) for one in halves], axis=0) / KINKED
             changes.append(np.maximum(np.abs(inner + outer - before), apart))
         # a kink's error halves with each refinement; three changes in a row are not small by chance
         if level > 1:

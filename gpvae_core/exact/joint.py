@@ -85,8 +85,8 @@ class Decoded:
     def quadratic(self, owner: Index, z: Array) -> Quadratic:
         """log p(x, z) (n,), its gradient (n, 2) and its Gauss-Newton precision J'Diag(precision)J + I, (n, 2, 2).
 
-        J by central differences of the decoder, five decodes a point: at these sizes several times faster than two
-        forward-mode products, for any decoder, and good to 1e-4, which costs a mode a thousandth of its width.
+        J by central differences of the decoder, five decodes a point. At these sizes that is several times faster than
+        two forward-mode products, and works for any decoder. It is good to 1e-4: a thousandth of a mode's width.
         """
         step = 1e-3 if self.images.dtype == torch.float32 else 1e-5
         stencil = step * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])

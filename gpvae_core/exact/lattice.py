@@ -82,7 +82,7 @@ class Lattice:
 
         Each round looks at the nodes that the last one added: the highest only rises, so no old one comes to matter.
         """
-        known, fresh = np.sort(_keys(self.coords)), np.arange(len(self.coords))
+        known, fresh = _keys(self.coords), np.arange(len(self.coords))
         while len(self.coords) < NODES and self.extent <= RASTER:
             new = np.setdiff1d(self._around(fresh, drop), known, assume_unique=True)
             if not len(new):
@@ -127,19 +127,19 @@ class Lattice:
         value, doubt = centres.predicted(old, self.values, self.doubt, new)
         for mode in unseen:
             doubt[mode.distance(self.origin + new @ self.basis.T) ** 2 < 2 * drop] = np.nan
-        # each node's share of the mass, times its error: the least of them go undecoded
+        # each node's share of the mass at the most; those whose error costs the least go undecoded
         top = self.values.max()
-        off = np.exp((value + doubt - top).clip(max=0)) / (2 * np.exp(self.values - top).sum()) * doubt
-        order = np.argsort(off)  # NaN last
-        told = order[np.cumsum(off[order]) <= trusted]
-        asked = np.setdiff1d(np.arange(len(new)), told)
-        yield from self._add(new[asked])
-        missed = np.abs(value[asked] - self.values[len(old) :])
-        if np.nansum(missed * off[asked] / doubt[asked]) > np.nansum(off[asked]):
+        share = np.exp((value + doubt - top).clip(max=0)) / (2 * np.exp(self.values - top).sum())
+        order = np.argsort(share * doubt)  # NaN last
+        told = np.zeros(len(new), bool)
+        told[order] = np.cumsum((share * doubt)[order]) <= trusted
+        yield from self._add(new[~told])
+        missed = np.abs(value[~told] - self.values[len(old) :])
+        if np.nansum(share[~told] * missed) > np.nansum(share[~told] * doubt[~told]):
             yield from self._add(new[told])  # the estimates do not hold
         else:
             self._append(new[told], value[told], doubt[told])
-            self.given += len(told)
+            self.given += int(told.sum())
         yield from self.flood(drop)
 
     def _add(self, coords: Index) -> Task[None]:
@@ -152,10 +152,10 @@ class Lattice:
         self.values = np.concatenate([self.values, values])
         self.doubt = np.concatenate([self.doubt, doubt])
 
-    def _raster(self, flags: NDArray[Any]) -> tuple[NDArray[Any], Index]:
+    def _raster(self, flags: NDArray[Any], unknown: float = 0) -> tuple[NDArray[Any], Index]:
         """``flags`` of the nodes in an array over their bounding box, wider by two; and its lowest coordinates."""
         low = self.coords.min(0) - 2
-        raster = np.zeros(self.coords.max(0) - low + 3, flags.dtype)
+        raster = np.full(self.coords.max(0) - low + 3, unknown, flags.dtype)
         raster[tuple((self.coords - low).T)] = flags
         return raster, low
 
@@ -170,9 +170,7 @@ class Lattice:
 
     def summits(self, drop: float) -> Array:
         """Nodes within ``drop`` nats of the highest that no neighbour exceeds, (k, 2), highest first."""
-        known, low = self._raster(np.ones(len(self.coords), bool))
-        values, _ = self._raster(self.values - self.values.max())
-        raster = np.where(known, values, -np.inf)
+        raster, low = self._raster(self.values - self.values.max(), -np.inf)
         peaks = np.argwhere((raster == maximum_filter(raster, size=3)) & (raster > -drop))
         highest = peaks[np.argsort(-raster[tuple(peaks.T)])]
         places: Array = self.origin + (highest + low) @ self.basis.T
@@ -302,9 +300,8 @@ class Lattice:
 
     def _ceiling(self) -> Array:
         """What log f may be in each node's cell: at the rim polynomials through nodes that are not known go astray."""
-        known, _ = self._raster(np.ones(len(self.coords), bool))
-        values, _ = self._raster(self.values)
-        ceiling: Array = maximum_filter(np.where(known, values, -np.inf), size=3) + RISE
+        heights, _ = self._raster(self.values, -np.inf)
+        ceiling: Array = maximum_filter(heights, size=3) + RISE
         return ceiling
 
     def _filled(self) -> Array:

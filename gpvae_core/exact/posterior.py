@@ -201,8 +201,7 @@ class ExactPosterior:
         rows = np.searchsorted(np.cumsum(mass), shares).clip(max=len(mass) - 1)
         gaps = self.log_prob(fine.points[rows]) + self.log_evidence - fine.values[rows]
         off = 0.5 * np.abs(np.expm1(gaps.clip(max=50)))
-        missing = self.left_out.shares(self.log_evidence).sum() + self._beyond(np.ones(len(self.weights)))
-        return float(min(1.0, off.mean() + 3 * off.std() / np.sqrt(TRIALS) + missing))
+        return float(min(1.0, off.mean() + 3 * off.std() / np.sqrt(TRIALS) + self._missing))
 
     def _interpolated(self, z: Array) -> Array:
         """log p(z|x) at points (n, 2) between the nodes; -inf where there is no mass."""
@@ -259,7 +258,7 @@ class ExactPosterior:
         mass = self.weights > 0
         return float(self.weights[mass] @ values[mass])
 
-    def expectation_error(self, values: Array) -> float:
+    def _expectation_error(self, values: Array) -> float:
         """Error estimate of ``expected(values)``: what each lattice's own sublattices say otherwise."""
         terms, start, error = self.weights * (values - self.expected(values)), 0, 0.0
         for piece in self.pieces:
@@ -318,8 +317,7 @@ class ExactPosterior:
     def mass_outside_error(self, half_width: float) -> float:
         """Error estimate of ``mass_outside``, at most 1."""
         _, across = self._outside(half_width)
-        shares = self.left_out.shares(self.log_evidence).sum() + self._beyond(np.ones(len(self.weights)))
-        return min(1.0, across / 8 + self.quadrature_error + self.arithmetic_error + float(shares))
+        return min(1.0, across / 8 + self.quadrature_error + self.arithmetic_error + self._missing)
 
     def error_of(self, f: Callable[[Array, Array], Array]) -> float:
         """Error estimate of E[f(z, log p(z|x)) | x]: quadrature, decoder's arithmetic, rim and mass left out."""
@@ -330,7 +328,12 @@ class ExactPosterior:
         arithmetic = self.arithmetic_error * self.expected(off)
         rest, shares = self.left_out, self.left_out.shares(self.log_evidence)
         beyond = np.abs(f(rest.places, rest.log_joint - self.log_evidence) - centre)
-        return self.expectation_error(values) + arithmetic + self._beyond(off) + float(shares @ beyond)
+        return self._expectation_error(values) + arithmetic + self._beyond(off) + float(shares @ beyond)
+
+    @property
+    def _missing(self) -> float:
+        """The mass left out or beyond the rim, relative to p(x)."""
+        return float(self.left_out.shares(self.log_evidence).sum()) + self._beyond(np.ones(len(self.weights)))
 
     def _beyond(self, values: Array) -> float:
         """What lies beyond the rims of all pieces, at ``values`` (n,) as large as on them."""
