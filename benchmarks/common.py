@@ -20,6 +20,7 @@ from gpvae_core.files import read_json, write_atomically
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.spread import Engine
 
+Figures = dict[str, object]
 RESULTS = Path(__file__).parent / "results"
 
 
