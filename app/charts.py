@@ -9,6 +9,7 @@ from PIL import Image
 
 from app.compute import Array
 from app.overlays import style_of
+from app.words import t
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,7 +22,6 @@ BUTTONS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "zoomIn2
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
 LEAST = 1e-4  # nats, on the map's scale: a KL of nothing but rounding
-KL_THERE = "median KL %{customdata:.3g} nats<extra></extra>"
 LEVEL = {"color": CLASSES[4], "dash": "dash", "width": 3}
 EXACT, Q = CLASSES[-1], style_of("q").colour  # as on every plane; a grey that is seen on white and on black
 
@@ -49,7 +49,7 @@ def scatter(
                 mode="markers",
                 name=name,
                 marker={"color": colour, "size": (7 if projector else 5) - 2 * crowded, "opacity": opacity},
-                hovertemplate=f"test image %{{customdata}}<br>{names[0]}: %{{x:.4g}}<br>{names[1]}: %{{y:.4g}}",
+                hovertemplate=f"{t('test image')} %{{customdata}}<br>{names[0]}: %{{x:.4g}}<br>{names[1]}: %{{y:.4g}}",
             )
         )
     for axis, values, title in (("xaxis", x[shown], names[0]), ("yaxis", y[shown], names[1])):
@@ -58,7 +58,7 @@ def scatter(
         figure.update_layout({axis: {"type": kind, "title": title, "exponentformat": "power"} | ticks})
     return figure.update_layout(
         **_room(projector),
-        legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
+        legend={"title": f"{t('class')} ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
         dragmode="lasso",
         showlegend=len(figure.data) > 1,
     )
@@ -77,7 +77,7 @@ def _classes(labels: Array | None, shown: Array) -> list[tuple[str, Array, str]]
     """Name, images and colour of each class; one for all where there are too many to tell apart, or none."""
     kinds = [] if labels is None else np.unique(labels[shown]).tolist()
     if labels is None or not 1 < len(kinds) <= MOST_CLASSES:
-        return [("all", shown, CLASSES[0])]
+        return [(t("all"), shown, CLASSES[0])]
     return [(str(kind), shown[labels[shown] == kind], CLASSES[k]) for k, kind in enumerate(kinds)]
 
 
@@ -104,10 +104,17 @@ def latent_map(
         middle, depth = (edges[:-1] + edges[1:]) / 2, np.log10(np.maximum(medians, LEAST))
         known = depth[np.isfinite(depth)]
         ticks = np.arange(np.floor(known.min()), np.ceil(known.max()) + 1) if known.size else []
-        bar = {"title": "median KL, nats", "orientation": "h", "y": -0.12, "yanchor": "top", "thickness": 14}
+        bar = {"title": t("median KL, nats"), "orientation": "h", "y": -0.12, "yanchor": "top", "thickness": 14}
         bar |= {"tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
         cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": medians.T}
-        figure.add_trace(Heatmap(**cells, colorscale="Viridis", colorbar=bar, hovertemplate=KL_THERE))
+        figure.add_trace(
+            Heatmap(
+                **cells,
+                colorscale="Viridis",
+                colorbar=bar,
+                hovertemplate=f"{t('median KL')} %{{customdata:.3g}} {t('nats')}<extra></extra>",
+            )
+        )
     shown = np.flatnonzero(np.isfinite(means).all(1) & (np.abs(means) <= half).all(1))
     for name, rows, colour in _classes(labels, shown):
         figure.add_trace(
@@ -118,7 +125,7 @@ def latent_map(
                 mode="markers",
                 name=name,
                 marker={"color": colour, "size": 6 if projector else 4, "opacity": 0.75},
-                hovertemplate="test image %{customdata}<br>z = (%{x:.2f}, %{y:.2f})",
+                hovertemplate=f"{t('test image')} %{{customdata}}<br>z = (%{{x:.2f}}, %{{y:.2f}})",
             )
         )
     if not by_gap:
@@ -131,7 +138,7 @@ def latent_map(
         xaxis=axis | {"title": "z₁"},
         yaxis=axis | {"title": "z₂", "scaleanchor": "x", "constraintoward": "top"},
         **_room(projector, 900 if projector else 680),
-        legend={"title": "class ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
+        legend={"title": f"{t('class')} ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
         dragmode="lasso",
         showlegend=len(figure.data) > 1,
     )
@@ -185,7 +192,7 @@ def surface(first: Array, second: Array, log_density: Array, *, projector: bool 
             colorscale="Viridis",
             contours={"z": lines},
             showscale=False,  # the upright axis says it
-            hovertemplate="z = (%{x:.3f}, %{y:.3f})<br>%{z:.2f} nats<extra></extra>",
+            hovertemplate=f"z = (%{{x:.3f}}, %{{y:.3f}})<br>%{{z:.2f}} {t('nats')}<extra></extra>",
         )
     )
     return figure.update_layout(
@@ -207,12 +214,12 @@ def histogram(found: dict[str, Array], *, projector: bool = False) -> "Figure":
     figure = Figure()
     for colour, (name, values) in zip((EXACT, *CLASSES[1::-1]), found.items(), strict=False):
         counts = np.histogram(values, edges)[0]
-        figure.add_trace(Bar(x=100 * (edges[:-1] + edges[1:]) / 2, y=counts, name=name, marker={"color": colour}))
+        figure.add_trace(Bar(x=100 * (edges[:-1] + edges[1:]) / 2, y=counts, name=t(name), marker={"color": colour}))
     level = len(next(iter(found.values()))) / BINS
-    figure.add_scatter(x=[0, 100], y=[level, level], mode="lines", name="honest regions", line=LEVEL)
+    figure.add_scatter(x=[0, 100], y=[level, level], mode="lines", name=t("honest regions"), line=LEVEL)
     return figure.update_layout(
-        xaxis={"title": "mass of the region on whose edge the true z lies, %"},
-        yaxis={"title": "images"},
+        xaxis={"title": t("mass of the region on whose edge the true z lies, %")},
+        yaxis={"title": t("images")},
         **_room(projector, PROJECTOR_HEIGHT if projector else 380),
         legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
     )
@@ -225,10 +232,10 @@ def learning_curves(epochs: list[dict[str, Any]], looks: list[dict[str, Any]], *
     """
     from plotly.subplots import make_subplots
 
-    titles = ("ELBO, nats an image", "KL(q ‖ p(z|x)), nats, of ten test images")
+    titles = (t("ELBO, nats an image"), t("KL(q ‖ p(z|x)), nats, of ten test images"))
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=titles)
     number = [record["epoch"] for record in epochs]
-    for name, key, colour in (("training", "objective", CLASSES[0]), ("validation", "validation", CLASSES[5])):
+    for name, key, colour in ((t("training"), "objective", CLASSES[0]), (t("validation"), "validation", CLASSES[5])):
         values = [record[key] for record in epochs]
         figure.add_scatter(x=number, y=values, name=name, mode="lines+markers", line={"color": colour}, row=1, col=1)
     at = [record["look"] for record in looks]
@@ -237,12 +244,12 @@ def learning_curves(epochs: list[dict[str, Any]], looks: list[dict[str, Any]], *
         for k, gap in enumerate(gaps.T):
             thin = {"color": CLASSES[-1], "width": 1}
             figure.add_scatter(
-                x=at, y=gap, name=f"test image {k}", mode="lines", line=thin, showlegend=False, row=2, col=1
+                x=at, y=gap, name=f"{t('test image')} {k}", mode="lines", line=thin, showlegend=False, row=2, col=1
             )
         thick = {"color": Q, "width": 4}
-        figure.add_scatter(x=at, y=gaps.mean(1), name="mean KL", mode="lines+markers", line=thick, row=2, col=1)
+        figure.add_scatter(x=at, y=gaps.mean(1), name=t("mean KL"), mode="lines+markers", line=thick, row=2, col=1)
         figure.update_yaxes(type="log", row=2, col=1, exponentformat="power")
-    figure.update_xaxes(title="epoch", tick0=0, dtick=max(1, len(epochs) // 8), row=2, col=1)
+    figure.update_xaxes(title=t("epoch"), tick0=0, dtick=max(1, len(epochs) // 8), row=2, col=1)
     return figure.update_layout(
         **_room(projector),
         legend={"orientation": "h", "y": 1.08, "x": 1, "xanchor": "right", "yanchor": "bottom"},
@@ -256,8 +263,8 @@ def evolution(looks: list[dict[str, Any]], *, projector: bool = False) -> "Figur
     def lines(record: dict[str, Any]) -> list[Scatter]:
         found = []
         for name, key, colour, dash in (
-            ("exact", "exact", EXACT, "solid"),
-            ("encoder's q", "q", Q, "dash"),
+            (t("exact"), "exact", EXACT, "solid"),
+            (t("encoder's q"), "q", Q, "dash"),
         ):
             joined = [point for line in record[key] for point in (*line, (None, None))]  # one trace, broken
             x, y = zip(*joined, strict=True) if joined else ((), ())
@@ -273,14 +280,19 @@ def evolution(looks: list[dict[str, Any]], *, projector: bool = False) -> "Figur
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
     going = {"frame": {"duration": 900, "redraw": True}, "transition": {"duration": 0}}
-    play = {"label": "Play", "method": "animate", "args": [names, going]}
+    play = {"label": t("Play"), "method": "animate", "args": [names, going]}
     return Figure(data=lines(looks[-1]), frames=frames).update_layout(
         xaxis={"title": "z₁", "range": windows[-1][0], "constrain": "domain"},
         yaxis={"title": "z₂", "range": windows[-1][1], "scaleanchor": "x"},
         **_room(projector),
         legend={"orientation": "h", "y": 1, "yanchor": "bottom"},
         sliders=[
-            {"steps": steps, "active": len(looks) - 1, "pad": {"t": 40}, "currentvalue": {"prefix": "after epoch "}}
+            {
+                "steps": steps,
+                "active": len(looks) - 1,
+                "pad": {"t": 40},
+                "currentvalue": {"prefix": f"{t('after epoch')} "},
+            }
         ],
         updatemenus=[
             {"type": "buttons", "buttons": [play], "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}

@@ -5,6 +5,8 @@ import torch
 
 from app.compute import Array
 from app.jobs import Report
+from app.meter import the
+from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.judgement import places
 from gpvae_core.diagnostics.regions import mass_above
@@ -12,6 +14,11 @@ from gpvae_core.exact import PosteriorEngine
 
 IMAGES, TOGETHER, DRAWS = 100, 4, 1000
 EXACT = "exact posterior"
+PROMISE = (
+    "Of 100 images, the {mass:.0f} % region should hold the true z in {mass:.0f}, give or take {chance:.0f} by chance: "
+    "{parts}."
+)
+HELD = "that of {q} in **{count:.0f}**"
 
 
 @torch.no_grad()
@@ -38,9 +45,6 @@ def masses(checkpoint: Checkpoint, engine: PosteriorEngine, seed: int, report: R
 
 def sentence(found: dict[str, Array], mass: float = 0.8) -> str:
     """How often each region of ``mass`` held the true z."""
-    parts = [f"that of the {words} in **{100 * (values <= mass).mean():.0f}**" for words, values in found.items()]
+    parts = [t(HELD, q=the(words), count=100 * (values <= mass).mean()) for words, values in found.items()]
     chance = 1.96 * 100 * (mass * (1 - mass) / IMAGES) ** 0.5
-    return (
-        f"Of 100 images, the {mass:.0%} region should hold the true z in {100 * mass:.0f}, give or take {chance:.0f} "
-        f"by chance: {', '.join(parts)}."
-    ).replace("%", " %")
+    return t(PROMISE, mass=100 * mass, chance=chance, parts=", ".join(parts))

@@ -15,7 +15,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import components, theme
-from app.text import STARTING
+from app.text import FROM_LAST_TIME, STARTING
+from app.words import FIRST, speak, t
 from gpvae_core.files import thin_out, write_if_possible
 from gpvae_core.paths import PRETRAINED, WEIGHTS, data_folder, user_cache
 
@@ -40,15 +41,16 @@ def show(place: DeltaGenerator, others: Collection[str]) -> bool:
 
     Where there is none, say what is being waited for. ``others``: the paths of the pages that have none.
     """
+    speak(st.query_params.get("lang", FIRST))
     page = str(st.context.url).rstrip("/").rpartition("/")[2]
     record = None if page in others else _read(_path(st.query_params.to_dict()))
     if record is None:
-        place.info(STARTING, icon=":material/hourglass_top:")
+        place.info(t(STARTING), icon=":material/hourglass_top:")
         return False
     with place.container():
         st.html(theme.page_style(bool(record["projector"])))
         st.title(record["title"], anchor=False)
-        st.caption("From the last time, while the model is loading …")
+        st.caption(t(FROM_LAST_TIME))
         st.write(record["sentence"])
         components.plane(record["plane"], "first-plane", lambda: None)
         st.html(record["meter"])

@@ -4,6 +4,19 @@ from html import escape
 
 from app.compute import View
 from app.meter import short
+from app.words import t
+
+READ = "The encoder reads this {label} as a <b>{read}</b>. It misses the true posterior by {nats}."
+MISSES = "The encoder misses the true posterior by {nats}."
+MISSES_DIGIT = "The encoder misses the true posterior of this {label} by {nats}."
+AMORTIZATION = (
+    "The best Gaussian misses by only <b>{best}</b>. The other <b>{rest} nats</b> are the <b>amortization gap</b>: the "
+    "price of guessing in one network pass."
+)
+APPROXIMATION = (
+    "Even the best Gaussian with independent axes misses by <b>{best}</b>, the <b>approximation gap</b>. Guessing in "
+    "one network pass costs <b>{rest} more</b>, the <b>amortization gap</b>."
+)
 
 
 def headline(view: View, label: int | None, read: int | None) -> str:
@@ -13,18 +26,14 @@ def headline(view: View, label: int | None, read: int | None) -> str:
     """
     r, encoder = view.report, view.stages[0]
     kl, best = float(r[f"kl_{encoder.key}"]), float(r["kl_best"])
-    nats = f"<b>{short(kl)} nats</b>"
+    nats = f"<b>{short(kl)} {t('nats')}</b>"
     if label is not None and read is not None and read != label:
-        first = f"The encoder reads this {label} as a <b>{read}</b>. It misses the true posterior by {nats}."
+        first = t(READ, label=label, read=read, nats=nats)
     else:
-        first = f"The encoder misses the true posterior{'' if label is None else f' of this {label}'} by {nats}."
-    only = "only " * (best >= 1e-3)
-    second = (
-        f"The best Gaussian misses by {only}<b>{short(best)}</b>. The other <b>{short(kl - best)} nats</b> are the "
-        "<b>amortization gap</b>: the price of guessing in one network pass."
-        if kl - best > best
-        else f"Even the best Gaussian with independent axes misses by <b>{short(best)}</b>, the <b>approximation "
-        f"gap</b>. Guessing in one network pass costs <b>{short(kl - best)} more</b>, the <b>amortization gap</b>."
-    )
-    alone = f"encoder: {escape(encoder.label)}"
+        first = t(MISSES, nats=nats) if label is None else t(MISSES_DIGIT, label=label, nats=nats)
+    misses = t(AMORTIZATION if kl - best > best else APPROXIMATION)
+    if best < 1e-3:  # "only less than 0.001"
+        misses = misses.replace(t("only <b>"), "<b>")
+    second = misses.format(best=short(best), rest=short(kl - best))
+    alone = f"{t('encoder')}: {escape(t(encoder.label))}"
     return f'<div class="headline" title="{alone}"><p class="first">{first}</p><p class="second">{second}</p></div>'

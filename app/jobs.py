@@ -10,13 +10,13 @@ Report = Callable[[float], None]  # takes the share that is done, 0 to 1
 
 
 class Job(Generic[Result]):
-    """``work(report)`` under way, ``words`` saying what it does; any number of sessions may wait for it."""
+    """``work(report)`` under way, ``words()`` saying what it does; any number of sessions may wait for it."""
 
-    def __init__(self, words: str, work: Callable[[Report], Result]) -> None:
+    def __init__(self, words: Callable[[], str], work: Callable[[Report], Result]) -> None:
         self.words = words
         self.share = 0.0
         self._future: Future[Result] = Future()
-        Thread(target=self._run, args=(work,), name=words, daemon=True).start()
+        Thread(target=self._run, args=(work,), name="job", daemon=True).start()
 
     def _run(self, work: Callable[[Report], Result]) -> None:
         try:

@@ -19,8 +19,10 @@ from app import charts, compute, coverage, kept, own
 from app.batching import Batcher, LeftError, always
 from app.compute import Array, Encoders, View, compute_views, from_bytes
 from app.jobs import Job, Report
+from app.text import NO_CHECKPOINT
 from app.trainer import Plan
 from app.trainings import Training, Trainings
+from app.words import t
 from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, load_dataset, recipe_for
@@ -73,7 +75,7 @@ def _batcher() -> Batcher[Request, View]:
     return Batcher(compute)
 
 
-@st.cache_resource(show_spinner="Looking for the data set …", max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def source(spec: str, seed: int, recipe: str | None = None) -> Source:
     """Data set ``spec``, tried once per server; the offline digits, binary as well, where it cannot be had."""
     try:
@@ -117,12 +119,12 @@ def checkpoint(name: str) -> Checkpoint:
     """
     folder = _catalogue().get(name)
     if folder is None:
-        raise InputError(f"there is no checkpoint '{name}' here; choose one of {', '.join(names())}")
+        raise InputError(t(NO_CHECKPOINT, name=name, names=", ".join(names())))
     stamps = [(folder / file).stat().st_mtime_ns if (folder / file).exists() else 0 for file in (WEIGHTS, CONFIG)]
     return _opened(name, folder, *stamps)
 
 
-@st.cache_resource(show_spinner="Opening the checkpoint …", max_entries=6)
+@st.cache_resource(show_spinner=False, max_entries=6)
 def _opened(name: str, folder: Path, weights_stamp: int, config_stamp: int) -> Checkpoint:
     """Opened once for each state of its files."""
     opened = replace(load_checkpoint(folder), name=name)
@@ -140,7 +142,7 @@ def _opened(name: str, folder: Path, weights_stamp: int, config_stamp: int) -> C
     return opened
 
 
-@st.cache_resource(show_spinner="Opening the encoder …", max_entries=24, hash_funcs=IDENTITY)
+@st.cache_resource(show_spinner=False, max_entries=24, hash_funcs=IDENTITY)
 def encoder(checkpoint: Checkpoint, name: str) -> Checkpoint:
     """Another encoder on a checkpoint's decoder, one of ``checkpoint.encoders``."""
     return checkpoint.with_method(name)
@@ -157,7 +159,7 @@ def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
         cache = None if is_private(checkpoint) else grid_cache()
         return checkpoint.engine(tolerance=compute.TOLERANCE, cache=cache, report=report)
 
-    return Job(f"Decoding the latent plane of {checkpoint.name}, once", work)
+    return Job(partial(t, "Decoding the latent plane of {name}, once", name=checkpoint.name), work)
 
 
 def scoring(checkpoint: Checkpoint) -> Job[Columns]:
@@ -178,7 +180,8 @@ def _scoring(checkpoint: Checkpoint, name: str) -> Job[Columns]:
             return score_images(checkpoint.model, data.test, report=report)
         return columns | other_columns(checkpoint, data.name, len(data.test))
 
-    return Job(f"Scoring the {len(data.test):,} test images of {data.name}, once", work)
+    said = partial(t, "Scoring the {count:,} test images of {name}, once", count=len(data.test), name=data.name)
+    return Job(said, work)
 
 
 def mapping(checkpoint: Checkpoint) -> Job[tuple[Array, Array, float]]:
@@ -194,15 +197,16 @@ def _mapping(checkpoint: Checkpoint, name: str) -> Job[tuple[Array, Array, float
     def work(report: Report) -> tuple[Array, Array, float]:
         return compute.means_of(checkpoint, test, report), compute.tiles_over(checkpoint, half), half
 
-    return Job(f"Asking the encoder for {len(test):,} test images of {name}, once", work)
+    said = partial(t, "Asking the encoder for {count:,} test images of {name}, once", count=len(test), name=name)
+    return Job(said, work)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16, hash_funcs=IDENTITY)
 def covering(checkpoint: Checkpoint, seed: int) -> Job[dict[str, Array]]:
     """The masses at the true z of images that the decoder makes from ``seed``."""
     engine = opening(checkpoint).result()
-    words = f"Computing the posteriors of {coverage.IMAGES} simulated images"
-    return Job(words, lambda report: coverage.masses(checkpoint, engine, seed, report))
+    said = partial(t, "Computing the posteriors of {count} simulated images", count=coverage.IMAGES)
+    return Job(said, lambda report: coverage.masses(checkpoint, engine, seed, report))
 
 
 def _retried(cached: Any, *arguments: Any) -> Any:
@@ -288,7 +292,7 @@ def _is_private(spec: str) -> bool:
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=256, hash_funcs=IDENTITY)
+@st.cache_data(show_spinner=False, max_entries=256, hash_funcs=IDENTITY)
 def view(
     checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
 ) -> View:
@@ -299,7 +303,7 @@ def view(
     return kept.view(kept.identity(checkpoint, pixels, truth, others), compute)
 
 
-@st.cache_data(show_spinner="Computing the exact posterior …", max_entries=8, scope="session", hash_funcs=IDENTITY)
+@st.cache_data(show_spinner=False, max_entries=8, scope="session", hash_funcs=IDENTITY)
 def private_view(
     checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
 ) -> View:

@@ -3,32 +3,24 @@
 import streamlit as st
 
 from app import components, first_paint
-from app.text import DIFFICULTY_TITLE, FIGURES_TITLE, MAP_TITLE, TITLE, TRAIN_TITLE
-
-HOME = "explore"
-TITLES = {  # by the page's path
-    HOME: "Explore",
-    "lesson": "Lesson",
-    "figures": FIGURES_TITLE,
-    "difficulty": DIFFICULTY_TITLE,
-    "map": MAP_TITLE,
-    "train": TRAIN_TITLE,
-}
+from app.text import HOME, PAGES, TITLE
+from app.words import t
 
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
 components.menu()
 first = st.empty()
-painted = first_paint.wanted() and first_paint.show(first, TITLES.keys() - {HOME})
+painted = first_paint.wanted() and first_paint.show(first, PAGES.keys() - {HOME})
 
 # torch comes with these: the first picture must not wait for it
 from app import session  # noqa: E402
 from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402
 
+session.current()  # whose language is spoken
 modules = (explore, lesson, figures, difficulty, latent_map, train)
 pages = [
-    st.Page(module.page, title=title, url_path=path, default=path == HOME)
-    for (path, title), module in zip(TITLES.items(), modules, strict=True)
+    st.Page(module.page, title=t(title), url_path=path, default=path == HOME)
+    for (path, title), module in zip(PAGES.items(), modules, strict=True)
 ]
 st.session_state["explore-page"] = pages[0]
 page = st.navigation(pages, position="top")

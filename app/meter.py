@@ -9,6 +9,7 @@ import numpy as np
 
 from app.compute import Array, View
 from app.overlays import BEST, Overlay
+from app.words import t
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.exact.best_gaussian import STEPS
 
@@ -16,14 +17,19 @@ UNTRUSTED = 0.01  # of a number's scale
 DECIMALS = 3
 FLOAT32 = 1.2e-7
 LONG = 1e7  # from here on powers of ten
-UNDIVIDED = (
-    '; <span class="part"><span class="key undivided"></span>whole</span> where q is not a diagonal Gaussian, '
-    "so that it can beat the best of those"
-)
+UNDIVIDED = "whole where q is not a diagonal Gaussian, so that it can beat the best of those"
 SCALES = (
     "An error counts in nats where a number is below 1 nat, and for log p(x). It counts as a share of a larger KL or "
-    f"gap. An ELBO is judged by its KL. The limit is {UNTRUSTED} nat, or {UNTRUSTED:.0%}."
-).replace("%", " %")
+    "gap. An ELBO is judged by its KL. The limit is {limit} nat, or {share:g} %."
+)
+FOUND = (
+    ": ELBO {elbo}, {short:.3g} nats below the best Gaussian, which was found from another start. It stands at "
+    "z = ({first:.3f}, {second:.3f}). Every step goes uphill, so a walk that starts on a lower hill ends on its top."
+)
+CUT_OFF, STOPPED = (f"The walk from the encoder {so}{FOUND}" for so in ("was cut off", "stopped in a local optimum"))
+OWN = "your Gaussian"
+EVIDENCE, APPROXIMATION, AMORTIZATION = "exact log p(x)", "approximation gap", "amortization gap {of}"
+PARTS = {"approximation": APPROXIMATION, "amortization": "amortization gap", "undivided": "KL"}  # by their class
 
 
 def number(value: float, error: float | None = None) -> str:
@@ -32,7 +38,7 @@ def number(value: float, error: float | None = None) -> str:
     3 decimals at most; a whole number at least, or from LONG on a power of ten. Without an error 4 significant digits.
     """
     if not isfinite(value):
-        return "unknown" if value != value else "infinite"
+        return t("unknown") if value != value else t("infinite")
     if error is None:
         return f"{value:.4g}"
     place = _place(error)
@@ -45,9 +51,9 @@ def number(value: float, error: float | None = None) -> str:
 def short(nats: float) -> str:
     """Three significant digits, never a power of ten: below a thousandth it says so."""
     if nats != nats or nats in (float("inf"), float("-inf")):
-        return "unknown"
+        return t("unknown")
     if abs(nats) < 1e-3:
-        return "less than 0.001"
+        return t("less than 0.001")
     return _three_digits(nats)
 
 
@@ -70,12 +76,26 @@ def _place(error: float) -> int:
 
 
 class Number(NamedTuple):
-    """A number in nats, its numerical error, and what that error is measured by, in nats."""
+    """A number in nats, its numerical error, and what that error is measured by, in nats.
 
-    name: str
+    ``what`` says of which q it is where it has a {label}, or an {of}.
+    """
+
+    what: str
     value: float
     error: float
     scale: float
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is, in English: its name in tables and exports."""
+        return self.what.format(label=self.label, of=f"of {_the(self.label)}")
+
+    @property
+    def said(self) -> str:
+        """The same in the language that is spoken."""
+        return t(self.what, label=t(self.label), of=of(self.label))
 
     @property
     def doubt(self) -> float:
@@ -89,14 +109,24 @@ class Number(NamedTuple):
         return number(self.value, self.error)
 
 
+def _the(label: str) -> str:
+    return label if label == OWN else f"the {label}"
+
+
 def the(label: str) -> str:
     """A q within a sentence: "the base encoder", "your Gaussian"."""
-    return label if label.startswith("your ") else f"the {label}"
+    return t(OWN) if label == OWN else t("the {label}", label=t(label))
+
+
+def subject(label: str) -> str:
+    """A q at the head of a sentence: "The base encoder", "Your Gaussian"."""
+    words = the(label)
+    return words[0].upper() + words[1:]
 
 
 def of(label: str) -> str:
     """Whose a number is: "of the base encoder", "of your Gaussian"."""
-    return f"of {the(label)}"
+    return t("of your Gaussian") if label == OWN else t("of the {label}", label=t(label))
 
 
 def numbers(view: View) -> list[Number]:
@@ -108,15 +138,20 @@ def numbers(view: View) -> list[Number]:
     """
     r = view.report
     own = float(r["log_evidence_error"])
-    found = [Number("exact log p(x)", float(r["log_evidence"]), own, 1.0)]
+    found = [Number(EVIDENCE, float(r["log_evidence"]), own, 1.0)]
     for q in view.overlays:
-        kl = _distance(f"KL({q.label} ‖ p)", r[f"kl_{q.key}"], r[f"kl_{q.key}_error"])
+        kl = _distance("KL({label} ‖ p)", r[f"kl_{q.key}"], r[f"kl_{q.key}_error"], q.label)
         found += [
-            Number(f"ELBO {of(q.label)}", float(r[f"elbo_{q.key}"]), kl.error - own, kl.scale),
+            Number("ELBO {of}", float(r[f"elbo_{q.key}"]), kl.error - own, kl.scale, q.label),
             kl,
-            _distance(f"KL(p ‖ {q.label})", r[f"kl_to_{q.key}"], r[f"kl_to_{q.key}_error"]),
+            _distance("KL(p ‖ {label})", r[f"kl_to_{q.key}"], r[f"kl_to_{q.key}_error"], q.label),
         ]
-    found += [_distance(name, r[key], r[f"{key}_error"]) for key, name in _gap_names(view).items()]
+    found.append(_distance(APPROXIMATION, r["approximation_gap"], r["approximation_gap_error"]))
+    found += [
+        _distance(AMORTIZATION, r[key], r[f"{key}_error"], q.label)
+        for q in view.overlays
+        if (key := _amortization(view, q)) in r
+    ]
     return [
         *found,
         Number("entropy of p(z|x)", float(r["entropy"]), float(r["entropy_error"]), 1.0),
@@ -124,13 +159,13 @@ def numbers(view: View) -> list[Number]:
     ]
 
 
-def _distance(name: str, value: float, error: float) -> Number:
-    return Number(name, float(value), float(error), max(1.0, abs(float(value))))
+def _distance(what: str, value: float, error: float, label: str = "") -> Number:
+    return Number(what, float(value), float(error), max(1.0, abs(float(value))), label)
 
 
-def _gap_names(view: View) -> dict[str, str]:
-    keys = {_amortization(view, q): q.label for q in view.overlays if _amortization(view, q) in view.report}
-    return {"approximation_gap": "approximation gap"} | {k: f"amortization gap {of(n)}" for k, n in keys.items()}
+def said_numbers(view: View) -> dict[str, str]:
+    """Every number as text, by its name."""
+    return {n.name: n.shown for n in numbers(view)}
 
 
 def _amortization(view: View, q: Overlay) -> str:
@@ -163,35 +198,38 @@ def trust_badge(view: View) -> str:
     worst = least_certain(view)
     reasons = [_doubts(worst)] if worst.doubt > UNTRUSTED else []
     if cost_outside(view) > UNTRUSTED:
-        reasons.append("mass outside the box on screen (still counted in every number)")
+        reasons.append(t("mass outside the box on screen (still counted in every number)"))
     good = not reasons
-    verdict = "Exact" if good else "Look twice: " + "; ".join(reasons)
+    verdict = t("Exact") if good else t("Look twice: {reasons}", reasons="; ".join(reasons))
     icon = "✓" if good else "!"
     return (
         f'<span class="badge {"good" if good else "bad"}" role="status">{icon} {escape(verdict)}</span> '
-        f"least certain: {escape(_with_error(worst))} · {_share(outside)} of the mass outside the box"
-        f"<small>{SCALES}</small>"
+        f"{t('least certain: {number}', number=escape(_with_error(worst)))} · "
+        f"{t('{share} of the mass outside the box', share=_share(outside))}"
+        f"<small>{t(SCALES, limit=UNTRUSTED, share=100 * UNTRUSTED)}</small>"
     )
 
 
 def _doubts(n: Number) -> str:
     if not isfinite(n.doubt):
-        return f"{n.name} or its error is not a finite number"
+        return t("{number} or its error is not a finite number", number=n.said)
     limit = f"{UNTRUSTED} nat" if n.scale == 1 else f"{100 * UNTRUSTED:g} %"
-    return f"numerical error above {limit} in {n.name}"
+    return t("numerical error above {limit} in {number}", limit=limit, number=n.said)
 
 
 def _with_error(n: Number) -> str:
     """E.g. "KL(p ‖ base encoder) = 5286.4, error 0.2 nat, 0.003 % of it"."""
     if not isfinite(n.doubt):
-        return f"{n.name} = {n.shown}, error unknown"
-    of = "its KL" if n.name.startswith("ELBO") else "it"
-    share = f", {100 * n.doubt:.1g} % of {of}" if n.scale > 1 else ""
-    return f"{n.name} = {n.shown}, error {float(f'{n.error:.1g}'):g} nat{share}"
+        return t("{number} = {shown}, error unknown", number=n.said, shown=n.shown)
+    error = t("{number} = {shown}, error {error:g} nat", number=n.said, shown=n.shown, error=float(f"{n.error:.1g}"))
+    if n.scale == 1:
+        return error
+    whose = t("{share:.1g} % of its KL") if n.what.startswith("ELBO") else t("{share:.1g} % of it")
+    return f"{error}, {whose.format(share=100 * n.doubt)}"
 
 
 def _share(value: float) -> str:
-    return "less than 0.01 %" if value < 1e-4 else f"{value:.2%}".replace("%", " %")
+    return t("less than 0.01 %") if value < 1e-4 else f"{value:.2%}".replace("%", " %")
 
 
 def longest(view: View) -> float:
@@ -201,15 +239,16 @@ def longest(view: View) -> float:
 
 def gap_meter(view: View, scale: float = 0.0) -> str:
     """log p(x) and each q's KL as a bar: approximation gap, then amortization gap; a full bar is ``scale`` or more."""
-    shown = {n.name: n.shown for n in numbers(view)}
+    shown = said_numbers(view)
     scale = max(scale, longest(view))
     rows = "".join(_meter_row(view, q, shown, scale) for q in view.overlays)
-    whole = UNDIVIDED if any(not gap_parts(view, q, shown) for q in view.overlays) else ""
+    undivided = any(not gap_parts(view, q, shown) for q in view.overlays)
+    whole = f'; <span class="part"><span class="key undivided"></span>{t(UNDIVIDED)}</span>' if undivided else ""
     return (
-        f'<p class="evidence">exact log p(x) = <b>{shown["exact log p(x)"]}</b> nats</p>'
+        f'<p class="evidence">{t(EVIDENCE)} = <b>{shown[EVIDENCE]}</b> {t("nats")}</p>'
         '<div class="gaps"><div class="meter"><span class="wide">KL(q ‖ p(z|x)) = '
-        '<span class="part"><span class="key approximation"></span>approximation gap</span> + '
-        f'<span class="part"><span class="key amortization"></span>amortization gap</span>{whole}</span>'
+        f'<span class="part"><span class="key approximation"></span>{t(PARTS["approximation"])}</span> + '
+        f'<span class="part"><span class="key amortization"></span>{t(PARTS["amortization"])}</span>{whole}</span>'
         f"{rows}</div></div>"
         f'<p class="walk-end">{escape(walk_end(view))}</p>'
         f'<p class="trust">{trust_badge(view)}</p>'
@@ -218,20 +257,21 @@ def gap_meter(view: View, scale: float = 0.0) -> str:
 
 def _meter_row(view: View, q: Overlay, shown: Mapping[str, str], scale: float) -> str:
     """One q's bar; ``shown``: every number of ``numbers`` by name, as text; ``scale``: nats of a full bar."""
-    r, name = view.report, q.label
+    r, name, nats = view.report, t(q.label), t("nats")
     kl, whole = float(r[f"kl_{q.key}"]), shown[f"KL({q.label} ‖ p)"]
     parts = gap_parts(view, q, shown)
+    drawn = parts or [("undivided", kl, whole)]
     bar = "".join(
-        f'<span class="{part}" style="width:{100 * max(value, 0) / scale:.2f}%" title="{text} nats"></span>'
-        for part, value, text in parts or [("undivided", kl, whole)]
+        f'<span class="{part}" style="width:{100 * max(value, 0) / scale:.2f}%" title="{text} {nats}"></span>'
+        for part, value, text in drawn
     )
-    words = f"{name}: " + (", ".join(f"{part} gap {text} nats" for part, _, text in parts) or f"KL {whole} nats")
+    words = f"{name}: {', '.join(f'{t(PARTS[part])} {text} {nats}' for part, _, text in drawn)}"
     total = " + ".join(text for *_, text in parts) + " = " * bool(parts)
     return (
         f'<div class="row"><span>{escape(name)}</span>'
         f'<div class="bar" role="img" aria-label="{escape(words)}">{bar}</div>'
         f'<span class="total">{total}<b>{whole}</b></span>'
-        f"<small>ELBO {shown[f'ELBO {of(name)}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {name})']}</small></div>"
+        f"<small>ELBO {shown[f'ELBO of {_the(q.label)}']} · KL(p(z|x) ‖ q) {shown[f'KL(p ‖ {q.label})']}</small></div>"
     )
 
 
@@ -241,20 +281,21 @@ def gap_parts(view: View, q: Overlay, shown: Mapping[str, str]) -> list[tuple[st
     if q.key != BEST and key not in view.report:
         return []
     amortization = 0.0 if q.key == BEST else float(view.report[key])
-    said = number(0, 0) if q.key == BEST else shown[f"amortization gap {of(q.label)}"]
-    return [("approximation", approximation, shown["approximation gap"]), ("amortization", amortization, said)]
+    said = number(0, 0) if q.key == BEST else shown[f"amortization gap of {_the(q.label)}"]
+    return [("approximation", approximation, shown[APPROXIMATION]), ("amortization", amortization, said)]
 
 
 def walk_end(view: View) -> str:
     """Where the search that starts at the encoder ends, and how far below the best Gaussian, in words."""
     steps, last = len(view.path) - 1, view.path[-1]
     if view.arrives:
-        return "The walk from the encoder arrives at the best Gaussian."
-    stopped = "was cut off" if steps >= STEPS else "stopped in a local optimum"
-    return (
-        f"The walk from the encoder {stopped}: ELBO {elbo_text(last.elbo)}, {view.path_short:.3g} nats below the best "
-        f"Gaussian, which was found from another start. It stands at z = ({last.mean[0]:.3f}, {last.mean[1]:.3f}). "
-        "Every step goes uphill, so a walk that starts on a lower hill ends on its top."
+        return t("The walk from the encoder arrives at the best Gaussian.")
+    return t(
+        CUT_OFF if steps >= STEPS else STOPPED,
+        elbo=elbo_text(last.elbo),
+        short=view.path_short,
+        first=last.mean[0],
+        second=last.mean[1],
     )
 
 
@@ -270,8 +311,8 @@ def number_rows(view: View) -> list[tuple[str, float, float]]:
 
 def numbers_table(view: View) -> str:
     """``number_rows`` as Markdown."""
-    lines = ["| | nats | numerical error |", "|:--|--:|--:|"]
-    lines += [f"| {_cell(name)} | {number(value, error)} | {error:.0e} |" for name, value, error in number_rows(view)]
+    lines = [f"| | {t('nats')} | {t('numerical error')} |", "|:--|--:|--:|"]
+    lines += [f"| {_cell(n.said)} | {n.shown} | {n.error:.0e} |" for n in numbers(view)]
     return "\n".join(lines)
 
 
@@ -286,39 +327,43 @@ def percentile(values: Array, value: float) -> float:
 
 def scores_table(view: View, columns: Mapping[str, Array]) -> str:
     """What each score says of this image, and where that stands among the test images, as Markdown."""
-    rows = [(name, f"{SCORES[name].label} ({SCORES[name].unit})", v, number(v)) for name, v in view.scores.items()]
+    rows = [
+        (name, f"{t(SCORES[name].label)} ({t(SCORES[name].unit)})", v, number(v)) for name, v in view.scores.items()
+    ]
     for q in view.stages:
         key = f"kl_{q.key}"
         if key in columns:
-            rows.append((key, f"exact KL {of(q.label)} (nats)", float(view.report[key]), _reported(view, key)))
-    lines = ["| score | this image | percentile |", "|:--|--:|--:|"]
+            rows.append((key, t("exact KL {of} (nats)", of=of(q.label)), float(view.report[key]), _reported(view, key)))
+    lines = [f"| {t('score')} | {t('this image')} | {t('percentile')} |", "|:--|--:|--:|"]
     for name, label, value, shown in rows:
-        where = f"{percentile(columns[name], value):.1f} %" if name in columns else "not stored"
+        where = f"{percentile(columns[name], value):.1f} %" if name in columns else t("not stored")
         lines.append(f"| {_cell(label)} | {shown} | {where} |")
     return "\n".join(lines)
 
 
 def meanings(names: Iterable[str]) -> str:
     """What each of these scores is, one a line, as Markdown."""
-    lines = (f"- **{_cell(SCORES[name].label)}**: {_cell(SCORES[name].meaning)}." for name in names if name in SCORES)
+    scores = [SCORES[name] for name in names if name in SCORES]
+    lines = (f"- **{_cell(t(score.label))}**: {_cell(t(score.meaning))}." for score in scores)
     return "\n".join(lines)
 
 
 def _reported(view: View, key: str) -> str:
     """A number of the report as text, "none" where there is none."""
     value, error = view.report[key], view.report.get(f"{key}_error")
-    return "none" if value is None else number(float(value), error)
+    return t("none") if value is None else number(float(value), error)
 
 
 def places_table(view: View) -> str:
     """Means and standard deviations of everything on the plane, as Markdown."""
     r = view.report
     std = np.sqrt(np.diag(np.array(r["covariance"])))
-    rows = [("exact p(z|x)", np.array(r["mean"]), std)] + [(q.label, q.mean, q.std) for q in view.overlays]
-    lines = ["| | mean z₁ | mean z₂ | std z₁ | std z₂ |", "|:--|--:|--:|--:|--:|"]
+    rows = [(t("exact p(z|x)"), np.array(r["mean"]), std)] + [(t(q.label), q.mean, q.std) for q in view.overlays]
+    moments = [f"{t(moment)} {axis}" for moment in ("mean", "std") for axis in ("z₁", "z₂")]
+    lines = [f"| | {' | '.join(moments)} |", "|:--|--:|--:|--:|--:|"]
     lines += [f"| {_cell(name)} | " + " | ".join(map(_place_text, [*m, *s])) + " |" for name, m, s in rows]
     if view.truth is not None:
-        lines.append(f"| true z | {' | '.join(map(_place_text, view.truth))} | | |")
+        lines.append(f"| {t('true z')} | {' | '.join(map(_place_text, view.truth))} | | |")
     return "\n".join(lines)
 
 
@@ -329,8 +374,8 @@ def _place_text(value: float) -> str:
 def sheet_table(panels: Sequence[tuple[str, View]]) -> str:
     """The main numbers of a figure's images, one row each, as Markdown."""
     names = {"uncertainty": "U(x)", "log_evidence": "log p(x)"}
-    names |= {f"kl_{q.key}": f"KL {q.label}" for q in panels[0][1].overlays} | {"negentropy": "negentropy"}
-    lines = ["| image | " + " | ".join(names.values()) + " | modes |", "|:--|" + "--:|" * (len(names) + 1)]
+    names |= {f"kl_{q.key}": f"KL {t(q.label)}" for q in panels[0][1].overlays} | {"negentropy": t("negentropy")}
+    lines = [f"| {t('image')} | {' | '.join(names.values())} | {t('modes')} |", "|:--|" + "--:|" * (len(names) + 1)]
     for heading, view in panels:
         cells = " | ".join(_reported(view, name) for name in names)
         lines.append(f"| {_cell(heading.replace(chr(10), ', '))} | {cells} | {len(view.report['modes'])} |")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from app.compute import Array, View, as_images
+from app.meter import OWN as LABEL
 from app.overlays import BEST, overlay
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.distributions import DiagonalGaussian
@@ -16,7 +17,7 @@ from gpvae_core.exact.best_gaussian import Step, climb
 from gpvae_core.exact.grid import grid_points
 from gpvae_core.exact.joint import Decoded
 
-KEY, LABEL = "mine", "your Gaussian"
+KEY = "mine"
 SHARE = 5e-3
 NODES = 33  # a side of the lattice over the zoomed window
 Mine = tuple[float, float, float, float]  # mean, then standard deviations, in latent units

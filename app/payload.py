@@ -9,12 +9,13 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from app.compute import Array, View, grey
-from app.meter import gap_parts, number, numbers, short, the
-from app.overlays import Overlay
+from app.meter import EVIDENCE, PARTS, gap_parts, number, said_numbers, short, subject, the
+from app.overlays import BEST_LABEL, Overlay
 from app.own import KEY as MINE
 from app.own import Mine
 from app.theme import MASSES
 from app.walks import walks
+from app.words import browser, spoken, t
 from gpvae_core.data.images import SIDE
 
 HEAT_NODES = 81
@@ -31,8 +32,15 @@ AT_REST = "move over the plane"
 ALIKE = 0.005  # of a KL: below it nobody has beaten anybody
 SOLE = 0.995  # of the mass: then there is nothing else to speak of
 INVITATION = "Place a Gaussian yourself: its KL follows while you drag, and is computed exactly when you let go."
+POSTERIOR_ALT = (
+    "The true posterior of {title} has {modes}, its mean at ({mean[0]:.3f}, {mean[1]:.3f}) and standard deviations "
+    "{std[0]:.4f} and {std[1]:.4f}."
+)
+Q_ALT = "{q} lies at ({mean[0]:.3f}, {mean[1]:.3f}), {nats} nats away in KL."
+TRUTH_ALT = "The true z lies on the edge of the region that holds {share:.0%} of the mass."
+BOX_ALT = "The whole plane, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
 VEILED = "The latent plane with what it decodes to. The posterior is hidden until you reveal it."
-HINT_PICK = "Tap the plane, or press Enter, to make an image from that point. " + HINT
+HINT_PICK = "Tap the plane, or press Enter, to make an image from that point."
 
 
 def plane_data(
@@ -65,7 +73,9 @@ def plane_data(
         "pick": pick,
         "projector": projector,
         "link": link,
-        "hint": HINT_PICK if pick else HINT,
+        "hint": f"{t(HINT_PICK)} {t(HINT)}" if pick else t(HINT),
+        "language": spoken(),
+        "words": browser(),
         "mean": view.report["mean"],
         "box": _box_heat(view),
         "zoom": _zoom_heat(view),
@@ -75,8 +85,8 @@ def plane_data(
         "overlays": [overlay_data(q) for q in view.overlays if own is None or q.key != MINE],
         "truth": None if view.truth is None else view.truth.tolist(),
         "atlas": {"nodes": len(view.tiles), "tiles": packed(view.tiles)},
-        "pictures": [_picture("the image x", view.pixels)]
-        + [_picture(f"from the {name}", pixels) for name, pixels in view.pictures.items()],
+        "pictures": [_picture(t("the image x"), view.pixels)]
+        + [_picture(t("from {the}", the=the(name)), pixels) for name, pixels in view.pictures.items()],
         "hills": [_picture(hill_words(share), pixels) for share, pixels in view.hills],
         "gaps": gaps_data(view, None if own is None else MINE, scale),
         "walks": [walk.data() for walk in walks(view)],
@@ -91,8 +101,8 @@ def _picture(name: str, pixels: Array) -> dict[str, str]:
 def hill_words(share: float) -> str:
     """What a picture at the top of a hill is called: by its share of the posterior's mass."""
     if share > SOLE:
-        return "at the posterior's peak"
-    return f"a hill of {100 * share:.2g} % of the posterior"
+        return t("at the posterior's peak")
+    return t("a hill of {share:.2g} % of the posterior", share=100 * share)
 
 
 def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str, Any]:
@@ -100,22 +110,22 @@ def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str,
 
     The deepest column is ``scale`` nats or longer.
     """
-    shown = {n.name: n.shown for n in numbers(view)}
+    shown = said_numbers(view)
     columns = [
         {
             "key": q.key,
-            "label": q.label,
+            "label": t(q.label),
             "kl": float(view.report[f"kl_{q.key}"]),
             "text": short(float(view.report[f"kl_{q.key}"])),
             "parts": [
-                {"name": name, "nats": max(nats, 0.0), "text": short(nats)}
+                {"name": name, "said": t(PARTS[name]), "nats": max(nats, 0.0), "text": short(nats)}
                 for name, nats, _ in gap_parts(view, q, shown)
             ],
         }
         for q in view.overlays
         if q.key != left_out
     ]
-    return {"evidence": view.report["log_evidence"], "top": shown["exact log p(x)"], "columns": columns, "scale": scale}
+    return {"evidence": view.report["log_evidence"], "top": shown[EVIDENCE], "columns": columns, "scale": scale}
 
 
 def veiled(data: dict[str, Any]) -> dict[str, Any]:
@@ -134,9 +144,9 @@ def veiled(data: dict[str, Any]) -> dict[str, Any]:
         "truth": None,
         "walks": [],
         "pictures": [x],
-        "hills": [{"name": AT_REST, "pixels": packed(np.zeros(SIDE * SIDE, np.uint8))}],
+        "hills": [{"name": t(AT_REST), "pixels": packed(np.zeros(SIDE * SIDE, np.uint8))}],
         "gaps": None,
-        "alt": dict.fromkeys(data["alt"], VEILED),
+        "alt": dict.fromkeys(data["alt"], t(VEILED)),
     }
 
 
@@ -144,7 +154,7 @@ def own_data(view: View, mine: Mine | None, field: dict[str, Any] | None, *, vei
     """What the browser needs of the user's Gaussian, and of its rivals; ``field``: ``own.field``."""
     r = view.report
     key = view.stages[0].key
-    rivals = {f"the {view.stages[0].label}": r[f"kl_{key}"], "the best Gaussian": r["kl_best"]}
+    rivals = {the(view.stages[0].label): r[f"kl_{key}"], the(BEST_LABEL): r["kl_best"]}
     words = ", ".join(f"{name} {short(value)}" for name, value in rivals.items())
     kl = r.get(f"kl_{MINE}")
     known = kl is not None and not veil
@@ -157,8 +167,8 @@ def own_data(view: View, mine: Mine | None, field: dict[str, Any] | None, *, vei
         "evidence": None if veil else r["log_evidence"],
         "kl": kl if known else None,
         "text": own_text(view, words) if known else None,
-        "rivals": "" if veil else f"For comparison: {words}.",
-        "invitation": INVITATION,
+        "rivals": "" if veil else t("For comparison: {rivals}.", rivals=words),
+        "invitation": t(INVITATION),
         "veil": veil,
         "locked": veil,
     }
@@ -173,10 +183,13 @@ def own_text(view: View, rivals: str) -> str:
     r, encoder = view.report, view.stages[0]
     kl, error, other = r[f"kl_{MINE}"], r[f"kl_{MINE}_error"], r[f"kl_{encoder.key}"]
     if abs(kl - other) <= ALIKE * other:
-        beaten = f"The {encoder.label} is as close."
+        beaten = t("{encoder} is as close.", encoder=subject(encoder.label))
+    elif kl < other:
+        beaten = t("You beat {encoder}.", encoder=the(encoder.label))
     else:
-        beaten = f"You beat the {encoder.label}." if kl < other else f"The {encoder.label} is closer."
-    return f"Your KL: {number(kl, error)} nats, exact. {beaten} For comparison: {rivals}."
+        beaten = t("{encoder} is closer.", encoder=subject(encoder.label))
+    known = t("Your KL: {nats} nats, exact.", nats=number(kl, error))
+    return f"{known} {beaten} {t('For comparison: {rivals}.', rivals=rivals)}"
 
 
 def overlay_data(q: Overlay) -> dict[str, Any]:
@@ -184,7 +197,7 @@ def overlay_data(q: Overlay) -> dict[str, Any]:
     style = {"colour": q.style.colour, "dark": q.style.dark, "bright": q.style.bright}
     return {
         "key": q.key,
-        "label": q.label,
+        "label": t(q.label),
         **style,
         "dash": DASH_ARRAYS[q.style.dash],
         "marker": q.style.marker,
@@ -232,7 +245,7 @@ def box_contours(view: View) -> dict[float, list[Array]]:
 def _box_lines(view: View) -> list[dict[str, Any]]:
     axis = view.box_axis
     return [
-        _line("box", "logs", f"{nats:g} nats below", None, lines, axis, axis)
+        _line("box", "logs", t("{nats:g} nats below", nats=nats), None, lines, axis, axis)
         for nats, lines in box_contours(view).items()
     ]
 
@@ -258,7 +271,9 @@ def _mass_lines(view: View) -> list[dict[str, Any]]:
 
 def _log_lines(view: View) -> list[dict[str, Any]]:
     window = view.zoom_first, view.zoom_second
-    return [_line("zoom", "logs", f"{n:g} nats", None, lines, *window) for n, lines in log_contours(view).items()]
+    return [
+        _line("zoom", "logs", f"{n:g} {t('nats')}", None, lines, *window) for n, lines in log_contours(view).items()
+    ]
 
 
 def _line(
@@ -292,28 +307,15 @@ def alt_texts(view: View, title: str) -> dict[str, str]:
     """What a figure shows, in words made from its numbers."""
     r = view.report
     std = np.sqrt(np.diag(np.array(r["covariance"])))
-    modes = "one mode" if len(r["modes"]) == 1 else f"{len(r['modes'])} modes"
-    mass = (
-        f"The true posterior of {title} has {modes}, its mean at ({r['mean'][0]:.3f}, {r['mean'][1]:.3f}) and standard "
-        f"deviations {std[0]:.4f} and {std[1]:.4f}."
-    )
+    count = len(r["modes"])
+    modes = t("one mode") if count == 1 else t("{count} modes", count=count)
+    mass = t(POSTERIOR_ALT, title=title, modes=modes, mean=r["mean"], std=std.tolist())
     places = " ".join(
-        f"{_subject(q.label)} lies at ({q.mean[0]:.3f}, {q.mean[1]:.3f}), {_kl_text(view, q.key)} nats away in KL."
-        for q in view.overlays
+        t(Q_ALT, q=subject(q.label), mean=q.mean.tolist(), nats=_kl_text(view, q.key)) for q in view.overlays
     )
-    truth = (
-        ""
-        if view.truth is None
-        else f" The true z lies on the edge of the region that holds {view.truth_mass:.0%} of the mass."
-    )
-    half = float(view.box_axis[-1])
-    box = f"The whole plane, from -{half:g} to {half:g} in both latent dimensions, coloured by log p(z|x)."
-    return {"zoom": f"{mass} {places}{truth}", "box": f"{box} {mass} {places}"}
-
-
-def _subject(label: str) -> str:
-    words = the(label)
-    return words[0].upper() + words[1:]
+    truth = [] if view.truth is None else [t(TRUTH_ALT, share=view.truth_mass)]
+    box = t(BOX_ALT, half=float(view.box_axis[-1]))
+    return {"zoom": " ".join([mass, places, *truth]), "box": f"{box} {mass} {places}"}
 
 
 def _kl_text(view: View, key: str) -> str:

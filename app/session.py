@@ -10,6 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.lesson import opened
 from app.state import State, followed, from_query
+from app.words import speak, t
 from gpvae_core.errors import InputError
 
 STATE, PROBLEMS, PAGE = "state", "problems", "page"
@@ -25,12 +26,13 @@ def enter(page: str) -> None:
 
 
 def current() -> State:
-    """The session's state; at its start what the address bar says."""
+    """The session's state; at its start what the address bar says. Its language is spoken from here on."""
     if STATE not in st.session_state:
         state, problems = from_query(st.query_params.to_dict())
         st.session_state[STATE], st.session_state[PROBLEMS] = opened(state), problems
     state = st.session_state[STATE]
     assert isinstance(state, State)
+    speak(state.language)
     return state
 
 
@@ -49,6 +51,7 @@ def complain(sentence: str) -> None:
 @contextmanager
 def complaints() -> Iterator[None]:
     """What is raised inside as a sentence is shown as one."""
+    current()  # so that it is in the session's language
     try:
         yield
     except InputError as error:
@@ -62,7 +65,7 @@ def show_problems() -> None:
         with st.container(border=True):
             for sentence in problems:
                 st.warning(sentence, icon=":material/link_off:")
-            st.button("Dismiss", on_click=problems.clear)
+            st.button(t("Dismiss"), on_click=problems.clear)
 
 
 def write_address(to_query: Callable[[State], dict[str, str]]) -> None:

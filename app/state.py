@@ -287,11 +287,11 @@ def _query(wanted: State) -> dict[str, str]:
 
 _DEFAULTS = {f.name: getattr(State(), f.name) for f in fields(State)}
 SHOWS = {  # what the address of each page but Explore says
-    "figures": ("checkpoint", "weights", "sort", "encoders", "projector", "images", "whole"),
-    "difficulty": ("checkpoint", "weights", "sort", "projector", "against", "linear"),
+    "figures": ("checkpoint", "weights", "sort", "encoders", "projector", "images", "whole", "language"),
+    "difficulty": ("checkpoint", "weights", "sort", "projector", "against", "linear", "language"),
     "lesson": ("projector", "language"),
-    "map": ("checkpoint", "weights", "projector", "by_gap"),
-    "train": ("projector",),
+    "map": ("checkpoint", "weights", "projector", "by_gap", "language"),
+    "train": ("projector", "language"),
 }
 ELSEWHERE = ("images", "against", "linear", "by_gap", "whole")  # what Explore's never says
 # what each way of choosing x does not need

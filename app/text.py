@@ -7,6 +7,7 @@ LEAD = (
 )
 DOCK = {"label": "Picture or controls", "picture": "Picture", "controls": "Image and controls", "close": "Close"}
 STARTING = "The server has just started and is loading its numerical libraries; the next page will be quick."
+FROM_LAST_TIME = "From the last time, while the model is loading …"
 PROJECTOR_HELP = "Large type and thick lines, for the back row."
 DENSITY = (
     "log p(x) is the log of a density over {pixels} pixels, not of a probability. This model's pixel noise s_x is "
@@ -22,6 +23,21 @@ UPLOAD_HELP = (
     "A photo or drawing of one digit. It stays in the memory of your session, is never written to disk or logged, and "
     "is gone when you leave. The 28x28 picture that the model sees is also in your address bar, so that a link "
     "shows it."
+)
+TEST_IMAGE = "**Test image {index}** of {data}"
+TEST_DIGIT = "**Test image {index}** of {data}, a {label}"
+TEST_CLASS = "**Test image {index}** of {data}, class {label}"
+OTHER_DATA = (
+    "The link shows test image {index} of '{asked}', but this page shows '{here}': its image of the same number is "
+    "another picture."
+)
+NO_IMAGE = "There is no test image {index}: {data} ends at {last}."
+NO_CLASS = "There is no digit class '{digit}' in {data}; all are shown."
+OTHER_CLASS = "Test image {index} is no {digit}; all classes are shown."
+CHOSEN = "**Simulated image**: true z = ({first:.4f}, {second:.4f}), chosen by you; pixels by {name}'s decoder"
+DRAWN = (
+    "**Simulated image**: true z = ({first:.4f}, {second:.4f}), drawn from the prior with seed {seed}; pixels by "
+    "{name}'s decoder"
 )
 UPLOAD_BEFORE = "What is shown is the image before this file."
 UPLOAD_LINKED = "This image came with the link; the picture it was made of did not."
@@ -50,6 +66,9 @@ APART = (
     "The two masses lie too far apart for one zoomed window, or in different latent spaces: each has its own to start "
     "with. Zooming and dragging one moves the other."
 )
+FAR = "{q} lies far from the posterior; *Whole plane* shows its centre."
+ON_EDGE = "The true z lies on the edge of the region that holds **{share:.1%}** of the posterior's mass."
+NO_IMAGE_BESIDE = "There is no test image {image} to compare with: {data} ends at {last}."
 OFFLINE_TITLE = "Why the digits, not MNIST?"
 OFFLINE = "The page shows the handwritten digits that come with scikit-learn, which need no download:"
 FIGURES_TITLE = "Figures 1 and 2"
@@ -57,7 +76,17 @@ FIGURES_LEAD = (
     "The paper's two figures on exact posteriors. Which images they show follows from a stated rule: quantiles of a "
     "score, quantiles of the gain. Nothing is chosen by hand."
 )
+TOO_MANY = "The link asks for {asked} images; a figure shows 1 to {most}."
 ENCODERS = "Each that you tick puts its q on the planes and its gap into the meter, six at most."
+NO_CHECKPOINT = "There is no checkpoint '{name}' here; choose one of {names}."
+OTHER_WEIGHTS = (
+    "The link was made with other weights of {name} ({asked}) than those here ({here}): its numbers will differ."
+)
+NO_ENCODER = "There is no encoder '{name}' on {checkpoint}; it is left out."
+NO_ORDER = "Images cannot be sorted by '{name}' here; choose one from the list '{list}'."
+SHOWN = (
+    "Data: test images of **{data}**. Checkpoint: **{name}** ({method}), trained on {trained_on} (weights {weights})."
+)
 MEASURED = (
     "Behind a name stands its mean KL(q ‖ p(z|x)) over {count:,} test images. This model's own has {own:.3g} nats."
 )
@@ -71,6 +100,12 @@ DIFFICULTY_LEAD = (
     "Each dot is a test image. A score says how hard the image should be, before anything exact is known. The exact "
     "figure says how hard it was."
 )
+RANKS = (
+    "**{across}** ranks these {count:,} images by **{up}** with a rank correlation of **{rho:+.2f}** "
+    "[{low:+.2f}, {high:+.2f}]. 1 is the same order, 0 is none."
+)
+WITHIN = "Among images whose q is equally wide it is **{within:+.2f}**."
+NO_FIGURE = "There is no figure '{name}' here; choose one from the list '{list}'."
 CLAIM = "The paper offers U(x) as the measure of how hard an image is."
 NO_EXACT = (
     "The exact figures of {name} are not stored, so scores can only be held against one another here. "
@@ -79,6 +114,8 @@ NO_EXACT = (
 MAP_TITLE = "Latent map"
 MAP_LEAD = "Each dot is a test image where the encoder puts it, over what the plane decodes to there."
 PICK = "Click a dot, or draw a loop around several, to see the images; click an image to open its posterior."
+PICKED = "{count:,} chosen. Click one to see its posterior."
+MANY_PICKED = "{count:,} chosen. Below are the {most} with the highest {label}. Click one to see its posterior."
 TURN = "log p(z|x) in 3-D"
 TURNED = "Height is log p(z|x) in nats below its peak, cut off at 12. The white lines are a nat apart. Drag to turn it."
 COVER = "Do the regions keep their promise?"
@@ -95,12 +132,14 @@ PLAYLIST = (
     "A playlist is a link with several scenes. Set the page as a scene wants it, write what you want to say, and add "
     "it. The link leads from scene to scene. Notes are hidden where the controls are."
 )
+NO_SCENE = "There is no scene {number}: the playlist ends at {last}."
 BARE = "Without controls"
 BARE_HELP = "Hides the controls, for a projector or a class: the link then shows the picture alone."
 GUESS = (
     "The posterior is hidden. Where would z lie for this image? Move the green Gaussian there, set its two widths, "
     "then reveal."
 )
+SCORE = "**{won} of {count}** closer than the encoder. Median KL: yours {mine}, the encoder's {encoder}."
 GUESS_HELP = "Hides the posterior and the encoder until you have placed a Gaussian of your own."
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "
@@ -119,6 +158,10 @@ TRAIN_KEPT = (
     "The model and your images stay on the server until you start another training, reload the page or close it. "
     "Nobody else sees them. Two trainings run at a time, others wait in a line."
 )
+TRAIN_GAP = (
+    "After epoch {epoch} the encoder misses the exact posterior by **{gap:.3g} nats** on average over {count} test "
+    "images (numerical error at most {error:.1g})."
+)
 TRAIN_DIED = "The training ended without a word, perhaps for lack of memory. Go on from its last epoch, or train anew."
 ZIP_HELP = (
     "At least 50 images of one figure each, at most 5,000. Folders in the archive become classes. Each image is "
@@ -136,3 +179,12 @@ EVOLUTION = (
     "The first test image: the regions that hold 50 and 95 % of the exact posterior, and of the encoder's q, while the "
     "model learns. The decoder changes too, so the truth moves."
 )
+HOME = "explore"
+PAGES = {  # by their paths
+    HOME: "Explore",
+    "lesson": "Lesson",
+    "figures": FIGURES_TITLE,
+    "difficulty": DIFFICULTY_TITLE,
+    "map": MAP_TITLE,
+    "train": TRAIN_TITLE,
+}

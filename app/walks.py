@@ -10,6 +10,7 @@ from app.compute import ARRIVED, View
 from app.meter import elbo_text, walk_end
 from app.overlays import BEST as BEST_KEY
 from app.own import KEY as MINE
+from app.words import t
 from gpvae_core.exact.best_gaussian import Step
 
 BEST = "to the best Gaussian"
@@ -37,8 +38,8 @@ class Walk:
 
 def walks(view: View) -> list[Walk]:
     """The search for the best Gaussian first, then the steps of the methods on show."""
-    best = Walk(BEST, LABEL if view.arrives else LABEL_UPHILL, START, walk_end(view), _uphill(view, view.path))
-    labels = {q.key: q.label for q in view.overlays}
+    best = Walk(t(BEST), t(LABEL if view.arrives else LABEL_UPHILL), t(START), walk_end(view), _uphill(view, view.path))
+    labels = {q.key: t(q.label) for q in view.overlays}
     shown = {key: _until_settled(steps) for key, steps in view.paths.items() if len(steps) > 1}
     return [
         best,
@@ -63,19 +64,25 @@ def _until_settled(steps: list[Step]) -> list[Step]:
 
 
 def _of_method(view: View, key: str, name: str, steps: list[Step]) -> Walk:
-    start = f"One Gaussian sets out from the encoder's guess. At each step {name} looks at the image again."
-    kl = f"{view.report[f'kl_{key}']:.3g}"
-    end = f"{name} ends here: ELBO {elbo_text(steps[-1].elbo)} nats, {kl} below log p(x)."
-    return Walk(f"along {name}", f"Follow {name}", start, end, steps)
+    start = t(
+        "One Gaussian sets out from the encoder's guess. At each step {name} looks at the image again.", name=name
+    )
+    end = t(
+        "{name} ends here: ELBO {elbo} nats, {kl:.3g} below log p(x).",
+        name=name,
+        elbo=elbo_text(steps[-1].elbo),
+        kl=view.report[f"kl_{key}"],
+    )
+    return Walk(t("along {name}", name=name), t("Follow {name}", name=name), start, end, steps)
 
 
 def _of_own(view: View, steps: list[Step]) -> Walk:
     steps, top = _uphill(view, steps), float(view.report["elbo_best"])
     below = top - steps[-1].elbo
-    where = f"{below:.3g} below the best Gaussian" if below else "at the best Gaussian"
-    end = f"The walk from yours ends here: ELBO {elbo_text(steps[-1].elbo)} nats, {where}."
-    start = "One Gaussian sets out from yours. Each step raises its ELBO."
-    return Walk("from your Gaussian", "Walk uphill from yours", start, end, steps)
+    where = t("{nats:.3g} below the best Gaussian", nats=below) if below else t("at the best Gaussian")
+    end = t("The walk from yours ends here: ELBO {elbo} nats, {where}.", elbo=elbo_text(steps[-1].elbo), where=where)
+    start = t("One Gaussian sets out from yours. Each step raises its ELBO.")
+    return Walk(t("from your Gaussian"), t("Walk uphill from yours"), start, end, steps)
 
 
 def _sent(step: Step) -> dict[str, Any]:

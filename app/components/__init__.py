@@ -12,6 +12,8 @@ from typing import Any
 
 import streamlit as st
 
+from app import words
+
 FOLDER = Path(__file__).parent
 STATIC = FOLDER.parent / "static"
 FETCHED = {"plane.js": ("plane.js", "walk.js", "own.js", "gaps.js")}  # in STATIC, one module to whoever loads it
@@ -61,7 +63,7 @@ def plane(data: dict[str, Any], key: str, on_picked: Any, on_mine: Any = lambda:
 
 def sheet(strokes: list[Any], version: int, key: str, on_drawn: Any) -> None:
     """A sheet to draw on; a drawing comes as ``st.session_state[key].drawn``: its version and strokes."""
-    data = {"strokes": strokes, "version": version}
+    data = {"strokes": strokes, "version": version, "words": words.browser()}
     _registered("canvas")(data=data, key=key, on_drawn_change=on_drawn, width="content")
 
 
@@ -70,12 +72,12 @@ def gallery(data: dict[str, Any], key: str, on_chosen: Any) -> None:
     _registered("gallery")(data=data, key=key, on_chosen_change=on_chosen)
 
 
-def dock(words: dict[str, str], *, wanted: bool) -> None:
+def dock(said: dict[str, str], *, wanted: bool) -> None:
     """On a narrow window: the buttons below that bring the controls and the picture.
 
     ``wanted``: the controls come by themselves, as there is no picture without them.
     """
-    _registered("dock")(data={**words, "wanted": wanted}, key="dock")
+    _registered("dock")(data={**said, "wanted": wanted}, key="dock")
 
 
 def history() -> None:

@@ -20,8 +20,9 @@ class Sheet {
     this.version = 0;
     this.current = null; // the stroke being drawn
     this.pen = { at: [SIDE / 2, SIDE / 2], down: false, shown: false }; // the keyboard's pen
-    root.querySelector("[data-act=undo]").addEventListener("click", () => this.change(this.strokes.slice(0, -1)));
-    root.querySelector("[data-act=clear]").addEventListener("click", () => this.change([]));
+    [this.undo, this.clear] = root.querySelectorAll("button");
+    this.undo.addEventListener("click", () => this.change(this.strokes.slice(0, -1)));
+    this.clear.addEventListener("click", () => this.change([]));
     this.canvas.addEventListener("pointerdown", (event) => {
       if (this.current || event.button > 0) return;
       this.canvas.setPointerCapture(event.pointerId);
@@ -45,7 +46,11 @@ class Sheet {
     this.canvas.addEventListener("blur", () => { this.pen.shown = false; if (this.pen.down) this.lift(); this.draw(); });
   }
 
-  show({ strokes, version }) {
+  show({ strokes, version, words }) {
+    const t = (english) => words[english] ?? english;
+    this.canvas.setAttribute("aria-label", t("Draw a digit. With the keyboard: arrows move the pen, space puts it down and lifts it, backspace takes the last stroke back."));
+    this.undo.textContent = t("Undo");
+    this.clear.textContent = t("Clear");
     if (this.current || version < this.version) return;
     this.version = version;
     this.strokes = strokes;

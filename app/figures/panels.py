@@ -11,6 +11,7 @@ from app.figures.sheet import Sheet
 from app.overlays import Overlay
 from app.payload import BOX_LEVELS, box_contours, mass_contours
 from app.theme import COLOURS, MASSES
+from app.words import t
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -40,7 +41,7 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
                 figure.add_trace(_lines(chain(*q.outlines.values()), colour, DASH[q.style.dash], 2))
             figure.add_trace(_centre(q, colour, view))
     if view.truth is not None:
-        figure.add_trace(_mark(view.truth, "the true z", COLOURS["truth"], "star", ""))
+        figure.add_trace(_mark(view.truth, t("the true z"), COLOURS["truth"], "star", ""))
     axes = (view.box_axis, view.box_axis) if whole else (view.zoom_first, view.zoom_second)
     first, second = (ends[[0, -1]].tolist() for ends in axes)
     size = {"size": 18 if projector else 12}
@@ -58,17 +59,17 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
 def legend(sheet: Sheet, *, whole: bool, dark: bool) -> list[tuple[str, str, str]]:
     """What each kind of line is: words, colour and CSS's border style, the exact posterior's first."""
     drawn = [q for q in sheet.panels[0].view.overlays if q.key in sheet.overlays]
-    rest = [(q.label, _colour(q, dark), BORDER[q.style.dash]) for q in drawn]
+    rest = [(t(q.label), _colour(q, dark), BORDER[q.style.dash]) for q in drawn]
     if whole:
-        depths = f"log p(x, z), {_listed(BOX_LEVELS)} nats below its maximum"
-        return [(depths, RING, "solid"), ("the part that holds the mass", WINDOW, "solid"), *rest]
-    masses = f"exact p(z|x): regions of {_listed([100 * mass for mass in MASSES])} % of its mass"
+        depths = t("log p(x, z), {levels} nats below its maximum", levels=_listed(BOX_LEVELS))
+        return [(depths, RING, "solid"), (t("the part that holds the mass"), WINDOW, "solid"), *rest]
+    masses = t("exact p(z|x): regions of {masses} % of its mass", masses=_listed([100 * mass for mass in MASSES]))
     return [(masses, _exact(dark), "solid"), *rest]
 
 
 def _listed(values: Sequence[float]) -> str:
     *first, last = (f"{value:g}" for value in values)
-    return f"{', '.join(first)} and {last}"
+    return t("{first} and {last}", first=", ".join(first), last=last)
 
 
 def _colour(q: Overlay, dark: bool) -> str:
@@ -96,7 +97,7 @@ def _density(view: View, grey: str) -> Any:
         colorscale=shades,
         showscale=False,
         zsmooth="best",
-        hovertemplate="z = (%{x:.3f}, %{y:.3f})<br>%{z:.2f} nats below the peak<extra></extra>",
+        hovertemplate=f"z = (%{{x:.3f}}, %{{y:.3f}})<br>%{{z:.2f}} {t('nats below the peak')}<extra></extra>",
     )
 
 
@@ -106,6 +107,7 @@ def _depths_of_box(view: View, grey: str) -> Any:
 
     below = float(view.box_log_joint.max()) - view.coarse_box
     axis = np.linspace(view.box_axis[0], view.box_axis[-1], len(below)).astype(np.float32)
+    below_top = t("nats below the maximum")
     return Heatmap(
         x=axis,
         y=axis,
@@ -114,7 +116,7 @@ def _depths_of_box(view: View, grey: str) -> Any:
         colorscale=[[0, f"rgba({grey},0.85)"], [1, f"rgba({grey},0)"]],
         showscale=False,
         zsmooth="best",
-        hovertemplate="z = (%{x:.2f}, %{y:.2f})<br>%{customdata:.4g} nats below the maximum<extra></extra>",
+        hovertemplate=f"z = (%{{x:.2f}}, %{{y:.2f}})<br>%{{customdata:.4g}} {below_top}<extra></extra>",
     )
 
 
@@ -130,7 +132,7 @@ def _lines(lines: Any, colour: str, dash: str, width: float) -> Any:
 
 def _centre(q: Overlay, colour: str, view: View) -> Any:
     kl = view.report[f"kl_{q.key}"]
-    return _mark(q.mean, q.label, colour, "circle", f"<br>KL(q ‖ p(z|x)) = {kl:.4g} nats")
+    return _mark(q.mean, t(q.label), colour, "circle", f"<br>KL(q ‖ p(z|x)) = {kl:.4g} {t('nats')}")
 
 
 def _mark(place: Array, name: str, colour: str, symbol: str, more: str) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from app.compute import Array, View
+from app.meter import of
+from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.errors import InputError
@@ -43,6 +45,19 @@ class Sheet:
     rule: str = ""
 
 
+RULE_1 = "Test images of {data} at the {quantiles} quantiles of {score} under {checkpoint}."
+CAPTION_1 = (
+    "Contours: log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. Orange-red, dashed: {q}. "
+    "Below: the input and its reconstruction from the mean {of}."
+)
+RULE_2 = (
+    "Test images of {data} at the {quantiles} quantiles of KL(base) - KL(marginalised) under {checkpoint}: "
+    "{worse:.1%} of the test images are made worse (gain below 0)."
+)
+CAPTION_2 = "Orange-red, dashed: base encoder; blue: marginalised q(z|x); grey: the true posterior."
+ALIKE = "Here the two cannot be told apart: the largest of these gains is {nats:.2g} nats."
+
+
 def at_quantiles(values: Array, quantiles: Sequence[float]) -> list[int]:
     """The images whose rank among ``values`` is nearest to each quantile: ties go by number."""
     order = np.argsort(values, kind="stable")
@@ -75,22 +90,20 @@ def figure_1(
 ) -> Sheet:
     """Figure 1: ``count`` test images in ascending order of a score, at stated quantiles of it; ``label`` names it."""
     check_score(by, checkpoint, columns)
-    name = label or SCORES[by].label
+    name = label or t(SCORES[by].label)
     quantiles = even_quantiles(count)
     panels = [
-        _panel(index, labels, view_of, f"{name} = {columns[by][index]:.3g}\n({_percent(q)} quantile)")
+        _panel(index, labels, view_of, f"{name} = {columns[by][index]:.3g}\n({_quantile(q)})")
         for index, q in zip(at_quantiles(columns[by], quantiles), quantiles, strict=True)
     ]
     key, first = next(iter(checkpoint.model.encoder.labels.items()))
     others = [q for q in panels[0].view.overlays if q.key in panels[0].view.others]
-    also = f" Also drawn: {', '.join(q.label for q in others)}." if others else ""
-    rule = f"Test images of {dataset} at the {_listed(quantiles)} quantiles of {name} under {checkpoint.name}."
-    caption = (
-        f"{rule} Contours: log p(z|x) over the whole box; inset: regions of 50, 80 and 95 % of the mass. "
-        f"Orange-red, dashed: {first}. Below: the input and its reconstruction from the mean of the {first}.{also}"
-    )
+    rule = t(RULE_1, data=dataset, quantiles=_listed(quantiles), score=name, checkpoint=checkpoint.name)
+    caption = f"{rule} {t(CAPTION_1, q=t(first), of=of(first))}"
+    if others:
+        caption += f" {t('Also drawn: {names}.', names=', '.join(t(q.label) for q in others))}"
     config = _config(checkpoint, dataset, panels) | {"by": by, "quantiles": quantiles}
-    drawn, title = (key, *(q.key for q in others)), f"True posteriors by ascending {name}"
+    drawn, title = (key, *(q.key for q in others)), t("True posteriors by ascending {score}", score=name)
     return Sheet("figure1", title, caption, panels, drawn, config, rule=rule)
 
 
@@ -111,39 +124,43 @@ def figure_2(
         )
     gain = columns["kl_base"] - columns["kl_marginal"]
     panels = [
-        _panel(index, labels, view_of, f"KL gain {gain[index]:+.3f} nats\n({_percent(q)} quantile)")
+        _panel(index, labels, view_of, f"{t('KL gain {nats:+.3f} nats', nats=gain[index])}\n({_quantile(q)})")
         for index, q in zip(at_quantiles(gain, FIGURE_2_QUANTILES), FIGURE_2_QUANTILES, strict=True)
     ]
-    rule = (
-        f"Test images of {dataset} at the {_listed(FIGURE_2_QUANTILES)} quantiles of KL(base) - KL(marginalised) under "
-        f"{checkpoint.name}: {(gain < 0).mean():.1%} of the test images are made worse (gain below 0). "
-        f"{_too_close(gain[[panel.index for panel in panels]])}"
-    ).strip()
-    caption = f"{rule} Orange-red, dashed: base encoder; blue: marginalised q(z|x); grey: the true posterior."
+    quantiles, worse = _listed(FIGURE_2_QUANTILES), (gain < 0).mean()
+    rule = t(RULE_2, data=dataset, quantiles=quantiles, checkpoint=checkpoint.name, worse=worse)
+    rule = f"{rule} {_too_close(gain[[panel.index for panel in panels]])}".strip()
+    caption = f"{rule} {t(CAPTION_2)}"
     config = _config(checkpoint, dataset, panels) | {"quantiles": list(FIGURE_2_QUANTILES)}
     return Sheet(
-        "figure2", "What marginalising does to q(z|x)", caption, panels, ("base", "marginal"), config, rule=rule
+        "figure2", t("What marginalising does to q(z|x)"), caption, panels, ("base", "marginal"), config, rule=rule
     )
 
 
 def _too_close(gains: Array) -> str:
     """A sentence where both encoders' regions lie on one another in all panels."""
     most = float(np.abs(gains).max())
-    return f"Here the two cannot be told apart: the largest of these gains is {most:.2g} nats. " if most < 0.01 else ""
+    return t(ALIKE, nats=most) if most < 0.01 else ""
 
 
 def single(checkpoint: Checkpoint, view: View, name: str, index: int | None, config: dict[str, Any]) -> Sheet:
     """One image, whatever it is, with every q on it."""
     overlays = tuple(q.key for q in view.overlays)
-    caption = f"The true posterior of {name} under {checkpoint.name}, with {', '.join(q.label for q in view.overlays)}."
+    drawn = ", ".join(t(q.label) for q in view.overlays)
+    caption = t(
+        "The true posterior of {image} under {checkpoint}, with {names}.",
+        image=name,
+        checkpoint=checkpoint.name,
+        names=drawn,
+    )
     panel = Panel(view, name, index)
     whole = {"checkpoint": checkpoint.name, "weights": checkpoint.digest} | config
-    return Sheet("posterior", f"p(z|x) of {name}", caption, [panel], overlays, whole, name)
+    return Sheet("posterior", t("p(z|x) of {image}", image=name), caption, [panel], overlays, whole, name)
 
 
 def _panel(index: int, labels: Array | None, view_of: Callable[[int], View], line: str) -> Panel:
     label = None if labels is None else int(labels[index])
-    return Panel(view_of(index), f"image {index}\n{line}", index, label)
+    return Panel(view_of(index), f"{t('image {index}', index=index)}\n{line}", index, label)
 
 
 def _config(checkpoint: Checkpoint, dataset: str, panels: list[Panel]) -> dict[str, Any]:
@@ -156,6 +173,10 @@ def _config(checkpoint: Checkpoint, dataset: str, panels: list[Panel]) -> dict[s
         "seed": checkpoint.split,
         "indices": [panel.index for panel in panels],
     }
+
+
+def _quantile(share: float) -> str:
+    return t("{share} quantile", share=_percent(share))
 
 
 def _listed(quantiles: Sequence[float]) -> str:

@@ -1,6 +1,5 @@
 // --- the gap of each q: a column that hangs from log p(x), and moves with everything ----------------------------------
 
-const [WALKING, YOURS] = ["on the walk", "yours"];
 const MANY = 5; // more columns than that have their names upright
 
 class Gaps {
@@ -8,10 +7,10 @@ class Gaps {
     this.plane = plane;
     this.top = element("p", { class: "gap-top" });
     this.columns = element("div", { class: "gap-columns" });
-    const words = { approximation: "approximation gap", amortization: "amortization gap", whole: "both: not a diagonal Gaussian" };
+    const words = { approximation: t("approximation gap"), amortization: t("amortization gap"), whole: t("both: not a diagonal Gaussian") };
     const key = Object.entries(words).map(([name, said]) => element("span", {}, element("i", { class: name }), said));
     this.undivided = key[2];
-    this.root = element("section", { class: "gap-panel" }, element("h2", {}, "The gap, in nats"), this.top, this.columns, element("p", { class: "gap-key" }, ...key));
+    this.root = element("section", { class: "gap-panel" }, element("h2", {}, t("The gap, in nats")), this.top, this.columns, element("p", { class: "gap-key" }, ...key));
   }
 
   show(data) {
@@ -26,7 +25,7 @@ class Gaps {
     const own = this.data.columns.filter((one) => this.plane.shown(one.key));
     this.deepest = Math.max(...own.map((one) => one.kl), this.data.scale, 1e-9);
     const { walk } = this.plane;
-    const moving = walk.path && walk.place >= 0 ? [this.whole(WALKING, "walk", walk.kl(this.data.evidence))] : [];
+    const moving = walk.path && walk.place >= 0 ? [this.whole(t("on the walk"), "walk", walk.kl(this.data.evidence))] : [];
     this.columns.replaceChildren(...own.map((one) => this.column(one)), ...moving, ...this.yours());
     this.columns.classList.toggle("many", this.columns.childElementCount > MANY);
   }
@@ -35,32 +34,32 @@ class Gaps {
   column({ key, label, kl, text, parts }) {
     const q = this.plane.overlays.find((one) => one.key === key);
     const apart = parts.length ? parts : [{ name: "whole", nats: kl, text }];
-    const words = parts.length ? `: ${parts.map((part) => `${part.name} ${part.text}`).join(", ")}` : "";
-    return this.hanging(label, kl, text, apart, `${label}: ${text} nats${words}`, { class: "overlay", style: q ? look(q) : "" });
+    const words = parts.length ? `: ${parts.map((part) => `${part.said} ${part.text}`).join(", ")}` : "";
+    return this.hanging(label, kl, text, apart, `${label}: ${text} ${t("nats")}${words}`, { class: "overlay", style: q ? look(q) : "" });
   }
 
   whole(label, kind, kl) {
     const text = kl === null ? "?" : three(kl);
-    return this.hanging(label, kl ?? 0, text, [{ name: kind, nats: kl ?? 0, text }], `${label}: ${text} nats`, { class: kind });
+    return this.hanging(label, kl ?? 0, text, [{ name: kind, nats: kl ?? 0, text }], `${label}: ${text} ${t("nats")}`, { class: kind });
   }
 
   // The user's own: an empty column that invites, until there is one.
   yours() {
     const { own } = this.plane;
     if (!own.data || own.data.veil) return [];
-    if (own.q) return [this.whole(YOURS, "mine", own.known())];
-    const button = element("button", { type: "button", class: "gap-empty", title: own.data.invitation }, "drag to fill");
+    if (own.q) return [this.whole(t("yours"), "mine", own.known())];
+    const button = element("button", { type: "button", class: "gap-empty", title: own.data.invitation }, t("drag to fill"));
     button.addEventListener("click", () => this.plane.tell("start"));
-    return [element("div", { class: "gap-column mine" }, element("div", { class: "hang" }, button), element("b", {}, "?"), element("span", {}, YOURS))];
+    return [element("div", { class: "gap-column mine" }, element("div", { class: "hang" }, button), element("b", {}, "?"), element("span", {}, t("yours")))];
   }
 
   hanging(label, kl, text, parts, words, attributes) {
     const share = (nats) => 100 * clamp(nats / this.deepest, 0, 1);
-    const bars = parts.map((part) => element("i", { class: part.name, style: `height:${share(part.nats)}%`, title: `${part.name} ${part.text} nats` }));
+    const bars = parts.map((part) => element("i", { class: part.name, style: `height:${share(part.nats)}%`, title: `${part.said ?? label} ${part.text} ${t("nats")}` }));
     const hang = element("div", { class: `hang${kl > 1.001 * this.deepest ? " deeper" : ""}`, role: "img", "aria-label": words }, ...bars);
-    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label.replace("marginalised", "margin\u00ADalised")));
+    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label.replace("marginalis", "margin\u00ADalis")));
   }
 }
 
 // Three significant digits, never a power of ten.
-const three = (nats) => (nats < 1e-3 ? "less than 0.001" : nats < 1000 ? String(Number(nats.toPrecision(3))) : Math.round(nats).toLocaleString("en"));
+const three = (nats) => (nats < 1e-3 ? t("less than 0.001") : nats < 1000 ? String(Number(nats.toPrecision(3))) : Math.round(nats).toLocaleString("en"));

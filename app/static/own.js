@@ -35,9 +35,9 @@ class Own {
   constructor(plane) {
     this.plane = plane;
     this.tries = [];
-    this.begin = element("button", { type: "button", class: "own-begin" }, "Drag a Gaussian of your own");
-    this.clear = element("button", { type: "button" }, "Clear yours");
-    this.prior = element("button", { type: "button" }, "Put it on the prior");
+    this.begin = element("button", { type: "button", class: "own-begin" }, t("Drag a Gaussian of your own"));
+    this.clear = element("button", { type: "button" }, t("Clear yours"));
+    this.prior = element("button", { type: "button" }, t("Put it on the prior"));
     this.text = element("output", { class: "own-text", "aria-live": "polite" });
     this.room = element("div", { class: "words" }, this.text);
     this.root = element("div", { class: "own" }, this.begin, this.clear, this.prior, this.room);
@@ -46,7 +46,7 @@ class Own {
     this.prior.addEventListener("click", () => this.plane.tell("prior"));
     this.grips = {};
     for (const panel of Object.values(plane.panels)) {
-      this.grips[panel.name] = [["centre", "centre"], ["first", "width along z₁"], ["second", "width along z₂"]].map(
+      this.grips[panel.name] = [["centre", t("centre")], ["first", t("width along z₁")], ["second", t("width along z₂")]].map(
         ([part, words]) => this.grip(panel, part, words));
       panel.stage.append(...this.grips[panel.name]);
     }
@@ -55,7 +55,7 @@ class Own {
   grip(panel, part, words) {
     const node = element("button", {
       type: "button", class: `grip ${part}`,
-      "aria-label": `Your Gaussian's ${words}, ${panel.name === "zoom" ? "zoomed plane" : "whole box"}: drag it, or use the arrow keys`,
+      "aria-label": t("Your Gaussian's {part}, {plane}: drag it, or use the arrow keys", { part: words, plane: panel.name === "zoom" ? t("zoomed plane") : t("whole box") }),
     });
     node.addEventListener("pointerdown", (event) => {
       event.stopPropagation();
@@ -193,12 +193,12 @@ class Own {
       return;
     }
     if (this.data.veil) {
-      this.text.textContent = "Drag the centre and the two widths.";
+      this.text.textContent = t("Drag the centre and the two widths.");
       return;
     }
     const kl = this.kl();
-    const shown = kl === null ? "not known here" : `about ${three(kl)} nats`;
-    this.text.textContent = `Your KL: ${shown}. ${this.data.rivals}`;
+    const shown = kl === null ? t("not known here") : t("about {nats} nats", { nats: three(kl) });
+    this.text.textContent = `${t("Your KL: {shown}.", { shown })} ${this.data.rivals}`;
   }
 
   // --- on a plane

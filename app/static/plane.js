@@ -15,15 +15,16 @@ const PLACES = [0, 0.7].flatMap((out) =>
   [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8].map((k) => [(k * Math.PI) / 8, out]));
 const PREFERRED = { 0.5: 0, 0.8: -Math.PI / 2, 0.95: Math.PI / 2 }; // each mass another side of its region
 const NAMED_AT = Math.PI / 2;
-const FARTHEST = "z = (-00.0000, -00.0000): 00.0 nats below the peak of p(z|x), outside the 95 % region";
 const GROUND = 0.3; // how dark the decoded ground is, of the ink's own
 const SVG = "http://www.w3.org/2000/svg";
+let words = {}; // what the page says, by its English, where it speaks another language
 
 export default function mount({ data, parentElement, setTriggerValue }) {
   let root = parentElement.querySelector(".plane-root");
-  if (!root) {
-    root = document.createElement("div");
-    root.className = "plane-root";
+  words = data.words;
+  if (root?.lang !== data.language) { // its buttons were made in another language
+    root?.remove();
+    root = element("div", { class: "plane-root", lang: data.language });
     parentElement.append(root);
     root.plane = new Plane(root);
   }
@@ -34,6 +35,7 @@ export default function mount({ data, parentElement, setTriggerValue }) {
 
 // --- small helpers ---------------------------------------------------------------------------------------------
 
+const t = (english, values = {}) => (words[english] ?? english).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
 function element(tag, attributes = {}, ...children) {
@@ -193,12 +195,12 @@ class Panel {
     this.heading = element("h2", {}, heading);
     const buttons = element("div", { class: "zoom-buttons" });
     this.windows = name === "zoom" ? this.windowButtons() : [];
-    this.turn = element("button", { type: "button", hidden: "", title: "log p(z|x) as a surface, to be turned" }, "3-D");
+    this.turn = element("button", { type: "button", hidden: "", title: t("log p(z|x) as a surface, to be turned") }, "3-D");
     this.turn.addEventListener("click", () => plane.tell("turn"));
     for (const [sign, label, act] of [
-      ["−", "zoom out", () => this.scale(1.5)],
-      ["+", "zoom in", () => this.scale(1 / 1.5)],
-      ["⟲", "whole window again", () => this.reset()],
+      ["−", t("zoom out"), () => this.scale(1.5)],
+      ["+", t("zoom in"), () => this.scale(1 / 1.5)],
+      ["⟲", t("whole window again"), () => this.reset()],
     ]) {
       const button = element("button", { type: "button", "aria-label": `${heading}: ${label}`, title: label }, sign);
       button.addEventListener("click", act);
@@ -214,9 +216,9 @@ class Panel {
   // What the larger panel can be asked to hold.
   windowButtons() {
     return [
-      ["Fit all", "the posterior and every encoder near it", () => this.home],
-      ["Posterior", "the posterior alone", () => this.plane.mass],
-      ["Whole plane", "as much of it as was decoded", () => this.plane.panels.box.home],
+      [t("Fit all"), t("the posterior and every encoder near it"), () => this.home],
+      [t("Posterior"), t("the posterior alone"), () => this.plane.mass],
+      [t("Whole plane"), t("as much of it as was decoded"), () => this.plane.panels.box.home],
     ].map(([label, title, wanted]) => {
       const button = element("button", { type: "button", title }, label);
       button.wanted = wanted;
@@ -228,7 +230,7 @@ class Panel {
   show(home, alt) {
     if (!this.home || JSON.stringify(home) !== JSON.stringify(this.home)) this.view = { ...home };
     this.home = home;
-    this.stage.setAttribute("aria-label", `${alt} Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.`);
+    this.stage.setAttribute("aria-label", `${alt} ${t("Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.")}`);
   }
 
   reset() {
@@ -539,12 +541,12 @@ class Plane {
     this.hidden = new Set(["heat"]);
     this.cursor = null;
     this.pictures = element("div", { class: "pictures" });
-    this.panels = { zoom: new Panel(this, "zoom", "Zoomed to the mass"), box: new Panel(this, "box", "The whole plane") };
+    this.panels = { zoom: new Panel(this, "zoom", t("Zoomed to the mass")), box: new Panel(this, "box", t("The whole plane")) };
     this.scaleBar = element("div", { class: "colours", "aria-hidden": "true" });
     this.panels.box.root.append(this.scaleBar);
-    this.toggles = element("fieldset", { class: "toggles" }, element("legend", {}, "Show"));
+    this.toggles = element("fieldset", { class: "toggles" }, element("legend", {}, t("Show")));
     this.readout = element("output", { class: "readout" });
-    this.room = element("div", { class: "room words", "data-other": FARTHEST }, this.readout);
+    this.room = element("div", { class: "room words", "data-other": this.readoutAt([-10, -10], 10, -1) }, this.readout);
     this.walk = new Walk(this);
     this.own = new Own(this);
     this.gaps = new Gaps(this);
@@ -617,7 +619,7 @@ class Plane {
     };
     const stops = VIRIDIS.map((c) => `rgb(${c})`).reverse().join(",");
     this.scaleBar.replaceChildren(
-      element("span", {}, "nats below the maximum"),
+      element("span", {}, t("nats below the maximum")),
       element("div", { class: "gradient", style: `background:linear-gradient(to right,${stops})` }),
     );
   }
@@ -727,7 +729,7 @@ class Plane {
     };
     const { mean } = this.data;
     const outer = this.lines.find((one) => one.panel === panel.name && one.layer === "exact" && one.mass === MASSES.at(-1));
-    if (outer && this.shown("exact")) write(outer.lines, "true posterior", (this.overlays.length && away(this.overlays[0].mean, mean)) ?? 0.75 * Math.PI, "exact", "");
+    if (outer && this.shown("exact")) write(outer.lines, t("true posterior"), (this.overlays.length && away(this.overlays[0].mean, mean)) ?? 0.75 * Math.PI, "exact", "");
     for (const q of this.overlays) {
       if (this.shown(q.key)) write(q.lines.at(-1)?.lines ?? [], q.label, away(mean, q.mean) ?? NAMED_AT, "overlay", look(q));
     }
@@ -739,8 +741,8 @@ class Plane {
     const [top, ...hills] = this.data.hills;
     this.top = { name: top.name, pixels: bytes(top.pixels) };
     this.cursorName = element("span", {}, top.name);
-    const caption = element("figcaption", { class: "room", "data-room": top.name, "data-other": "decoded at the cursor" }, this.cursorName);
-    this.atCursor = picture("decoded at the cursor", this.top.pixels);
+    const caption = element("figcaption", { class: "room", "data-room": top.name, "data-other": t("decoded at the cursor") }, this.cursorName);
+    this.atCursor = picture(t("decoded at the cursor"), this.top.pixels);
     const shown = ({ name, pixels }) => element("figure", {}, picture(name, bytes(pixels)), element("figcaption", {}, name));
     this.pictures.replaceChildren(...this.data.pictures.map(shown),
       element("figure", { class: "at-cursor" }, this.atCursor, caption), ...hills.map(shown));
@@ -748,8 +750,8 @@ class Plane {
 
   showToggles() {
     const own = this.overlays.map((q) => [q.key, q.label, q]);
-    const layers = [["exact", "exact p(z|x)"], ["logs", "log-density contours"], ...own, ["truth", "true z"],
-      ["ground", "decoded images"], ["heat", "colour by log p(z|x)"]];
+    const layers = [["exact", t("exact p(z|x)")], ["logs", t("log-density contours")], ...own, ["truth", t("true z")],
+      ["ground", t("decoded images")], ["heat", t("colour by log p(z|x)")]];
     const rows = layers.filter(([layer]) => this.present(layer)).map(([layer, name, q]) => {
       const box = element("input", { type: "checkbox" });
       box.checked = !this.hidden.has(layer);
@@ -776,7 +778,7 @@ class Plane {
     const at = z ?? guessed ?? null;
     const pixels = at === null ? null : this.decoded(at) ?? this.boxAtlas?.decode(at);
     paint(this.atCursor, pixels ?? this.top.pixels);
-    const said = pixels ? `decoded at ${z === null ? "your centre" : "the cursor"}` : "not decoded here";
+    const said = !pixels ? t("not decoded here") : z === null ? t("decoded at your centre") : t("decoded at the cursor");
     this.cursorName.textContent = at === null ? this.top.name : said;
     this.say();
   }
@@ -787,19 +789,18 @@ class Plane {
       this.readout.textContent = this.data.hint;
       return;
     }
-    const place = `z = (${z.map((value) => value.toFixed(4)).join(", ")})`;
-    if (this.data.veil) {
-      this.readout.textContent = place;
-      return;
-    }
     const below = this.natsBelow(z);
-    if (below === null) {
-      this.readout.textContent = `${place}: far outside the mass of p(z|x)`;
-      return;
-    }
-    const region = MASSES.findIndex((_, k) => below <= this.data.edges[k]);
-    const where = region < 0 ? "outside the 95 % region" : `inside the ${Math.round(100 * MASSES[region])} % region`;
-    this.readout.textContent = `${place}: ${below.toFixed(1)} nats below the peak of p(z|x), ${where}`;
+    this.readout.textContent = this.readoutAt(z, below, MASSES.findIndex((_, k) => below <= this.data.edges[k]));
+  }
+
+  // What is said of z, whose density is so many nats below the peak, null where that is too many, in so small a region.
+  readoutAt(z, below, region) {
+    const place = `z = (${z.map((value) => value.toFixed(4)).join(", ")})`;
+    if (this.data?.veil) return place;
+    if (below === null) return t("{place}: far outside the mass of p(z|x)", { place });
+    const mass = Math.round(100 * MASSES.at(region));
+    const where = region < 0 ? t("outside the {mass} % region", { mass }) : t("inside the {mass} % region", { mass });
+    return t("{place}: {nats} nats below the peak of p(z|x), {where}", { place, nats: below.toFixed(1), where });
   }
 
   natsBelow(z) {

@@ -7,11 +7,11 @@ class Walk {
     this.plane = plane;
     this.playText = element("span");
     this.play = element("button", { type: "button", class: "room" }, this.playText);
-    this.step = element("button", { type: "button" }, "Step");
-    this.clear = element("button", { type: "button" }, "Clear the walk");
-    this.scrub = element("input", { type: "range", min: 0, value: 0, step: "any", "aria-label": "Place on the walk" });
+    this.step = element("button", { type: "button" }, t("Step"));
+    this.clear = element("button", { type: "button" }, t("Clear the walk"));
+    this.scrub = element("input", { type: "range", min: 0, value: 0, step: "any", "aria-label": t("Place on the walk") });
     this.curve = vector("svg", { class: "curve", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" });
-    this.choice = element("select", { "aria-label": "Which walk" });
+    this.choice = element("select", { "aria-label": t("Which walk") });
     this.text = element("output", { class: "walk-text" });
     this.room = element("div", { class: "room words" }, this.text);
     this.root = element("div", { class: "walker" }, this.choice, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
@@ -42,7 +42,7 @@ class Walk {
     const last = this.path.length - 1;
     this.play.dataset.room = this.label;
     this.room.dataset.other = this.words?.start ?? "";
-    this.room.dataset.room = `step ${last} of ${last}. ${this.words?.end ?? ""}`;
+    this.room.dataset.room = `${t("step {k} of {last}", { k: last, last })}. ${this.words?.end ?? ""}`;
     this.place = -1; // not on the plane yet
     this.scrub.max = Math.max(last, 1);
     this.root.hidden = this.path.length < 2 && this.walks.length < 2;
@@ -111,15 +111,15 @@ class Walk {
     this.scrub.value = Math.max(this.place, 0);
     this.clear.disabled = this.place < 0;
     if (this.path) this.drawCurve();
-    this.playText.textContent = this.timer ? "❚❚ Pause" : this.label;
+    this.playText.textContent = this.timer ? `❚❚ ${t("Pause")}` : this.label;
     if (!this.path || this.place < 0) {
       this.text.textContent = this.words?.start ?? "";
       return;
     }
     const step = this.path[Math.floor(this.place)];
     const last = this.path.length - 1;
-    const place = `step ${Math.floor(this.place)} of ${last}`;
-    this.text.textContent = this.place < last ? `${place}: ELBO ${step.text} nats` : `${place}. ${this.words.end}`;
+    const place = t("step {k} of {last}", { k: Math.floor(this.place), last });
+    this.text.textContent = this.place < last ? `${place}: ELBO ${step.text} ${t("nats")}` : `${place}. ${this.words.end}`;
   }
 
   marks(panel) {

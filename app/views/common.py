@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from app import loaders, session, text, theme
 from app.compute import Encoders
 from app.jobs import Job
-from app.meter import meanings
+from app.meter import meanings, of
 from app.state import MOST_ENCODERS, State, short
+from app.words import languages, t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data.recipes import same_images
 from gpvae_core.diagnostics.scores import SCORES
@@ -25,7 +26,7 @@ from gpvae_core.exact import PosteriorEngine
 from gpvae_core.inference import METHODS
 
 STAGES = {key: label for method in METHODS.values() for key, label in method.encoder.labels.items()}
-EXACT = {f"kl_{key}": f"exact KL of the {label}" for key, label in STAGES.items()} | {
+EXACT = {f"kl_{key}": "exact KL {of}" for key in STAGES} | {
     "negentropy": "negentropy of p(z|x)",
     "gain": "gain of marginalising",
     "log_evidence": "log p(x)",
@@ -54,13 +55,15 @@ def framed(
     left, right = st.columns([5, 2], vertical_alignment="center")
     left.title(title, anchor=False, help=lead)
     with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="top"):
-        st.toggle("Projector", help=text.PROJECTOR_HELP, width="content", **session.bound("projector"))
-        share = st.popover("Share", icon=":material/share:", on_change="rerun")
+        st.toggle(t("Projector"), help=t(text.PROJECTOR_HELP), width="content", **session.bound("projector"))
+        share = st.popover(t("Share"), icon=":material/share:", on_change="rerun")
     problems = st.container()
     try:
         body()
     except InputError as error:
         st.error(str(error), icon=":material/error:")
+    if not session.current().bare:
+        _choose_language()
     with problems:  # last: they are found on the way
         session.show_problems()
     session.write_address(to_query)
@@ -69,24 +72,33 @@ def framed(
             _share(to_query(session.current()), more)
 
 
+def _choose_language() -> None:
+    """At the foot of a page, where sites have it."""
+    offered, bound = languages(), session.bound("language")
+    with st.container(key="language"):
+        st.segmented_control(
+            t("Language"), list(offered), format_func=offered.get, required=True, label_visibility="collapsed", **bound
+        )
+
+
 def _share(query: dict[str, str], more: Callable[[dict[str, str], str], None] | None) -> None:
     """The link to this very state, as text and as a picture for a phone's camera; below it ``more``."""
     base = urlsplit(str(st.context.url))._replace(query="", fragment="")
     base = (base._replace(path="/") if not base.path else base).geturl()
     link = f"{base}?{urlencode(query)}" if query else base
-    st.caption(text.SHARE)
+    st.caption(t(text.SHARE))
     if urlsplit(base).hostname in ("localhost", "127.0.0.1", "::1"):
-        st.caption(text.LOCAL)
+        st.caption(t(text.LOCAL))
     st.code(link, language=None, wrap_lines=True)
     if len(link) <= LONGEST_CODE:
         picture = BytesIO()
         segno.make(link, error="l").save(picture, kind="png", scale=6, border=3)
-        st.image(picture.getvalue(), caption=text.QR_TITLE, width=260)
+        st.image(picture.getvalue(), caption=t(text.QR_TITLE), width=260)
     else:
-        st.caption(text.TOO_LONG)
-    st.toggle(text.BARE, help=text.BARE_HELP, **session.bound("bare"))
+        st.caption(t(text.TOO_LONG))
+    st.toggle(t(text.BARE), help=t(text.BARE_HELP), **session.bound("bare"))
     if more is not None:
-        with st.expander("Make a playlist", icon=":material/playlist_add:"):
+        with st.expander(t("Make a playlist"), icon=":material/playlist_add:"):
             more(query, base)
 
 
@@ -106,22 +118,18 @@ def choose_checkpoint(*, labelled: bool = True) -> Checkpoint:
     names, state = loaders.names(), session.current()
     for folder in loaders.folders():
         if not folder.is_dir():
-            session.complain(f"There is no folder '{short(folder.name)}' to take checkpoints from.")
+            session.complain(t("There is no folder '{name}' to take checkpoints from.", name=short(folder.name)))
     if state.checkpoint not in names:
         if state.checkpoint:
-            session.complain(
-                f"There is no checkpoint '{short(state.checkpoint)}' here; choose one of {', '.join(names)}."
-            )
+            session.complain(t(text.NO_CHECKPOINT, name=short(state.checkpoint), names=", ".join(names)))
         session.update(checkpoint=default_checkpoint(), weights="")
     bound = session.controlled("checkpoint", session.current().checkpoint, _change_checkpoint)
     label: Literal["visible", "collapsed"] = "visible" if labelled else "collapsed"
-    checkpoint = loaders.checkpoint(st.selectbox("Checkpoint", names, label_visibility=label, **bound))
+    checkpoint = loaders.checkpoint(st.selectbox(t("Checkpoint"), names, label_visibility=label, **bound))
     weights = session.current().weights
     if weights and not checkpoint.digest.startswith(weights):
-        session.complain(
-            f"The link was made with other weights of {checkpoint.name} ({short(weights[:8])}) than those here "
-            f"({checkpoint.digest[:8]}): its numbers will differ."
-        )
+        asked, here = short(weights[:8]), checkpoint.digest[:8]
+        session.complain(t(text.OTHER_WEIGHTS, name=checkpoint.name, asked=asked, here=here))
     session.update(weights=checkpoint.digest[:8])
     return checkpoint
 
@@ -148,11 +156,11 @@ def choose_encoders(checkpoint: Checkpoint, columns: Columns, width: Literal["st
     offers = checkpoint.encoders
     for name in session.current().encoders:
         if name not in offers:
-            session.complain(f"There is no encoder '{short(name)}' on {checkpoint.name}; it is left out.")
+            session.complain(t(text.NO_ENCODER, name=short(name), checkpoint=checkpoint.name))
     chosen = tuple(name for name in offers if name in session.current().encoders)
     session.update(encoders=chosen)
-    with st.popover(f"Encoders +{len(chosen)}" if chosen else "Encoders", width=width):
-        st.caption(f"{text.ENCODERS} {_measured(offers, columns)}")
+    with st.popover(t("Encoders") + f" +{len(chosen)}" * bool(chosen), width=width):
+        st.caption(f"{t(text.ENCODERS)} {_measured(offers, columns)}")
         for name, offer in offers.items():
             full = len(chosen) == MOST_ENCODERS and name not in chosen
             st.checkbox(
@@ -176,7 +184,7 @@ def _toggle(name: str) -> Callable[[bool], object]:
 def _offered(offer: Offer, columns: Columns) -> str:
     """An encoder's words, and its mean gap where that is stored."""
     gaps = columns.get(f"kl_{offer.name}")
-    return offer.label if gaps is None else f"{offer.label}: {np.nanmean(gaps):.3g} nats"
+    return t(offer.label) if gaps is None else f"{t(offer.label)}: {np.nanmean(gaps):.3g} {t('nats')}"
 
 
 def encoder_gaps(columns: Columns) -> NDArray[np.float64] | None:
@@ -189,14 +197,15 @@ def _measured(offers: Iterable[str], columns: Columns) -> str:
     own = encoder_gaps(columns)
     gaps = next((columns[f"kl_{name}"] for name in offers if f"kl_{name}" in columns), None)
     if own is None or gaps is None:
-        return text.UNMEASURED
+        return t(text.UNMEASURED)
     same = np.isfinite(gaps)
-    return text.MEASURED.format(count=same.sum(), own=own[same].mean())
+    return t(text.MEASURED, count=same.sum(), own=own[same].mean())
 
 
 def source_of(checkpoint: Checkpoint) -> loaders.Source:
     """The data set that a checkpoint was trained on, or the digits where it cannot be had."""
-    return loaders.images_of(checkpoint)
+    with st.spinner(t("Looking for the data set …")):
+        return loaders.images_of(checkpoint)
 
 
 def columns_of(checkpoint: Checkpoint) -> Columns:
@@ -212,9 +221,10 @@ def engine_of(checkpoint: Checkpoint) -> PosteriorEngine:
 def awaited(job: Job[Result]) -> Result:
     """What ``job`` gives; while it is under way, a bar that says what is being done and how far it is."""
     if not job.done(LOOK_EVERY):
-        bar = st.progress(job.share, text=f"{job.words} …")
+        said = job.words()
+        bar = st.progress(job.share, text=f"{said} …")
         while not job.done(LOOK_EVERY):
-            bar.progress(job.share, text=f"{job.words}: {job.share:.0%}")
+            bar.progress(job.share, text=f"{said}: {job.share:.0%}")
         bar.empty()
     return job.result()
 
@@ -223,15 +233,21 @@ def say_what_is_shown(checkpoint: Checkpoint, where: loaders.Source) -> None:
     """Which data and weights the page shows, and why the digits where MNIST is missing."""
     method = METHODS[checkpoint.config.method].label
     st.caption(
-        f"Data: test images of **{where.data.name}**. Checkpoint: **{checkpoint.name}** ({method}), trained on "
-        f"{loaders.trained_on(checkpoint)} (weights {checkpoint.digest[:8]})."
+        t(
+            text.SHOWN,
+            data=where.data.name,
+            name=checkpoint.name,
+            method=t(method),
+            trained_on=loaders.trained_on(checkpoint),
+            weights=checkpoint.digest[:8],
+        )
     )
     for note in where.data.notes:
         st.caption(f"{note}.")
     missing = where.fallback or loaders.source("mnist", 0).fallback
     if missing:
-        with st.expander(text.OFFLINE_TITLE, icon=":material/cloud_off:"):
-            st.write(f"{text.OFFLINE} {missing}.")
+        with st.expander(t(text.OFFLINE_TITLE), icon=":material/cloud_off:"):
+            st.write(f"{t(text.OFFLINE)} {missing}.")
 
 
 def order_names(checkpoint: Checkpoint, columns: Columns, *, some: bool = False) -> dict[str, str]:
@@ -239,8 +255,10 @@ def order_names(checkpoint: Checkpoint, columns: Columns, *, some: bool = False)
 
     ``some``: also what was computed for some of them only.
     """
-    others = {f"kl_{name}": f"exact KL of {offer.label}" for name, offer in checkpoint.encoders.items()}
-    labels = {name: score.label for name, score in SCORES.items()} | EXACT | others
+    stages = {f"kl_{key}": t("exact KL {of}", of=of(label)) for key, label in STAGES.items()}
+    others = {f"kl_{name}": t("exact KL of {name}", name=t(offer.label)) for name, offer in checkpoint.encoders.items()}
+    labels = {name: t(score.label) for name, score in SCORES.items()} | {k: t(v) for k, v in EXACT.items()}
+    labels |= stages | others
     return {
         name: label for name, label in labels.items() if name in columns and (some or not np.isnan(columns[name]).any())
     }
@@ -253,7 +271,7 @@ def order_in_use(names: dict[str, str], words: str, first: Sequence[str] = ()) -
     """
     state = session.current()
     if state.sort and state.sort not in names:
-        session.complain(f"Images cannot be sorted by '{short(state.sort)}' here; choose one from the list '{words}'.")
+        session.complain(t(text.NO_ORDER, name=short(state.sort), list=t(words)))
         session.update(sort="")
     usual = next((name for name in first if name in names), next(iter(names)))
     return session.current().sort or usual
@@ -263,5 +281,5 @@ def choose_order(names: dict[str, str], words: str = ORDER, first: Sequence[str]
     """The list of those scores; see ``order_in_use``."""
     used = order_in_use(names, words, first)
     bound = session.controlled("sort", used, lambda name: session.update(sort=name))
-    chosen: str = st.selectbox(words, list(names), format_func=names.get, help=meanings(names), **bound)
+    chosen: str = st.selectbox(t(words), list(names), format_func=names.get, help=meanings(names), **bound)
     return chosen

@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts, session, text
 from app.state import difficulty_query, short
 from app.views import common, picking
+from app.words import t
 from gpvae_core.diagnostics.statistics import partial_spearman, rank_interval, spearman
 from gpvae_core.diagnostics.stored import Columns
 
@@ -17,7 +18,7 @@ GIVEN, UPWARDS = "log_width", "Against, upwards"
 def page() -> None:
     """Draw the page."""
     picking.leave()
-    common.framed(text.DIFFICULTY_TITLE, text.DIFFICULTY_LEAD, _difficulty, difficulty_query)
+    common.framed(t(text.DIFFICULTY_TITLE), t(text.DIFFICULTY_LEAD), _difficulty, difficulty_query)
 
 
 def _difficulty() -> None:
@@ -31,9 +32,9 @@ def _difficulty() -> None:
     with third:
         up = _choose_target(names)
     with fourth:
-        st.toggle("Linear axes", **session.bound("linear"))
+        st.toggle(t("Linear axes"), **session.bound("linear"))
     if not any(name in common.EXACT for name in names):
-        st.info(text.NO_EXACT.format(name=checkpoint.name), icon=":material/info:")
+        st.info(t(text.NO_EXACT, name=checkpoint.name), icon=":material/info:")
     st.markdown(finding(columns, names, across, up))
     figure = charts.scatter(
         columns[across],
@@ -55,10 +56,10 @@ def _choose_target(names: dict[str, str]) -> str:
     state = session.current()
     if state.against not in names:
         if state.against:
-            session.complain(f"There is no figure '{short(state.against)}' here; choose one from the list '{UPWARDS}'.")
+            session.complain(t(text.NO_FIGURE, name=short(state.against), list=t(UPWARDS)))
         exact = [name for name in names if name in common.EXACT]
         session.update(against=(exact or list(names))[0])
-    return str(st.selectbox(UPWARDS, list(names), format_func=names.get, **session.bound("against")))
+    return str(st.selectbox(t(UPWARDS), list(names), format_func=names.get, **session.bound("against")))
 
 
 def finding(columns: Columns, names: dict[str, str], across: str, up: str) -> str:
@@ -67,13 +68,10 @@ def finding(columns: Columns, names: dict[str, str], across: str, up: str) -> st
     x, y = columns[across][finite], columns[up][finite]
     rho = spearman(x, y)
     low, high = rank_interval(rho, len(x))
-    said = (
-        f"**{names[across]}** ranks these {len(x):,} images by **{names[up]}** with a rank correlation of "
-        f"**{rho:+.2f}** [{low:+.2f}, {high:+.2f}]. 1 is the same order, 0 is none."
-    )
+    said = [t(text.RANKS, across=names[across], up=names[up], count=len(x), rho=rho, low=low, high=high)]
     within = partial_spearman(x, y, columns[GIVEN][finite]) if GIVEN in columns and GIVEN not in (across, up) else None
     if within is not None:
-        said += f" Among images whose q is equally wide it is **{within:+.2f}**."
+        said.append(t(text.WITHIN, within=within))
     if across == "uncertainty":
-        said += f" {text.CLAIM}"
-    return said
+        said.append(t(text.CLAIM))
+    return " ".join(said)

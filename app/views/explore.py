@@ -17,6 +17,7 @@ from app.state import short, to_query
 from app.views import common, guess, lesson, mine, playlist
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
+from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
@@ -40,7 +41,7 @@ def warm_up() -> None:
 
 def page() -> None:
     """Draw the page; whatever the user can mend is a sentence on it."""
-    common.framed(text.TITLE, text.LEAD, _explore, to_query, playlist.builder)
+    common.framed(t(text.TITLE), t(text.LEAD), _explore, to_query, playlist.builder)
 
 
 def _explore() -> None:
@@ -58,7 +59,7 @@ def _explore() -> None:
             subject = admissible(checkpoint, turn_dial(subject))
             other = _compare_with(checkpoint, subject, where)
     if not session.current().bare:
-        components.dock(text.DOCK, wanted=subject is None)
+        components.dock({name: t(said) for name, said in text.DOCK.items()}, wanted=subject is None)
     with shown:
         if subject is None:
             _empty_plane(checkpoint)
@@ -76,13 +77,14 @@ def _explore() -> None:
 
 def _empty_plane(checkpoint: Checkpoint) -> None:
     """What the plane decodes to, while there is no image to place on it."""
-    st.write(text.WAITING)
-    st.html(f'<img class="empty-plane" src="{loaders.prior_picture(checkpoint)}" alt="{text.WAITING_ALT}">')
+    st.write(t(text.WAITING))
+    st.html(f'<img class="empty-plane" src="{loaders.prior_picture(checkpoint)}" alt="{t(text.WAITING_ALT)}">')
 
 
 def _view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) -> View:
     load = loaders.private_view if subject.private else loaders.view
-    return load(checkpoint, to_bytes(subject.pixels), subject.truth, others)
+    with st.spinner(t("Computing the exact posterior …")):
+        return load(checkpoint, to_bytes(subject.pixels), subject.truth, others)
 
 
 def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Encoders) -> View:
@@ -117,12 +119,13 @@ def _two(one: tuple[Checkpoint, Subject], two: tuple[Checkpoint, Subject], other
     second = _view_of(against, beside, others if same else ())
     window = _common_window(view, second) if same else None
     if window is None:
-        st.caption(text.APART)
+        st.caption(t(text.APART))
     scale = max(meter.longest(view), meter.longest(second))  # one for both: columns are there to be compared
     panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
     for number, (column, (opened, what, seen)) in enumerate(panes):
         with column:
-            st.subheader(f"{what.name.capitalize()} under {opened.name}", anchor=False)
+            name = what.name[0].upper() + what.name[1:]
+            st.subheader(t("{image} under {checkpoint}", image=name, checkpoint=opened.name), anchor=False)
             _plane(opened, what, seen, f"plane-{number}", link=LINK, window=window, scale=scale)
             _numbers(opened, seen, common.columns_of(opened), narrow=True, scale=scale)
     return view
@@ -134,7 +137,7 @@ def _keep_for_next_start(checkpoint: Checkpoint, subject: Subject, view: View) -
         return {
             "checkpoint": checkpoint.name,
             "weights": sha256(read_bytes(checkpoint.folder / WEIGHTS)).hexdigest(),
-            "title": text.TITLE,
+            "title": t(text.TITLE),
             "sentence": subject.sentence,
             "projector": projector,
             "plane": plane_data(view, checkpoint.digest, subject.name, projector=projector),
@@ -188,12 +191,10 @@ def _plane(
     if guessing:
         return
     for name in view.left_out:
-        st.caption(f"The {name} lies far from the posterior; *Whole plane* shows its centre.")
+        st.caption(t(text.FAR, q=meter.subject(name)))
     if view.truth is not None:
-        st.write(
-            f"The true z lies on the edge of the region that holds **{view.truth_mass:.1%}** of the posterior's mass."
-            + f" {text.UNIFORM}" * (session.current().z is None and not session.current().corruption)
-        )
+        drawn = session.current().z is None and not session.current().corruption
+        st.write(t(text.ON_EDGE, share=view.truth_mass) + f" {t(text.UNIFORM)}" * drawn)
 
 
 def _take_point(key: str) -> None:
@@ -207,39 +208,42 @@ def _take_point(key: str) -> None:
 def _numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False, scale: float = 0.0) -> None:
     left, right = (st.container(), st.container()) if narrow else st.columns([6, 5], gap="large")
     with left:
-        st.subheader("The gap, taken apart", anchor=False)
+        st.subheader(t("The gap, taken apart"), anchor=False)
         st.html(meter.gap_meter(view, scale))
     with right:
-        st.subheader("What the scores say", anchor=False, help=meter.meanings(view.scores))
+        st.subheader(t("What the scores say"), anchor=False, help=meter.meanings(view.scores))
         st.markdown(meter.scores_table(view, columns))
-    with st.expander("Every number, with its numerical error", icon=":material/table:"):
+    with st.expander(t("Every number, with its numerical error"), icon=":material/table:"):
         st.markdown(meter.numbers_table(view))
         st.markdown(meter.places_table(view))
         if checkpoint.config.likelihood == "gaussian":
             st.caption(density(view.pixels.size, float(checkpoint.model.generative.likelihood.std)))
-        st.caption(text.NUMBERS)
+        st.caption(t(text.NUMBERS))
 
 
 def density(pixels: int, std: float) -> str:
     """What log p(x) is, and what it cannot exceed: ``pixels`` times the log of a normal density's top."""
-    return text.DENSITY.format(pixels=pixels, std=std, most=-pixels * (log(std) + 0.5 * log(2 * pi)))
+    return t(text.DENSITY, pixels=pixels, std=std, most=-pixels * (log(std) + 0.5 * log(2 * pi)))
 
 
-@st.dialog(text.TURN, width="large")
 def _turned(view: View) -> None:
     """The posterior as a surface, for whoever wants to turn it."""
+    st.dialog(t(text.TURN), width="large")(_surface)(view)
+
+
+def _surface(view: View) -> None:
     projector = session.current().projector
     figure = charts.surface(view.zoom_first, view.zoom_second, view.zoom_log_density, projector=projector)
     st.plotly_chart(figure, key="surface")
-    st.caption(text.TURNED)
+    st.caption(t(text.TURNED))
 
 
 def _coverage(checkpoint: Checkpoint) -> None:
     """Over a hundred simulated images: whether the true z lies in each region as often as it should."""
-    with st.expander(text.COVER, icon=":material/bar_chart:"):
-        st.write(text.COVER_LEAD)
+    with st.expander(t(text.COVER), icon=":material/bar_chart:"):
+        st.write(t(text.COVER_LEAD))
         key = ("covered", checkpoint.digest, session.current().seed)
-        if st.button(text.COVER_BUTTON, key="cover"):
+        if st.button(t(text.COVER_BUTTON), key="cover"):
             st.session_state["covered"] = key
         if st.session_state.get("covered") == key:
             found = common.awaited(loaders.covering(checkpoint, session.current().seed))
@@ -254,30 +258,35 @@ def _compare_with(checkpoint: Checkpoint, subject: Subject, where: loaders.Sourc
     """Another image under the same checkpoint, or the same image under another one."""
     state = session.current()
     kind, _, rest = state.versus.partition(":")
-    options = {"": "Nothing", "image": "Another image", "checkpoint": "Another checkpoint"}
+    options = {"": t("Nothing"), "image": t("Another image"), "checkpoint": t("Another checkpoint")}
     names = [name for name in loaders.names() if name != checkpoint.name]
     if kind == "checkpoint" and rest not in names:
-        session.complain(f"There is no other checkpoint '{short(rest)}' to compare with here.")
+        session.complain(t("There is no other checkpoint '{name}' to compare with here.", name=short(rest)))
         kind, rest = "", ""
         session.update(versus="")
     if kind == "image" and int(rest) >= len(where.data.test):
-        session.complain(
-            f"There is no test image {rest} to compare with: {where.data.name} ends at {len(where.data.test) - 1}."
-        )
+        last = len(where.data.test) - 1
+        session.complain(t(text.NO_IMAGE_BESIDE, image=rest, data=where.data.name, last=last))
         kind, rest = "", ""
         session.update(versus="")
     starts = {"": "", "image": "image:0", "checkpoint": f"checkpoint:{names[0]}" if names else ""}
-    said = {"": "Compare", "image": f"Compared with image {rest}", "checkpoint": f"Compared with {rest}"}
+    said = {
+        "": t("Compare"),
+        "image": t("Compared with image {image}", image=rest),
+        "checkpoint": t("Compared with {name}", name=rest),
+    }
     with st.popover(said[kind], icon=":material/compare:", width="stretch"):
         bound = session.controlled("versus-kind", kind, lambda value: session.update(versus=starts[value or ""]))
-        st.segmented_control("Compare with", list(options), format_func=options.get, required=True, wrap=True, **bound)
+        st.segmented_control(
+            t("Compare with"), list(options), format_func=options.get, required=True, wrap=True, **bound
+        )
         if kind == "image":
             bound = session.controlled("versus-image", int(rest), lambda i: session.update(versus=f"image:{i}"))
-            index = int(st.number_input("Its number", 0, len(where.data.test) - 1, **bound))
+            index = int(st.number_input(t("Its number"), 0, len(where.data.test) - 1, **bound))
             return checkpoint, test_subject(where, index)
         if kind == "checkpoint":
             bound = session.controlled("versus-name", rest, lambda name: session.update(versus=f"checkpoint:{name}"))
-            opened = loaders.checkpoint(st.selectbox("Which one", names, **bound))
+            opened = loaders.checkpoint(st.selectbox(t("Which one"), names, **bound))
             return opened, admissible(opened, subject)
     return None
 

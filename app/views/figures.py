@@ -14,6 +14,7 @@ from app.figures.sheet import FIGURE_2_QUANTILES, Panel, Sheet, figure_1, figure
 from app.payload import alt_texts
 from app.state import figures_query
 from app.views import common, picking
+from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
@@ -25,7 +26,7 @@ PER_ROW = 3
 def page() -> None:
     """Draw the page."""
     picking.leave()
-    common.framed(text.FIGURES_TITLE, text.FIGURES_LEAD, _figures, figures_query)
+    common.framed(t(text.FIGURES_TITLE), t(text.FIGURES_LEAD), _figures, figures_query)
 
 
 def _figures() -> None:
@@ -39,7 +40,7 @@ def _figures() -> None:
         by = common.choose_order(names)
     with third:
         _check_images()
-        count = int(st.number_input("Images in Figure 1", 1, MOST_IMAGES, **session.bound("images")))
+        count = int(st.number_input(t("Images in Figure 1"), 1, MOST_IMAGES, **session.bound("images")))
     with fourth:
         _choose_window()
     common.engine_of(checkpoint)
@@ -49,9 +50,9 @@ def _figures() -> None:
         return checkpoint, where.data.name, columns, where.data.test.labels, views
 
     with st.container():  # each figure is shown as soon as it is there
-        _show(figure_1(*shared(count, "Figure 1"), count=count, by=by, label=names[by]), checkpoint)
+        _show(figure_1(*shared(count, t("Figure {number}", number=1)), count=count, by=by, label=names[by]), checkpoint)
     try:
-        _show(figure_2(*shared(len(FIGURE_2_QUANTILES), "Figure 2")), checkpoint)
+        _show(figure_2(*shared(len(FIGURE_2_QUANTILES), t("Figure {number}", number=2))), checkpoint)
     except InputError as error:
         st.info(str(error), icon=":material/info:")
     common.say_what_is_shown(checkpoint, where)
@@ -66,7 +67,8 @@ def _counted(
 
     def view_of(index: int) -> View:
         nonlocal done
-        bar.progress(done / panels, text=f"{title}: exact posterior of image {done + 1} of {panels} …")
+        far = t("exact posterior of image {number} of {count}", number=done + 1, count=panels)
+        bar.progress(done / panels, text=f"{title}: {far} …")
         pixels = test.pixels(slice(index, index + 1))[0, 0].numpy()
         view = loaders.view(checkpoint, to_bytes(pixels), None, others)
         done += 1
@@ -78,15 +80,15 @@ def _counted(
 
 
 def _choose_window() -> None:
-    words = {False: "The mass, enlarged", True: "The whole box"}
+    words = {False: t("The mass, enlarged"), True: t("The whole box")}
     bound = session.bound("whole")
-    st.segmented_control("Each panel shows", list(words), format_func=words.get, required=True, wrap=True, **bound)
+    st.segmented_control(t("Each panel shows"), list(words), format_func=words.get, required=True, wrap=True, **bound)
 
 
 def _check_images() -> None:
     wanted = session.current().images
     if not 1 <= wanted <= MOST_IMAGES:
-        session.complain(f"The link asks for {wanted} images; a figure shows 1 to {MOST_IMAGES}.")
+        session.complain(t(text.TOO_MANY, asked=wanted, most=MOST_IMAGES))
         session.update(images=min(max(wanted, 1), MOST_IMAGES))
 
 
@@ -99,8 +101,8 @@ def _show(sheet: Sheet, checkpoint: Checkpoint) -> None:
         for place, column in zip(places[start : start + PER_ROW], st.columns(PER_ROW, gap="medium"), strict=False):
             with column:
                 _panel(sheet, place, dark=dark)
-    st.caption(f"{sheet.rule} {text.READ_PANEL}")
-    with st.expander(f"The numbers of this figure: {sheet.title}", icon=":material/table:"):
+    st.caption(f"{sheet.rule} {t(text.READ_PANEL)}")
+    with st.expander(t("The numbers of this figure: {title}", title=sheet.title), icon=":material/table:"):
         st.markdown(meter.sheet_table([(panel.heading, panel.view) for panel in sheet.panels]))
     downloads(sheet, checkpoint)
 
@@ -109,14 +111,14 @@ def _panel(sheet: Sheet, place: int, *, dark: bool) -> None:
     """One image: its heading, its posterior, the image beside its reconstruction, and the way to Explore."""
     panel, state = sheet.panels[place], session.current()
     first, _, rest = panel.heading.partition("\n")
-    st.markdown(f"**{first.capitalize()}**: {rest.replace(chr(10), ' ')}")
+    st.markdown(f"**{first[0].upper() + first[1:]}**: {rest.replace(chr(10), ' ')}")
     figure = panels.chart(panel.view, sheet.overlays, whole=state.whole, dark=dark, projector=state.projector)
     st.plotly_chart(figure, key=f"{sheet.name}-{place}", config=charts.BUTTONS)
     st.html(_pictures(panel))
     dataset, index = str(sheet.config["dataset"]), panel.index
     assert index is not None
     st.button(
-        f"Open image {index} in Explore",
+        t("Open image {index} in Explore", index=index),
         key=f"open-{sheet.name}-{place}",
         on_click=picking.to_explore,
         args=(dataset, index),
@@ -126,9 +128,9 @@ def _panel(sheet: Sheet, place: int, *, dark: bool) -> None:
 def _pictures(panel: Panel) -> str:
     """The image and what it becomes; the first one's alternative text says what the whole panel shows."""
     view = panel.view
-    name = f"from the {view.stages[0].label}"
+    name = t("from {the}", the=meter.the(view.stages[0].label))
     words = alt_texts(view, panel.heading.replace("\n", ", "))["zoom"]
-    pair = (("the image x", view.pixels, words), (name, view.pictures[view.stages[0].label], name))
+    pair = ((t("the image x"), view.pixels, words), (name, view.pictures[view.stages[0].label], name))
     return f'<div class="figure">{"".join(_picture(*one) for one in pair)}</div>'
 
 
@@ -147,17 +149,21 @@ def _legend(lines: list[tuple[str, str, str]]) -> str:
 
 def downloads(sheet: Sheet, checkpoint: Checkpoint) -> None:
     """A format and a button; the file is made when it is asked for."""
-    with st.popover("Export", icon=":material/download:"):
-        kind = st.selectbox("Format", list(FORMATS), format_func=_format_name, key=f"format-{sheet.name}")
+    with st.popover(t("Export"), icon=":material/download:"):
+        kind = st.selectbox(t("Format"), list(FORMATS), format_func=_format_name, key=f"format-{sheet.name}")
 
         def make() -> bytes:
             return export(sheet, kind, loaders.box_atlas(checkpoint))
 
         st.download_button(
-            f"Download {file_name(sheet, kind)}", make, file_name(sheet, kind), FORMATS[kind][1], on_click="ignore"
+            t("Download {file}", file=file_name(sheet, kind)),
+            make,
+            file_name(sheet, kind),
+            FORMATS[kind][1],
+            on_click="ignore",
         )
-        st.caption(text.EXPORT)
+        st.caption(t(text.EXPORT))
 
 
 def _format_name(kind: str) -> str:
-    return FORMATS[kind][0]
+    return t(FORMATS[kind][0])

@@ -11,6 +11,7 @@ from app.compute import View
 from app.meter import short
 from app.own import KEY
 from app.views.sources import Subject
+from app.words import t
 
 SCORE, ROUNDS = "guesses", 10
 PRIOR = (0.0, 0.0, 1.0, 1.0)
@@ -32,11 +33,11 @@ def start() -> None:
 def bar(subject: Subject, view: View, images: int | None) -> None:
     """The buttons of the game, and its score; ``images``: how many test images there are, None for one's own."""
     if session.current().guess:
-        st.write(text.GUESS)
+        st.write(t(text.GUESS))
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{subject.sentence}.", width="content")
-            st.button("Reveal", type="primary", on_click=_reveal, args=(subject.name, view), key="reveal")
-            st.button("Show without guessing", on_click=lambda: session.update(guess=False, mine=None))
+            st.button(t("Reveal"), type="primary", on_click=_reveal, args=(subject.name, view), key="reveal")
+            st.button(t("Show without guessing"), on_click=lambda: session.update(guess=False, mine=None))
         return
     told: list[Guess] = st.session_state.get(SCORE, [])
     guesses = firsts(told)
@@ -44,8 +45,8 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
     if last:
         won = last.mine < last.encoder
         say = st.success if won else st.warning
-        closer = "Yours is closer." if won else "It is closer."
-        say(f"You: {short(last.mine)} nats. Encoder: {short(last.encoder)}. {closer}")
+        closer = t("Yours is closer.") if won else t("It is closer.")
+        say(f"{t('You: {mine} nats. Encoder: {other}.', mine=short(last.mine), other=short(last.encoder))} {closer}")
     led = bool(session.current().step)  # by the lesson, which says what comes next, and of a test image what it is
     if led and subject.index is not None:
         return
@@ -54,11 +55,13 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         if led:
             return
         if last and images and len(guesses) < ROUNDS:
-            st.button("Next image", type="primary", on_click=_next, args=(images,), key="next-guess")
-        st.button("Guess first", icon=":material/visibility_off:", on_click=start, help=text.GUESS_HELP, key="guess")
+            st.button(t("Next image"), type="primary", on_click=_next, args=(images,), key="next-guess")
+        st.button(
+            t("Guess first"), icon=":material/visibility_off:", on_click=start, help=t(text.GUESS_HELP), key="guess"
+        )
         if guesses:
             st.markdown(_score(guesses))
-            st.button("Start again", on_click=lambda: st.session_state.pop(SCORE, None), key="no-guesses")
+            st.button(t("Start again"), on_click=lambda: st.session_state.pop(SCORE, None), key="no-guesses")
 
 
 def _reveal(name: str, view: View) -> None:
@@ -81,7 +84,5 @@ def firsts(guesses: list[Guess]) -> list[Guess]:
 
 def _score(guesses: list[Guess]) -> str:
     won = sum(one.mine < one.encoder for one in guesses)
-    return (
-        f"**{won} of {len(guesses)}** closer than the encoder. Median KL: yours "
-        f"{short(median(one.mine for one in guesses))}, the encoder's {short(median(one.encoder for one in guesses))}."
-    )
+    mine, encoder = (median(kls) for kls in zip(*((one.mine, one.encoder) for one in guesses), strict=True))
+    return t(text.SCORE, won=won, count=len(guesses), mine=short(mine), encoder=short(encoder))

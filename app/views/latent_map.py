@@ -7,6 +7,7 @@ import streamlit as st
 from app import charts, loaders, session, text
 from app.state import map_query
 from app.views import common, picking
+from app.words import t
 
 GROUNDS = {False: "Decoded images", True: "Median gap"}
 
@@ -14,7 +15,7 @@ GROUNDS = {False: "Decoded images", True: "Median gap"}
 def page() -> None:
     """Draw the page."""
     picking.leave()
-    common.framed(text.MAP_TITLE, text.MAP_LEAD, _map, map_query)
+    common.framed(t(text.MAP_TITLE), t(text.MAP_LEAD), _map, map_query)
 
 
 def _map() -> None:
@@ -27,7 +28,9 @@ def _map() -> None:
     with second:
         if gaps is not None:
             bound = session.bound("by_gap")
-            st.segmented_control("Background", list(GROUNDS), format_func=GROUNDS.__getitem__, required=True, **bound)
+            st.segmented_control(
+                t("Background"), list(GROUNDS), format_func=lambda ground: t(GROUNDS[ground]), required=True, **bound
+            )
     means, tiles, half = common.awaited(loaders.mapping(checkpoint))
     figure = charts.latent_map(
         means,
@@ -39,6 +42,6 @@ def _map() -> None:
         projector=session.current().projector,
     )
     event: Any = st.plotly_chart(figure, key=f"map-{checkpoint.digest[:8]}", on_select="rerun", config=charts.BUTTONS)
-    values, label = (means[:, 0], "z₁") if gaps is None else (gaps, "exact KL of the encoder")
+    values, label = (means[:, 0], "z₁") if gaps is None else (gaps, t("exact KL of the encoder"))
     picking.show(where, picking.chosen(event, len(where.data.test)), values, label)
     common.say_what_is_shown(checkpoint, where)

@@ -13,7 +13,7 @@ from app.overlays import Overlay
 from app.own import KEY
 from app.state import State, lesson_query
 from app.views import common, guess
-from app.words import languages, words
+from app.words import words
 from gpvae_core.diagnostics.stored import Columns
 
 SEEN, FIRST = "lesson-seen", "lesson-image"  # since the step began; the test image that the lesson began with
@@ -31,7 +31,6 @@ def _words() -> dict[str, Any]:
 
 
 def _contents() -> None:
-    choose_language()
     ui, steps = _words()["ui"], _words()["step"]
     st.write(ui["lead"])
     if st.button(ui["start"], type="primary", icon=":material/school:", key="start-lesson"):
@@ -40,13 +39,6 @@ def _contents() -> None:
     st.markdown("\n".join(f"{k}. **{step['title']}**: {step['sentence']}" for k, step in enumerate(steps, 1)))
     with st.expander(ui["words"], icon=":material/menu_book:", expanded=True):
         glossary()
-
-
-def choose_language() -> None:
-    """The language of lesson and glossary."""
-    offered = languages()
-    bound = session.bound("language")
-    st.segmented_control("Language", list(offered), format_func=offered.get, required=True, **bound)
 
 
 def glossary() -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 from app import components, loaders, messages, session, text
 from app.compute import Array
 from app.views.sources import gallery_data
+from app.words import t
 
 PICKED, OPEN = "picked", "open-explore"
 MOST_PICKED = 12
@@ -28,11 +29,11 @@ def chosen(event: Any, count: int) -> list[int]:
 def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> None:
     """The images of the dots that were clicked or lassoed, the highest first; a click opens one in Explore."""
     if not rows:
-        st.caption(text.PICK)
+        st.caption(t(text.PICK))
         return
     highest = sorted(rows, key=lambda i: -values[i])[:MOST_PICKED]
-    more = f" Below are the {MOST_PICKED} with the highest {label}." if len(rows) > MOST_PICKED else ""
-    st.caption(f"{len(rows):,} chosen.{more} Click one to see its posterior.")
+    said = text.MANY_PICKED if len(rows) > MOST_PICKED else text.PICKED
+    st.caption(t(said, count=len(rows), most=MOST_PICKED, label=label))
     shown = gallery_data(where.data.test, np.array(highest), values, label)
     components.gallery(shown, PICKED, lambda: _open(where.data.name, highest))
 

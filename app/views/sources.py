@@ -15,6 +15,7 @@ from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
 from app.views.common import EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
+from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw, recipe_for
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
@@ -78,12 +79,11 @@ def test_subject(where: loaders.Source, index: int) -> Subject:
     """Test image ``index``."""
     test = where.data.test
     number = None if test.labels is None else int(test.labels[index])
-    label = "" if number is None else f", a {number}" if number <= 9 else f", class {number}"
-    name = f"test image {index}"
+    said = text.TEST_IMAGE if number is None else text.TEST_DIGIT if number <= 9 else text.TEST_CLASS
     return Subject(
         test.pixels(slice(index, index + 1))[0, 0].numpy(),
-        name,
-        f"**{name.capitalize()}** of {where.data.name}{label}",
+        t("test image {index}", index=index),
+        t(said, index=index, data=where.data.name, label=number),
         index=index,
         label=number if number is not None and number <= 9 else None,
         private=where.data.name == loaders.PRIVATE,  # nothing of it may be kept, whichever checkpoint looks at it
@@ -94,21 +94,19 @@ def _check_link(state: State, where: loaders.Source) -> None:
     """Name what the link asks for and this server or data set does not have."""
     test = where.data.test
     if state.dataset and state.dataset != where.data.name and state.index >= 0:
-        session.complain(
-            f"The link shows test image {state.index} of '{short(state.dataset)}', but this page shows "
-            f"'{where.data.name}': its image of the same number is another picture."
-        )
+        asked = short(state.dataset)
+        session.complain(t(text.OTHER_DATA, index=state.index, asked=asked, here=where.data.name))
         session.update(dataset=where.data.name)
     if state.index >= len(test):
-        session.complain(f"There is no test image {state.index}: {where.data.name} ends at {len(test) - 1}.")
+        session.complain(t(text.NO_IMAGE, index=state.index, data=where.data.name, last=len(test) - 1))
         session.update(index=-1)
     classes = _classes(test)
     if state.digit not in classes:
-        session.complain(f"There is no digit class '{short(state.digit)}' in {where.data.name}; all are shown.")
+        session.complain(t(text.NO_CLASS, digit=short(state.digit), data=where.data.name))
         session.update(digit="all")
     elif state.digit != "all" and state.index in range(len(test)) and str(_labels(test)[state.index]) != state.digit:
         if state.way == "gallery":
-            session.complain(f"Test image {state.index} is no {state.digit}; all classes are shown.")
+            session.complain(t(text.OTHER_CLASS, index=state.index, digit=state.digit))
         session.update(digit="all")
 
 
@@ -127,21 +125,21 @@ def _rows(test: ImageSet) -> Array:
     # a class shows its own first image: the one before need not be of it
     bound = session.bound("digit", index=-1)
     if len(classes) > MOST_PILLS:
-        chosen = st.selectbox("Class", classes, **bound)
+        chosen = st.selectbox(t("Class"), classes, format_func=t, **bound)
     else:
-        chosen = st.pills("Digit class", classes, required=True, wrap=True, **bound)
+        chosen = st.pills(t("Digit class"), classes, format_func=t, required=True, wrap=True, **bound)
     return np.arange(len(test)) if chosen == "all" else np.flatnonzero(_labels(test).astype(str) == chosen)
 
 
 def _number(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     bound = session.controlled("index", max(session.current().index, 0), lambda value: session.update(index=int(value)))
-    return int(st.number_input("Number of the test image", 0, len(test) - 1, width=260, **bound))
+    return int(st.number_input(t("Number of the test image"), 0, len(test) - 1, width=260, **bound))
 
 
 def _random(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     rows = _rows(test)
     state = session.current()
-    if st.button("Another one", icon=":material/casino:") or state.index < 0:
+    if st.button(t("Another one"), icon=":material/casino:") or state.index < 0:
         return int(np.random.default_rng().choice(rows))
     return state.index
 
@@ -150,7 +148,7 @@ def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     names = order_names(checkpoint, columns)
     with st.popover(_order_said(names), width="stretch"):
         chosen = choose_order(names, first=GAPS)
-        st.toggle("Largest first", **session.bound("descending"))
+        st.toggle(t("Largest first"), **session.bound("descending"))
         rows = _rows(test)
     values = columns[chosen]
     order = rows[np.argsort(-values[rows] if session.current().descending else values[rows], kind="stable")]
@@ -160,17 +158,21 @@ def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
     _thumbnails(test, order, rank, values, chosen, names[chosen])
     bound = session.controlled("rank", rank, lambda value: session.update(index=int(order[value])))
     if len(order) > 1:
-        st.slider("Position in this order", 0, len(order) - 1, **bound)
+        st.slider(t("Position in this order"), 0, len(order) - 1, **bound)
     return index
 
 
 def _order_said(names: dict[str, str]) -> str:
     """What the gallery is sorted by, and in which unit; what else was chosen."""
     state, chosen = session.current(), order_in_use(names, ORDER, GAPS)
-    unit = "" if chosen in COUNTED else ", in nats" if chosen in EXACT else ", as percentile"
-    first = ", largest first" if state.descending else ""
-    only = "" if state.digit == "all" else f", of class {state.digit}"
-    return f"By {names[chosen]}{unit}{first}{only}"
+    parts = [t("By {score}", score=names[chosen])]
+    if chosen not in COUNTED:
+        parts.append(t("in nats") if chosen in EXACT else t("as percentile"))
+    if state.descending:
+        parts.append(t("largest first"))
+    if state.digit != "all":
+        parts.append(t("of class {digit}", digit=state.digit))
+    return ", ".join(parts)
 
 
 def telling(rows: Array, columns: Columns) -> int:
@@ -203,7 +205,7 @@ def gallery_data(
 ) -> dict[str, Any]:
     """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed."""
     items = [
-        {"index": int(i), "caption": caption, "title": f"test image {i}: {label} {values[i]:.4g}"}
+        {"index": int(i), "caption": caption, "title": f"{t('test image {index}', index=i)}: {label} {values[i]:.4g}"}
         for i, caption in zip(rows, captions or [brief(values[i]) for i in rows], strict=True)
     ]
     return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
@@ -226,14 +228,14 @@ def _drawn(recipe: Recipe) -> Subject | None:
     if problem := st.session_state.get("sheet-problem"):
         st.error(problem, icon=":material/error:")
     if not strokes:
-        st.info(text.DRAW, icon=":material/draw:")
+        st.info(t(text.DRAW), icon=":material/draw:")
         return None
     if st.session_state.get(INKED, ("",))[0] != written:  # the same at every other control's change
         st.session_state[INKED] = written, drawing.picture(strokes)
     given = st.session_state[INKED][1]
-    prepared = recipe.prepare(given, "the drawing", None)
-    _strip(given, prepared.image / 255, recipe.words)
-    return _own(given, prepared.image, "your drawing", recipe)
+    prepared = recipe.prepare(given, t("the drawing"), None)
+    _strip(given, prepared.image / 255, t(recipe.words))
+    return _own(given, prepared.image, t("your drawing"), recipe)
 
 
 def _take_drawing() -> None:
@@ -250,14 +252,17 @@ def _take_drawing() -> None:
 
 def _own(given: Array, image: Array, name: str, recipe: Recipe) -> Subject:
     pixels = image.astype(np.float32) / 255
-    return Subject(pixels, name, f"**{name.capitalize()}**, prepared as the images of {recipe.name}", given=given)
+    head = name[0].upper() + name[1:]
+    return Subject(
+        pixels, name, t("**{name}**, prepared as the images of {recipe}", name=head, recipe=recipe.name), given=given
+    )
 
 
 def _uploaded(recipe: Recipe) -> Subject | None:
     st.file_uploader(
-        "A photo or drawing of one digit",
+        t("A photo or drawing of one digit"),
         type=[suffix.lower() for suffix in (*FORMATS, "jpg", "tif", "heif")],
-        help=text.UPLOAD_HELP,
+        help=t(text.UPLOAD_HELP),
         key=UPLOAD,
         on_change=uploads.take,
         args=(UPLOAD, recipe),
@@ -266,37 +271,35 @@ def _uploaded(recipe: Recipe) -> Subject | None:
         st.error(problem, icon=":material/error:")
     packed_image = session.current().upload
     if not packed_image:
-        st.caption(text.UPLOAD_HELP)
+        st.caption(t(text.UPLOAD_HELP))
         return None
-    name = "your image"
+    name = t("your image")
     if problem:
-        st.caption(text.UPLOAD_BEFORE)
-        name = "your image before this file"
+        st.caption(t(text.UPLOAD_BEFORE))
+        name = t("your image before this file")
     given = uploads.given(recipe)
     image = unpack_image(session.current().upload)
     if given is None:
         if not problem:
-            st.caption(text.UPLOAD_LINKED)
+            st.caption(t(text.UPLOAD_LINKED))
         return _own(image, image, name, recipe)
     uploads.show(given, recipe)
-    _strip(given.picture, image / 255, recipe.words)
+    _strip(given.picture, image / 255, t(recipe.words))
     return _own(given.picture, image, name, recipe)
 
 
 def _simulated(checkpoint: Checkpoint) -> Subject:
     state = session.current()
-    st.number_input("Seed", 0, LARGEST, **session.bound("seed"))
+    st.number_input(t("Seed"), 0, LARGEST, **session.bound("seed"))
     with st.container(horizontal=True):
-        st.button("Another draw", icon=":material/casino:", on_click=_draw_again)
+        st.button(t("Another draw"), icon=":material/casino:", on_click=_draw_again)
         if state.z is not None:
-            st.button("z from the prior", icon=":material/undo:", on_click=lambda: session.update(z=None))
-    st.caption(text.SIMULATE)
+            st.button(t("z from the prior"), icon=":material/undo:", on_click=lambda: session.update(z=None))
+    st.caption(t(text.SIMULATE))
     pixels, z = simulate(checkpoint, state.seed, state.z)
-    origin = "chosen by you" if state.z is not None else f"drawn from the prior with seed {state.seed}"
-    sentence = (
-        f"**Simulated image**: true z = ({z[0]:.4f}, {z[1]:.4f}), {origin}; pixels by {checkpoint.name}'s decoder"
-    )
-    return Subject(pixels, f"a simulated image (seed {state.seed})", sentence, truth=z)
+    said = text.CHOSEN if state.z is not None else text.DRAWN
+    sentence = t(said, first=z[0], second=z[1], seed=state.seed, name=checkpoint.name)
+    return Subject(pixels, t("a simulated image (seed {seed})", seed=state.seed), sentence, truth=z)
 
 
 def _draw_again() -> None:
@@ -321,8 +324,8 @@ def simulate(checkpoint: Checkpoint, seed: int, z: tuple[float, float] | None) -
 def _strip(given: Array, seen: Array, caption: str) -> None:
     """What you gave -> what the model saw."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.image(given, caption="what you gave", width=112)
-        st.image(enlarged(seen), caption="what the model saw", width=112)
+        st.image(given, caption=t("what you gave"), width=112)
+        st.image(enlarged(seen), caption=t("what the model saw"), width=112)
     st.caption(caption)
 
 
@@ -340,31 +343,30 @@ def is_empty(corruption: Corruption, pixels: Array) -> bool:
 def turn_dial(subject: Subject) -> Subject:
     """The out-of-distribution dial: the subject with the corruption that is set."""
     state = session.current()
-    changed = " — changed" if state.corruption else ""
-    with st.expander(f"Out-of-distribution dial{changed}", icon=":material/tune:", expanded=bool(state.corruption)):
+    dial = t("Out-of-distribution dial — changed") if state.corruption else t("Out-of-distribution dial")
+    with st.expander(dial, icon=":material/tune:", expanded=bool(state.corruption)):
         for name, amount in AMOUNTS.items():
             value = float(getattr(state.corruption, name))
             st.slider(
-                f"{amount.label} ({amount.unit.split(';')[0].split(':')[0]})",
+                f"{t(amount.label)} ({t(amount.unit).split(';')[0].split(':')[0]})",
                 amount.low,
                 amount.high,
                 step=amount.step,
-                help=amount.unit,
+                help=t(amount.unit),
                 **session.controlled(name, value, lambda value, name=name: _set_amount(**{name: value})),
             )
         if state.corruption.noise:
             bound = session.controlled("noise-seed", state.corruption.seed, lambda value: _set_amount(seed=int(value)))
-            st.number_input("Seed of the noise", 0, LARGEST, **bound)
-        st.button("All back to zero", on_click=lambda: session.update(corruption=Corruption()))
+            st.number_input(t("Seed of the noise"), 0, LARGEST, **bound)
+        st.button(t("All back to zero"), on_click=lambda: session.update(corruption=Corruption()))
         if not state.corruption:
             return subject
         pixels = state.corruption(subject.pixels)
-        _strip(enlarged(subject.pixels), pixels, text.DIAL)
+        _strip(enlarged(subject.pixels), pixels, t(text.DIAL))
         if is_empty(state.corruption, subject.pixels):
-            st.warning(text.EMPTY, icon=":material/ink_eraser:")
-    return Subject(
-        pixels, f"{subject.name}, changed", f"{subject.sentence}, changed by the dial", subject.truth, subject.given
-    )
+            st.warning(t(text.EMPTY), icon=":material/ink_eraser:")
+    name, sentence = f"{subject.name}, {t('changed')}", f"{subject.sentence}, {t('changed by the dial')}"
+    return Subject(pixels, name, sentence, subject.truth, subject.given)
 
 
 def admissible(checkpoint: Checkpoint, subject: Subject) -> Subject:
@@ -374,7 +376,7 @@ def admissible(checkpoint: Checkpoint, subject: Subject) -> Subject:
     drawn = bernoulli_draw(ImageSet(subject.pixels[None]), 0).pixels()[0, 0].numpy()
     if np.array_equal(drawn, subject.pixels):
         return subject
-    return replace(subject, pixels=drawn, sentence=f"{subject.sentence}, {text.BINARY}")
+    return replace(subject, pixels=drawn, sentence=f"{subject.sentence}, {t(text.BINARY)}")
 
 
 def _set_amount(**amounts: Any) -> None:
@@ -385,9 +387,9 @@ def _set_amount(**amounts: Any) -> None:
 def way_control() -> str:
     """The choice between the ways."""
     way: str = st.segmented_control(
-        "Where x comes from",
+        t("Where x comes from"),
         list(WAYS),
-        format_func=WAYS.get,
+        format_func=lambda way: t(WAYS[way]),
         required=True,
         wrap=True,
         label_visibility="collapsed",

@@ -11,12 +11,13 @@ from app.state import LARGEST, train_query
 from app.trainer import FOLLOWED, MOST_IMAGES, Plan
 from app.trainings import Training
 from app.views import common
+from app.words import t
 from gpvae_core.errors import InputError
 from gpvae_core.inference import METHODS
 from gpvae_core.paths import CONFIG, WEIGHTS
 
 FROM_SCRATCH = ("vae", "vae-3", "fullcov", "hf", "iaf", "me", "gpvae")
-DIGITS, MNIST, OWN = "Digits (offline)", f"MNIST (its first {MOST_IMAGES:,} images)", "A zip file of images"
+DIGITS, MNIST, OWN = "Digits (offline)", "MNIST (its first {count:,} images)", "A zip file of images"
 EPOCHS = {DIGITS: 15, MNIST: 4, OWN: 15}
 MOST_EPOCHS, MOST_MB = 60, 30  # of an archive, as it is sent
 NOISES = {"learned": None, "0.3": 0.3, "1": 1.0}
@@ -32,7 +33,7 @@ WORDS = {
 
 def page() -> None:
     """Draw the page."""
-    common.framed(text.TRAIN_TITLE, text.TRAIN_LEAD, _train, train_query)
+    common.framed(t(text.TRAIN_TITLE), t(text.TRAIN_LEAD), _train, train_query)
 
 
 def _train() -> None:
@@ -42,7 +43,7 @@ def _train() -> None:
     training = loaders.training()
     with right:
         if training is None:
-            st.info(text.TRAIN_FIRST, icon=":material/model_training:")
+            st.info(t(text.TRAIN_FIRST), icon=":material/model_training:")
         elif training.state in ("running", "waiting"):
             _watched()
         else:
@@ -52,20 +53,33 @@ def _train() -> None:
 def _ask() -> None:
     """What shall be trained, and the button that begins."""
     offline = loaders.source("mnist", 0).fallback is not None
-    data = st.selectbox("Images", [DIGITS, OWN] if offline else [DIGITS, MNIST, OWN], key="train-data")
+    data = st.selectbox(
+        t("Images"),
+        [DIGITS, OWN] if offline else [DIGITS, MNIST, OWN],
+        format_func=lambda name: t(name, count=MOST_IMAGES),
+        key="train-data",
+    )
     file = None
     if data == OWN:
-        file = st.file_uploader("Zip file", "zip", help=text.ZIP_HELP, key="train-zip", max_upload_size=MOST_MB)
-    method = st.selectbox("Method", FROM_SCRATCH, format_func=lambda name: METHODS[name].label, key="train-method")
-    noise = st.segmented_control(
-        "Pixel noise s_x", list(NOISES), default="learned", required=True, help=text.NOISE_HELP, key="train-noise"
+        file = st.file_uploader(t("Zip file"), "zip", help=t(text.ZIP_HELP), key="train-zip", max_upload_size=MOST_MB)
+    method = st.selectbox(
+        t("Method"), FROM_SCRATCH, format_func=lambda name: t(METHODS[name].label), key="train-method"
     )
-    epochs = st.slider("Epochs", 1, MOST_EPOCHS, EPOCHS[data], key=f"train-epochs-{data}")
-    seed = int(st.number_input("Seed", 0, LARGEST, 0, key="train-seed"))
+    noise = st.segmented_control(
+        t("Pixel noise s_x"),
+        list(NOISES),
+        default="learned",
+        format_func=t,
+        required=True,
+        help=t(text.NOISE_HELP),
+        key="train-noise",
+    )
+    epochs = st.slider(t("Epochs"), 1, MOST_EPOCHS, EPOCHS[data], key=f"train-epochs-{data}")
+    seed = int(st.number_input(t("Seed"), 0, LARGEST, 0, key="train-seed"))
     before = loaders.training()
     going = before is not None and before.state in ("running", "waiting")
     if st.button(
-        "Train", type="primary", icon=":material/play_arrow:", disabled=going or (data == OWN and file is None)
+        t("Train"), type="primary", icon=":material/play_arrow:", disabled=going or (data == OWN and file is None)
     ):
         spec = {DIGITS: "digits", MNIST: "mnist", OWN: ""}[data]
         plan = Plan(spec, method, int(epochs), seed, NOISES[str(noise)])
@@ -75,7 +89,7 @@ def _ask() -> None:
             st.error(str(error), icon=":material/error:")
             return
         st.rerun()
-    st.caption(text.TRAIN_KEPT)
+    st.caption(t(text.TRAIN_KEPT))
 
 
 @st.fragment(run_every=EVERY)
@@ -93,12 +107,14 @@ def _shown(training: Training) -> None:
     records, state = training.records(), training.state
     epochs = [record for record in records if "epoch" in record]
     looks = [record for record in records if "look" in record]
-    done, said = len(epochs), WORDS[state].format(place=loaders.trainings().place(training))
-    images = next((f" on {record['images']:,} images" for record in records if "images" in record), "")
-    st.progress(done / training.plan.epochs, text=f"{said}: epoch {done} of {training.plan.epochs}{images}")
+    done, said = len(epochs), t(WORDS[state], place=loaders.trainings().place(training))
+    images = next((record["images"] for record in records if "images" in record), None)
+    far = t("epoch {done} of {all}", done=done, all=training.plan.epochs)
+    on = "" if images is None else f" {t('on {count:,} images', count=images)}"
+    st.progress(done / training.plan.epochs, text=f"{said}: {far}{on}")
     _buttons(training, state)
     if state == "failed":
-        st.error(training.why() or text.TRAIN_DIED, icon=":material/error:")
+        st.error(training.why() or t(text.TRAIN_DIED), icon=":material/error:")
     for note in next((record["notes"] for record in records if "notes" in record), []):
         st.caption(f"{note}.")
     if not epochs:
@@ -106,34 +122,34 @@ def _shown(training: Training) -> None:
     if looks:
         last = looks[-1]
         mean = sum(last["gaps"]) / len(last["gaps"])
-        st.markdown(
-            f"After epoch {last['look']} the encoder misses the exact posterior by **{mean:.3g} nats** on average over "
-            f"{FOLLOWED} test images (numerical error at most {max(last['errors']):.1g})."
-        )
+        error = max(last["errors"])
+        st.markdown(t(text.TRAIN_GAP, epoch=last["look"], gap=mean, count=FOLLOWED, error=error))
     projector = session.current().projector
     curves, picture = st.columns([5, 4])
     with curves:
         st.plotly_chart(charts.learning_curves(epochs, looks, projector=projector), key="train-curves")
-        st.caption(text.CURVES)
+        st.caption(t(text.CURVES))
     with picture:
         if looks:
             st.plotly_chart(charts.evolution(looks, projector=projector), key="train-evolution")
-            st.caption(text.EVOLUTION)
+            st.caption(t(text.EVOLUTION))
 
 
 def _buttons(training: Training, state: str) -> None:
     """Stop, go on, open, take away: what the state allows."""
     with st.container(horizontal=True):
         if state in ("running", "waiting"):
-            st.button("Stop", icon=":material/stop:", on_click=loaders.trainings().stop, args=(training,))
+            st.button(t("Stop"), icon=":material/stop:", on_click=loaders.trainings().stop, args=(training,))
         if state in ("stopped", "failed"):
-            st.button("Go on", icon=":material/resume:", on_click=loaders.trainings().resume, args=(training,))
+            st.button(t("Go on"), icon=":material/resume:", on_click=loaders.trainings().resume, args=(training,))
         if state not in ("running", "waiting") and training.checkpoint is not None:
-            if st.button("Open in Explore", type="primary", icon=":material/open_in_new:"):
+            if st.button(t("Open in Explore"), type="primary", icon=":material/open_in_new:"):
                 session.update(checkpoint=loaders.TRAINED, weights="", dataset="", index=-1, sort="", encoders=())
                 st.switch_page(st.session_state["explore-page"])
             name = f"{training.plan.method}-seed-{training.plan.seed}.zip"
-            st.download_button("Download the checkpoint", lambda: _zipped(training), name, icon=":material/download:")
+            st.download_button(
+                t("Download the checkpoint"), lambda: _zipped(training), name, icon=":material/download:"
+            )
 
 
 def _zipped(training: Training) -> bytes:

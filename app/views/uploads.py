@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from app import session, text
 from app.state import pack_image
+from app.words import t
 from gpvae_core.data.images import Box, read_image
 from gpvae_core.data.recipes import Recipe
 from gpvae_core.errors import InputError
@@ -77,9 +78,9 @@ def show(found: Given, recipe: Recipe) -> None:
     edges = found.crop or found.box
     if edges is None:
         return
-    label = "Put the crop right" if found.doubts else "The part that was taken"
+    label = t("Put the crop right") if found.doubts else t("The part that was taken")
     with st.expander(label, icon=":material/crop:", expanded=bool(found.doubts)):
-        st.image(framed(found.picture, edges), caption=text.CROP)
+        st.image(framed(found.picture, edges), caption=t(text.CROP))
         height, width = found.picture.shape
         left, top, right, bottom = edges
 
@@ -88,12 +89,12 @@ def show(found: Given, recipe: Recipe) -> None:
             _attempt(lambda: _keep(_prepared(found.picture, found.name, recipe, box)))
 
         across = session.controlled("crop-across", (left, right), lambda ends: change(ends, (top, bottom)))
-        st.slider("From left to right, in pixels", 0, width, **across)
+        st.slider(t("From left to right, in pixels"), 0, width, **across)
         down = session.controlled("crop-down", (top, bottom), lambda ends: change((left, right), ends))
-        st.slider("From top to bottom, in pixels", 0, height, **down)
+        st.slider(t("From top to bottom, in pixels"), 0, height, **down)
         if found.crop is not None:
             st.button(
-                "Find the digit again", on_click=lambda: _keep(_prepared(found.picture, found.name, recipe, None))
+                t("Find the digit again"), on_click=lambda: _keep(_prepared(found.picture, found.name, recipe, None))
             )
 
 

@@ -1,17 +1,22 @@
-"""Every word of the lesson and the glossary, one TOML file a language."""
+"""Every word of the app: English stands in the code and in en.toml, any other language in one TOML file of its own.
+
+A language's ``text`` has what ``t`` is asked for, by its English, and ``browser`` what the components' scripts say.
+"""
 
 import tomllib
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
 FIRST = "en"
+_spoken = ContextVar("language", default=FIRST)  # a session's script and its callbacks run in a thread of their own
 
 
 @cache
 def words(language: str) -> dict[str, Any]:
-    """One language's tables: ``ui``, ``step`` and ``glossary``."""
+    """One language's tables: ``ui``, ``step`` and ``glossary`` of the lesson; but for FIRST also those of the app."""
     return tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
 
 
@@ -20,3 +25,25 @@ def languages() -> dict[str, str]:
     """The languages on offer, by code, FIRST first."""
     codes = sorted((path.stem for path in FOLDER.glob("*.toml")), key=lambda code: (code != FIRST, code))
     return {code: words(code)["language"] for code in codes}
+
+
+def speak(language: str) -> None:
+    """Let ``t`` answer in this language from here on, in this thread; in FIRST if there is no such language."""
+    _spoken.set(language if language in languages() else FIRST)
+
+
+def spoken() -> str:
+    """The code of the language that ``t`` answers in."""
+    return _spoken.get()
+
+
+def t(english: str, **values: Any) -> str:
+    """The sentence in the language that is spoken, ``values`` put in its {places}; in English where it is missing."""
+    said: str = words(_spoken.get()).get("text", {}).get(english, english)
+    return said.format(**values) if values else said
+
+
+def browser() -> dict[str, str]:
+    """What the components' scripts say, by its English; empty in English."""
+    table: dict[str, str] = words(_spoken.get()).get("browser", {})
+    return table
