@@ -46,14 +46,6 @@ def held_log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
     return fit.detach() + ((z - at.detach()) * slope).sum(-1)  # the same value; its slope in z is the model's
 
 
-def elbo_held(model: GenerativeModel, x: Tensor, q: Posterior, *, generator: torch.Generator | None = None) -> Tensor:
-    """``elbo`` of one draw, (B,), whose gradient reaches q alone."""
-    z, log_q = q.rsample_with_log_prob(generator=generator)
-    known = q.kl_to_prior()
-    neg_kl = standard_normal_log_prob(z) - log_q if known is None else -known
-    return (held_log_likelihood(model, x, z) + neg_kl).mean(0)
-
-
 def importance_weighted_bound(
     model: GenerativeModel, x: Tensor, q: Posterior, samples: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
