@@ -397,3 +397,24 @@ def test_an_engine_takes_a_flow_as_any_q(digits_engine, digits):
     still = Flow(start, (Reflection(torch.tensor([1.0, 0.0]).double()), Reflection(torch.tensor([1.0, 0.0]).double())))
     plain, flowed = exact.kl_from(start), exact.kl_from(still)
     assert abs(plain.value - flowed.value) <= plain.error + flowed.error
+
+
+@pytest.mark.parametrize("name", ["gn", "vlae", "svi"])
+def test_a_decoder_learns_from_the_encoders_own_bound_as_much_as_from_the_refined_one(name):
+    options = {"draws": 0, "starts": 1} if name == "gn" else {}
+    model = build(ModelConfig(name, latent_dim=3, channels=(), hidden=8, options=options), seed=1)
+    x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    parts = model.encoder.objective(Batch(x, x, 4), model.generative, generator=torch.Generator().manual_seed(3)).parts
+    generator, start = torch.Generator().manual_seed(3), model.encoder.first(x)
+    q = model.encoder.refine(x, model.generative, start.detach())[-1]
+    bounds = []
+    for own in (start, q):
+        z = own.rsample_with_log_prob(generator=generator)[0][0]
+        fit_of = model.generative.log_likelihood(x, z)
+        bounds.append((fit_of - own.kl_to_prior()).mean())
+    wanted = (bounds[0] + bounds[1]) / 2
+    torch.testing.assert_close(torch.stack(list(parts.values())).sum(), wanted, rtol=1e-5, atol=1e-3)
+    weights = list(model.generative.parameters())
+    found = torch.autograd.grad(torch.stack(list(parts.values())).sum(), weights, retain_graph=True)
+    for one, other in zip(found, torch.autograd.grad(wanted, weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
