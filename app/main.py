@@ -8,7 +8,6 @@ from app.words import t
 
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
-components.menu()
 first = st.empty()
 painted = first_paint.wanted() and first_paint.show(first, PAGES.keys() - {HOME})
 
@@ -17,6 +16,7 @@ from app import session  # noqa: E402
 from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402
 
 session.current()  # whose language is spoken
+components.menu()
 modules = (explore, lesson, figures, difficulty, latent_map, train)
 pages = [
     st.Page(module.page, title=t(title), url_path=path, default=path == HOME)

@@ -157,9 +157,34 @@ def test_a_shared_link_hides_the_controls_and_speaks_german(visit):
     settle(page)
     assert not page.locator(".st-key-controls").is_visible()
     expect(page.locator(".st-key-lesson")).to_contain_text("Schritt 3 von 10: Die Lücke")
-    page.get_by_role("button", name="Share").click()
-    expect(page.get_by_text("QR code of the link")).to_be_visible()
+    page.get_by_role("button", name="Teilen").click()
+    expect(page.get_by_text("QR-Code des Links")).to_be_visible()
     expect(page.get_by_text("me=").or_(page.get_by_text("step=3")).first).to_be_visible()
+
+
+def test_a_language_chosen_at_the_foot_is_spoken_by_page_and_plane_and_kept_in_the_link(visit):
+    page = visit(IMAGE)
+    settle(page)
+    page.get_by_role("button", name="Drag a Gaussian of your own").click()
+    until(page, "the Gaussian", lambda: len(mine_of(page)) > 0)
+    idle(page)
+    expect(page.locator(".own-text")).to_contain_text("Your KL:")
+    page.locator(".st-key-language").get_by_role("radio", name="Deutsch").click()
+    until(page, "German", lambda: "lang=de" in page.url)
+    settle(page)
+    expect(page.locator(".own-text")).to_contain_text("Ihre KL:")
+    expect(page.get_by_role("button", name="Ganze Ebene", exact=True)).to_be_visible()
+    expect(page.locator(".headline")).to_contain_text("verfehlt die wahre Posteriorverteilung")
+    assert page.locator("html").get_attribute("lang") == "de"
+    assert page.locator(".plane-root").count() == 1 and page.locator(".plane-root").get_attribute("lang") == "de"
+    page.get_by_role("link", name="Latente Karte").click()
+    until(page, "the map", lambda: "/map" in page.url and "lang=de" in page.url)
+    page.go_back()
+    until(page, "Back", lambda: "/map" not in page.url)
+    page.locator(".st-key-language").get_by_role("radio", name="English").click()
+    until(page, "English", lambda: "lang=" not in page.url)
+    settle(page)
+    expect(page.locator(".own-text")).to_contain_text("Your KL:")
 
 
 def test_the_map_opens_an_image(visit):

@@ -86,8 +86,8 @@ def history() -> None:
 
 
 def menu() -> None:
-    """On a phone, let a page chosen in the menu close it; shows nothing."""
-    _registered("menu")(key="menu")
+    """On a phone, let a page chosen in the menu close it; say which language the page is in. Shows nothing."""
+    _registered("menu")(data={"language": words.spoken()}, key="menu")
 
 
 def atlas(data: dict[str, Any], key: str) -> None:

@@ -5,7 +5,8 @@ const INSTALLED = "gpvaeMenu";
 const CHOICE = "[data-testid=stSidebarNavLink]";
 const CLOSE = "[data-testid=stSidebarCollapseButton] button";
 
-export default function mount() {
+export default function mount({ data }) {
+  document.documentElement.lang = data.language; // for who listens to the page
   if (window[INSTALLED]) return;
   window[INSTALLED] = true;
   document.addEventListener("click", (event) => {
