@@ -15,7 +15,7 @@ from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, load, on_a_gpu, served, shortcuts, speed
 from benchmarks.gap_tables import exact_gaps, floor, over_seeds, proposals, referee, two_moons, whole
 from benchmarks.headline import findings, methods
-from benchmarks.table_one import capacity, table_one
+from benchmarks.table_one import capacity, refined, table_one
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.files import read_json
@@ -213,6 +213,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "referee": referee,
     "proposals": proposals,
     "table 1": table_one,
+    "refined training": refined,
     "capacity": capacity,
     "difficulty": difficulty,
     "detection": detection,
