@@ -20,6 +20,7 @@ from app.figures import panels
 from app.figures.__main__ import main
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import at_quantiles, even_quantiles, figure_1, figure_2, single
+from app.words import speak, spoken
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.errors import InputError
@@ -195,6 +196,22 @@ def test_the_exported_script_computes_the_numbers_again_and_checks_them(sheet, p
     for changed, said in ((wrong, "kl_base is"), (other, "other weights")):
         with pytest.raises(AssertionError, match=said):
             exec(compile(changed, "again.py", "exec"), {"__name__": "__main__"})
+
+
+def test_a_german_figure_is_german_in_every_format_and_its_script_runs(parts, digits_2d, tmp_path):
+    before = spoken()
+    speak("de")
+    try:
+        made = figure_1(*parts, count=2)
+        files = {kind: export(made, kind, box_atlas(digits_2d, 4.5)) for kind in FORMATS}
+    finally:
+        speak(before)
+    page = files["html"].decode()
+    assert '<html lang="de">' in page and "Approximationslücke" in page and "numerischer Fehler" in page
+    assert "approximation gap</span>" not in page
+    assert files["csv"] == export(made, "csv"), "numbers are named alike in every language"
+    ran = run_script(files["py"].decode(), tmp_path)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_exported_script_takes_its_data_from_where_the_app_does(mnist, mnist_2d, mnist_engine, data_dir, tmp_path):

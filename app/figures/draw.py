@@ -9,9 +9,11 @@ from matplotlib.lines import Line2D
 
 from app.compute import View
 from app.figures.sheet import Panel, Sheet
+from app.meter import the
 from app.overlays import Overlay
 from app.payload import mass_contours
 from app.theme import COLOURS
+from app.words import t
 
 PER_ROW = 6
 WIDTH = 2.7  # inches of one panel
@@ -36,7 +38,7 @@ def draw(sheet: Sheet) -> Figure:
         _plane(figure.add_subplot(grid[2 * row, column]), panel, sheet.overlays)
         _pictures(figure.add_subplot(grid[2 * row + 1, column]), panel.view)
     drawn = [q for q in sheet.panels[0].view.overlays if q.key in sheet.overlays]
-    looks = [("exact p(z|x)", COLOURS["exact"], "-"), *((q.label, q.style.colour, q.style.dash) for q in drawn)]
+    looks = [(t("exact p(z|x)"), COLOURS["exact"], "-"), *((t(q.label), q.style.colour, q.style.dash) for q in drawn)]
     handles = [Line2D([], [], color=colour, linestyle=DASH[dash], linewidth=1.8) for _, colour, dash in looks]
     names = [name for name, _, _ in looks]
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
@@ -99,4 +101,4 @@ def _pictures(axes: Axes, view: View) -> None:
     pair = np.concatenate([1 - np.clip(view.pixels, 0, 1), gap, 1 - view.pictures[view.stages[0].label]], 1)
     axes.imshow(pair, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title(f"x        from {view.stages[0].label}", fontsize=9, pad=2)
+    axes.set_title(f"x        {t('from {the}', the=the(view.stages[0].label))}", fontsize=9, pad=2)

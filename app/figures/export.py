@@ -19,6 +19,7 @@ from app import components, meter, theme
 from app.compute import TOLERANCE, Array
 from app.figures.sheet import Panel, Sheet
 from app.payload import plane_data
+from app.words import spoken, t
 
 DPI = 200
 Extra = Mapping[str, Any]  # digest -> the box's atlas, for the cursor of the HTML
@@ -167,17 +168,17 @@ def _html(sheet: Sheet, atlas: Extra) -> bytes:
     packed = json.dumps(data).replace("<", "\\u003c")  # "</script" would end the element that holds the text
     sections = "".join(
         f"<section><h2>{escape(_flat(panel))}</h2><div class='plane-host'></div>{meter.gap_meter(panel.view)}"
-        f"{_table(meter.number_rows(panel.view))}</section>"
+        f"{_table(meter.numbers(panel.view))}</section>"
         for panel in sheet.panels
     )
     script = _python(sheet, atlas).decode()
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="{spoken()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(sheet.title)}</title>
 <style>{PAGE_CSS}{theme.css("page.css")}{components.source("plane.css")}</style></head>
 <body><main><h1>{escape(sheet.title)}</h1><p>{escape(sheet.caption)}</p>{sections}
-<h2>Made of</h2><pre tabindex="0">{escape(json.dumps(config(sheet), indent=2))}</pre>
-<h2>Compute it again</h2><pre tabindex="0">{escape(script)}</pre></main>
+<h2>{t("Made of")}</h2><pre tabindex="0">{escape(json.dumps(config(sheet), indent=2))}</pre>
+<h2>{t("Compute it again")}</h2><pre tabindex="0">{escape(script)}</pre></main>
 <script type="application/json" id="data">{packed}</script>
 <script type="module">
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -204,10 +205,11 @@ def _flat(panel: Panel) -> str:
     return panel.heading.replace("\n", ", ")
 
 
-def _table(numbers: list[tuple[str, float, float]]) -> str:
-    body = "".join(f"<tr><td>{escape(n)}</td><td>{meter.number(v, e)}</td><td>{e:.0e}</td></tr>" for n, v, e in numbers)
-    head = "<tr><th>number</th><th>nats</th><th>numerical error</th></tr>"
-    return f"<details><summary>Every number</summary><table>{head}{body}</table></details>"
+def _table(numbers: list[meter.Number]) -> str:
+    body = "".join(f"<tr><td>{escape(n.said)}</td><td>{n.shown}</td><td>{n.error:.0e}</td></tr>" for n in numbers)
+    head = f"<tr><th></th><th>{t('nats')}</th><th>{t('numerical error')}</th></tr>"
+    summary = t("Every number, with its numerical error")
+    return f"<details><summary>{summary}</summary><table>{head}{body}</table></details>"
 
 
 FORMATS: dict[str, tuple[str, str, Callable[[Sheet, Extra], bytes]]] = {
