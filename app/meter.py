@@ -9,7 +9,7 @@ import numpy as np
 
 from app.compute import Array, View
 from app.overlays import BEST, Overlay
-from app.words import t
+from app.words import capital, t
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.exact.best_gaussian import STEPS
 
@@ -120,8 +120,7 @@ def the(label: str) -> str:
 
 def subject(label: str) -> str:
     """A q at the head of a sentence: "The base encoder", "Your Gaussian"."""
-    words = the(label)
-    return words[0].upper() + words[1:]
+    return capital(the(label))
 
 
 def of(label: str) -> str:

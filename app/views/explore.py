@@ -17,7 +17,7 @@ from app.state import short, to_query
 from app.views import common, guess, lesson, mine, playlist
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, test_subject, turn_dial, way_control
-from app.words import t
+from app.words import capital, t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
@@ -124,7 +124,7 @@ def _two(one: tuple[Checkpoint, Subject], two: tuple[Checkpoint, Subject], other
     panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
     for number, (column, (opened, what, seen)) in enumerate(panes):
         with column:
-            name = what.name[0].upper() + what.name[1:]
+            name = capital(what.name)
             st.subheader(t("{image} under {checkpoint}", image=name, checkpoint=opened.name), anchor=False)
             _plane(opened, what, seen, f"plane-{number}", link=LINK, window=window, scale=scale)
             _numbers(opened, seen, common.columns_of(opened), narrow=True, scale=scale)

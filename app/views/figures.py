@@ -14,7 +14,7 @@ from app.figures.sheet import FIGURE_2_QUANTILES, Panel, Sheet, figure_1, figure
 from app.payload import alt_texts
 from app.state import figures_query
 from app.views import common, picking
-from app.words import t
+from app.words import capital, t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
@@ -111,7 +111,7 @@ def _panel(sheet: Sheet, place: int, *, dark: bool) -> None:
     """One image: its heading, its posterior, the image beside its reconstruction, and the way to Explore."""
     panel, state = sheet.panels[place], session.current()
     first, _, rest = panel.heading.partition("\n")
-    st.markdown(f"**{first[0].upper() + first[1:]}**: {rest.replace(chr(10), ' ')}")
+    st.markdown(f"**{capital(first)}**: {rest.replace(chr(10), ' ')}")
     figure = panels.chart(panel.view, sheet.overlays, whole=state.whole, dark=dark, projector=state.projector)
     st.plotly_chart(figure, key=f"{sheet.name}-{place}", config=charts.BUTTONS)
     st.html(_pictures(panel))

@@ -15,7 +15,7 @@ from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
 from app.views import uploads
 from app.views.common import EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
-from app.words import t
+from app.words import capital, t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw, recipe_for
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
@@ -233,7 +233,7 @@ def _drawn(recipe: Recipe) -> Subject | None:
     if st.session_state.get(INKED, ("",))[0] != written:  # the same at every other control's change
         st.session_state[INKED] = written, drawing.picture(strokes)
     given = st.session_state[INKED][1]
-    prepared = recipe.prepare(given, t("the drawing"), None)
+    prepared = recipe.prepare(given, "the drawing", None)
     _strip(given, prepared.image / 255, t(recipe.words))
     return _own(given, prepared.image, t("your drawing"), recipe)
 
@@ -252,10 +252,8 @@ def _take_drawing() -> None:
 
 def _own(given: Array, image: Array, name: str, recipe: Recipe) -> Subject:
     pixels = image.astype(np.float32) / 255
-    head = name[0].upper() + name[1:]
-    return Subject(
-        pixels, name, t("**{name}**, prepared as the images of {recipe}", name=head, recipe=recipe.name), given=given
-    )
+    said = t("**{name}**, prepared as the images of {recipe}", name=capital(name), recipe=recipe.name)
+    return Subject(pixels, name, said, given=given)
 
 
 def _uploaded(recipe: Recipe) -> Subject | None:

@@ -43,6 +43,11 @@ def t(english: str, **values: Any) -> str:
     return said.format(**values) if values else said
 
 
+def capital(said: str) -> str:
+    """The same at the head of a sentence: only its first letter changes."""
+    return said[:1].upper() + said[1:]
+
+
 def browser() -> dict[str, str]:
     """What the components' scripts say, by its English; empty in English."""
     table: dict[str, str] = words(_spoken.get()).get("browser", {})
