@@ -315,6 +315,18 @@ def numbers_table(view: View) -> str:
     return "\n".join(lines)
 
 
+def difference_table(one: View, two: View) -> str:
+    """Every number that both have, and by how much the second one's is larger, as Markdown; errors add up."""
+    others = {n.name: n for n in numbers(two)}
+    lines = [f"| {t('nats')} | {t('left')} | {t('right')} | {t('right less left')} |", "|:--|--:|--:|--:|"]
+    for n in numbers(one):
+        if (other := others.get(n.name)) is not None:
+            more = number(other.value - n.value, other.error + n.error)
+            signed = more if more.startswith("-") else f"+{more}"
+            lines.append(f"| {_cell(n.said)} | {n.shown} | {other.shown} | {signed} |")
+    return "\n".join(lines)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 

@@ -63,9 +63,10 @@ EMPTY = (
 )
 BINARY = "each pixel made 0 or 1 by one draw (seed 0), its grey value the probability of 1"
 APART = (
-    "The two masses lie too far apart for one zoomed window, or in different latent spaces: each has its own to start "
-    "with. Zooming and dragging one moves the other."
+    "The two masses lie too far apart for one zoomed window: each has its own to start with. Zooming and dragging one "
+    "moves the other."
 )
+TWO_PLANES = "These are two latent planes: one z means another picture in each. So each has its own window."
 FAR = "{q} lies far from the posterior; *Whole plane* shows its centre."
 ON_EDGE = "The true z lies on the edge of the region that holds **{share:.1%}** of the posterior's mass."
 NO_IMAGE_BESIDE = "There is no test image {image} to compare with: {data} ends at {last}."

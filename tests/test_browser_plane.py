@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from app.compute import decode
 from gpvae_core.diagnostics.judgement import judge
-from tests.pages import finger, look, pixels, place_of, settle
+from tests.pages import finger, look, pixels, place_of, settle, until
 from tests.server import serving
 
 
@@ -159,3 +159,15 @@ def test_side_by_side_planes_move_together(visit):
     boxes.nth(0).get_by_role("button", name="zoom in").click()
     after = boxes.nth(1).locator(".axes text").all_inner_texts()
     assert after != before and after == boxes.nth(0).locator(".axes text").all_inner_texts()
+
+
+def test_planes_of_one_decoder_are_zoomed_together_and_those_of_two_are_not(visit):
+    for beside, together in (("image:7", True), ("checkpoint:digits-2d-wide", False)):
+        page = visit(f"?c=digits-2d&from=number&i=5&data=digits&vs={beside}")
+        settle(page)
+        until(page, "both planes", lambda page=page: page.locator(".panel-zoom .stage").count() == 2)
+        ticks = [page.locator(".panel-zoom").nth(k).locator("svg text") for k in (0, 1)]
+        before = [look(page, one.all_inner_texts) for one in ticks]
+        page.locator(".panel-zoom").nth(0).get_by_role("button", name="zoom in").click()
+        until(page, "the zoom", lambda one=ticks[0], old=before[0]: one.all_inner_texts() != old)
+        assert (look(page, ticks[1].all_inner_texts) != before[1]) == together, beside

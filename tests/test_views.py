@@ -13,6 +13,7 @@ import torch
 
 from app.compute import box_atlas, compute_view, compute_views, decode, zoom_window
 from app.meter import (
+    difference_table,
     gap_meter,
     meanings,
     number,
@@ -374,3 +375,18 @@ def test_every_score_on_the_page_is_explained(view):
     assert said.count("\n") == len(view.scores) - 1
     for name in view.scores:
         assert f"**{SCORES[name].label}**: {SCORES[name].meaning}." in said.replace("\\|", "|")
+
+
+def test_two_images_are_compared_number_by_number(view, digits, digits_2d, digits_engine):
+    other = compute_view(digits_2d, digits_engine, digits.test.pixels(slice(7, 8))[0, 0].numpy())
+    rows = [
+        line.replace("\\|", "/").strip("| ").split(" | ") for line in difference_table(view, other).splitlines()[2:]
+    ]
+    mine, theirs = ({n.name.replace("|", "/"): n for n in numbers(one)} for one in (view, other))
+    assert [name for name, *_ in rows] == list(mine) == list(theirs)
+    for name, left, right, more in rows:
+        assert (left, right) == (mine[name].shown, theirs[name].shown) and more[0] in "+-"
+        error = mine[name].error + theirs[name].error
+        assert float(more) == pytest.approx(theirs[name].value - mine[name].value, abs=error + 6e-4)
+    same = difference_table(view, view)
+    assert all(float(line.strip("| ").rsplit(" | ", 1)[1]) == 0 for line in same.splitlines()[2:])

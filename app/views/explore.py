@@ -115,19 +115,21 @@ def _two(one: tuple[Checkpoint, Subject], two: tuple[Checkpoint, Subject], other
     view = _view_of(checkpoint, subject, others)
     st.write(f"{subject.sentence}.")
     common.engine_of(against)
-    same = against.digest == checkpoint.digest
-    second = _view_of(against, beside, others if same else ())
-    window = _common_window(view, second) if same else None
+    second = _view_of(against, beside, others if against.digest == checkpoint.digest else ())
+    one_plane = against.decoder_digest == checkpoint.decoder_digest
+    window = _common_window(view, second) if one_plane else None
     if window is None:
-        st.caption(t(text.APART))
+        st.caption(t(text.APART if one_plane else text.TWO_PLANES))
     scale = max(meter.longest(view), meter.longest(second))  # one for both: columns are there to be compared
     panes = zip(st.columns(2, gap="medium"), ((checkpoint, subject, view), (against, beside, second)), strict=True)
     for number, (column, (opened, what, seen)) in enumerate(panes):
         with column:
             name = capital(what.name)
             st.subheader(t("{image} under {checkpoint}", image=name, checkpoint=opened.name), anchor=False)
-            _plane(opened, what, seen, f"plane-{number}", link=LINK, window=window, scale=scale)
+            _plane(opened, what, seen, f"plane-{number}", link=LINK * one_plane, window=window, scale=scale)
             _numbers(opened, seen, common.columns_of(opened), narrow=True, scale=scale)
+    with st.expander(t("How they differ"), icon=":material/difference:"):
+        st.markdown(meter.difference_table(view, second))
     return view
 
 
