@@ -118,12 +118,16 @@ def test_random_images_change_on_demand():
 @pytest.mark.usefixtures("offline")
 def test_side_by_side_shows_both_images_numbers(digits, digits_2d, digits_engine):
     page = opened(**{"from": "number", "i": "5", "data": "digits", "vs": "image:7"})
-    tables = [m.value for m in page.markdown if "exact log p(x)" in m.value]
+    *tables, differences = [m.value for m in page.markdown if "exact log p(x)" in m.value]
+    found = []
     for table, index in zip(tables, (5, 7), strict=True):
         wanted = compute_view(digits_2d, digits_engine, digits.test.pixels(slice(index, index + 1))[0, 0].numpy())
-        assert f"| exact log p(x) | {wanted.report['log_evidence']:.3f} |" in table
+        found.append(wanted.report["log_evidence"])
+        assert f"| exact log p(x) | {found[-1]:.3f} |" in table
+    left, right = found
+    assert f"| exact log p(x) | {left:.3f} | {right:.3f} | {right - left:+.3f} |" in differences
     other = opened(**{"from": "number", "i": "5", "data": "digits", "vs": "checkpoint:mnist-2d"})
-    assert sum("exact log p(x)" in m.value for m in other.markdown) == 2
+    assert sum("exact log p(x)" in m.value for m in other.markdown) == 3
 
 
 @pytest.mark.usefixtures("offline")
