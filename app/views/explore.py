@@ -94,7 +94,7 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     if not guessing:
         read = loaders.read_digit(checkpoint, view.pictures[view.stages[0].label])
         st.html(headline(view, subject.label, read))
-    guess.bar(subject, view, None if subject.index is None else len(common.source_of(checkpoint).data.test))
+    guess.bar(subject, view, None if subject.index is None else len(loaders.images_of(checkpoint).data.test))
     _plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, own=own)
     if guessing:
         return view
@@ -155,7 +155,7 @@ def _made_of(checkpoint: Checkpoint, subject: Subject) -> dict[str, Any]:
     if subject.index is None:
         return query
     return query | {
-        "dataset": common.source_of(checkpoint).data.name,
+        "dataset": loaders.images_of(checkpoint).data.name,
         "split": "test",
         "seed": checkpoint.split,
         "indices": [subject.index],
