@@ -171,3 +171,20 @@ def test_planes_of_one_decoder_are_zoomed_together_and_those_of_two_are_not(visi
         page.locator(".panel-zoom").nth(0).get_by_role("button", name="zoom in").click()
         until(page, "the zoom", lambda one=ticks[0], old=before[0]: one.all_inner_texts() != old)
         assert (look(page, ticks[1].all_inner_texts) != before[1]) == together, beside
+
+
+def test_the_second_image_is_taken_from_the_gallery_and_both_are_exported(visit):
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&vs=image:7")
+    settle(page)
+    page.get_by_role("button", name="Compared with image 7").click()
+    other = page.locator(".gallery button[aria-pressed='false']").first
+    asked = re.search(r"test image (\d+)", look(page, lambda: other.get_attribute("title"))).group(1)
+    other.click()
+    page.get_by_role("heading", name=f"Test image {asked} under digits-2d").wait_for()
+    assert f"vs=image%3A{asked}" in page.url
+    page.keyboard.press("Escape")
+    settle(page)
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=re.compile("Download comparison-digits-2d")).click()
+    assert download.value.suggested_filename == f"comparison-digits-2d-test-image-5-test-image-{asked}.png"

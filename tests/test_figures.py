@@ -19,11 +19,13 @@ from app.compute import box_atlas, compute_view
 from app.figures import panels
 from app.figures.__main__ import main
 from app.figures.export import FORMATS, export, file_name
-from app.figures.sheet import at_quantiles, even_quantiles, figure_1, figure_2, single
+from app.figures.sheet import at_quantiles, even_quantiles, figure_1, figure_2, pair, single
 from app.words import speak, spoken
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.errors import InputError
+from gpvae_core.paths import grid_cache
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def test_a_german_figure_is_german_in_every_format_and_its_script_runs(parts, di
     speak("de")
     try:
         made = figure_1(*parts, count=2)
-        files = {kind: export(made, kind, box_atlas(digits_2d, 4.5)) for kind in FORMATS}
+        files = {kind: export(made, kind, [box_atlas(digits_2d, 4.5)]) for kind in FORMATS}
     finally:
         speak(before)
     page = files["html"].decode()
@@ -221,6 +223,40 @@ def test_the_exported_script_takes_its_data_from_where_the_app_does(mnist, mnist
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.fixture(scope="module")
+def compared(parts, digits, digits_2d):
+    """Test image 4 under digits-2d beside one's own picture under digits-2d-wide."""
+    one = single(digits_2d, parts[4](4), "test image 4", 4, {"dataset": "digits", "seed": 0, "indices": [4]})
+    wide, pixels = load_checkpoint("digits-2d-wide"), digits.test.pixels(slice(9, 10))[0, 0].numpy()
+    two = single(wide, compute_view(wide, wide.engine(cache=grid_cache()), pixels), "your drawing", None, {})
+    return pair(one, two)
+
+
+def test_two_images_are_exported_as_one_figure(compared, tmp_path, digits_2d):
+    digits_wide = load_checkpoint("digits-2d-wide")
+    left, right = (panel.view.report for panel in compared.panels)
+    atlases = [box_atlas(digits_2d, 4.5), box_atlas(digits_wide, 4.5)]
+    made = {kind: export(compared, kind, atlases) for kind in FORMATS}
+    rows = list(csv.DictReader(io.StringIO(made["csv"].decode())))
+    assert [row["checkpoint"] for row in rows] == ["digits-2d", "digits-2d-wide"]
+    assert [float(row["kl_best"]) for row in rows] == pytest.approx([left["kl_best"], right["kl_best"]])
+    arrays = np.load(io.BytesIO(made["npz"]), allow_pickle=False)
+    for side, report in (("left", left), ("right", right)):
+        np.testing.assert_allclose(arrays[f"{side}_best_mean"], [report["best_mean"]])
+    texts = [node.text for node in ElementTree.fromstring(made["svg"]).iter("{http://www.w3.org/2000/svg}text")]
+    for words in ("test image 4", "digits-2d", "your drawing", "digits-2d-wide", "marginalised q(z|x)"):
+        assert texts.count(words) == 1
+    data = json.loads(re.search(r'id="data">(.*?)</script>', made["html"].decode(), re.DOTALL).group(1))
+    weights = [digits_2d.digest, digits_wide.digest]
+    assert [plane["digest"] for plane in data["planes"]] == weights == [atlas["digest"] for atlas in data["atlases"]]
+    assert [part["weights"] for part in json.loads(made["json"])["parts"]] == weights
+    ran = run_script(made["py"].decode(), tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    values = [float(value) for value in re.findall(r"^log_evidence (\S+),", ran.stdout, re.MULTILINE)]
+    assert values == pytest.approx([left["log_evidence"], right["log_evidence"]], abs=2e-3)
+    assert file_name(compared, "png") == "comparison-digits-2d-digits-2d-wide-test-image-4-your-drawing.png"
+
+
 def test_files_are_named_after_figure_checkpoint_and_image(sheet, parts, digits_2d):
     assert file_name(sheet, "png") == "figure1-digits-2d.png"
     own = single(digits_2d, parts[4](4), "test image 5, changed", None, {})
@@ -229,7 +265,7 @@ def test_files_are_named_after_figure_checkpoint_and_image(sheet, parts, digits_
 
 def test_the_page_by_itself_carries_the_atlas_and_no_markup_of_its_input(parts, digits_2d):
     nasty = single(digits_2d, parts[4](4), "</script><b>x", None, {"link": "</script>"})
-    html = export(nasty, "html", box_atlas(digits_2d, 4.5)).decode()
+    html = export(nasty, "html", [box_atlas(digits_2d, 4.5)]).decode()
     assert html.count("</script>") == 2 and "<b>x" not in html
 
 

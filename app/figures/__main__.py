@@ -110,7 +110,7 @@ def _columns(
 
 def _write(sheet: Sheet, kinds: list[str], out: Path, atlas: dict[str, object]) -> None:
     for kind in kinds:
-        write_atomically(out / file_name(sheet, kind), export(sheet, kind, atlas))
+        write_atomically(out / file_name(sheet, kind), export(sheet, kind, [atlas]))
     click.echo(f"{sheet.name}: images {sheet.config['indices']} as {', '.join(kinds)} in {out}")
 
 

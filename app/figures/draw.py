@@ -37,8 +37,10 @@ def draw(sheet: Sheet) -> Figure:
         row, column = divmod(place, per_row)
         _plane(figure.add_subplot(grid[2 * row, column]), panel, sheet.overlays)
         _pictures(figure.add_subplot(grid[2 * row + 1, column]), panel.view)
-    drawn = [q for q in sheet.panels[0].view.overlays if q.key in sheet.overlays]
-    looks = [(t("exact p(z|x)"), COLOURS["exact"], "-"), *((t(q.label), q.style.colour, q.style.dash) for q in drawn)]
+    looks = [
+        (t("exact p(z|x)"), COLOURS["exact"], "-"),
+        *((t(q.label), q.style.colour, q.style.dash) for q in sheet.drawn),
+    ]
     handles = [Line2D([], [], color=colour, linestyle=DASH[dash], linewidth=1.8) for _, colour, dash in looks]
     names = [name for name, _, _ in looks]
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)

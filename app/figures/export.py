@@ -6,9 +6,10 @@ import json
 import platform
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.metadata import version
+from inspect import getsource
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ import pyarrow.csv
 
 from app import components, meter, theme
 from app.compute import TOLERANCE, Array
+from app.figures import again
 from app.figures.sheet import Panel, Sheet
 from app.payload import plane_data
 from app.words import spoken, t
 
 DPI = 200
-Extra = Mapping[str, Any]  # digest -> the box's atlas, for the cursor of the HTML
+Extra = Sequence[Mapping[str, Any]]  # the box's atlas of each checkpoint, for the cursor of the HTML
 
 
 def _print(kind: str) -> Callable[[Sheet, Extra], bytes]:
@@ -42,23 +44,25 @@ def _print(kind: str) -> Callable[[Sheet, Extra], bytes]:
 
 
 def rows(sheet: Sheet) -> list[dict[str, Any]]:
-    """One row for each image: number, class, scores, and every number of its report."""
-    table = []
-    for panel in sheet.panels:
-        view = panel.view
-        row: dict[str, Any] = {"figure": sheet.name, "index": panel.index, "label": panel.label} | view.scores
-        for key, value in view.report.items():
-            if key == "modes":
-                row["modes"] = len(value)
-            elif isinstance(value, list):
-                flat = np.array(value).ravel()
-                row |= {f"{key}_{k + 1}": float(v) for k, v in enumerate(flat)}
-            else:
-                row[key] = value
-        if view.truth is not None:
-            row |= {"true_z_1": float(view.truth[0]), "true_z_2": float(view.truth[1]), "true_z_mass": view.truth_mass}
-        table.append(row)
-    return table
+    """One row for each image: checkpoint, number, class, scores, and every number of its report."""
+    return [_row(sheet.name, made.config["checkpoint"], panel) for made in sheet.made for panel in made.panels]
+
+
+def _row(figure: str, checkpoint: str, panel: Panel) -> dict[str, Any]:
+    view = panel.view
+    row: dict[str, Any] = {"figure": figure, "checkpoint": checkpoint, "index": panel.index, "label": panel.label}
+    row |= view.scores
+    for key, value in view.report.items():
+        if key == "modes":
+            row["modes"] = len(value)
+        elif isinstance(value, list):
+            flat = np.array(value).ravel()
+            row |= {f"{key}_{k + 1}": float(v) for k, v in enumerate(flat)}
+        else:
+            row[key] = value
+    if view.truth is not None:
+        row |= {"true_z_1": float(view.truth[0]), "true_z_2": float(view.truth[1]), "true_z_mass": view.truth_mass}
+    return row
 
 
 def _csv(sheet: Sheet, atlas: Extra) -> bytes:
@@ -68,6 +72,16 @@ def _csv(sheet: Sheet, atlas: Extra) -> bytes:
 
 
 def _npz(sheet: Sheet, atlas: Extra) -> bytes:
+    """The arrays of each sheet it is made of; of several the names begin with left_ and right_."""
+    sides = ("left_", "right_") if sheet.parts else ("",)
+    named = zip(sides, sheet.made, strict=True)
+    arrays = {side + name: values for side, made in named for name, values in _arrays(made).items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _arrays(sheet: Sheet) -> dict[str, Array]:
     """Stacked over images: pixels, fields and axes of both planes, contour levels, means and stds of each q."""
     views = [panel.view for panel in sheet.panels]
     names = ("pixels", "box_log_joint", "zoom_first", "zoom_second", "zoom_log_density", "levels")
@@ -76,9 +90,7 @@ def _npz(sheet: Sheet, atlas: Extra) -> bytes:
     for place, q in enumerate(views[0].overlays):
         for part in ("mean", "std"):
             arrays[f"{q.key}_{part}"] = np.stack([getattr(view.overlays[place], part) for view in views])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return arrays
 
 
 def config(sheet: Sheet) -> dict[str, Any]:
@@ -97,72 +109,73 @@ def _json(sheet: Sheet, atlas: Extra) -> bytes:
 
 def _python(sheet: Sheet, atlas: Extra) -> bytes:
     """A script that computes the figure's numbers again and holds them against the page's, within their errors."""
-    made = sheet.config
-    views = [panel.view for panel in sheet.panels]
-    checked = ["log_evidence", *(f"kl_{q.key}" for q in views[0].overlays)]
-    expected = [
-        {key: (float(view.report[key]), float(view.report[f"{key}_error"])) for key in checked} for view in views
-    ]
-    imports, images = _from_data(made) if "indices" in made else _from_text([view.pixels for view in views])
     title = re.sub(r"[\\\"]", " ", sheet.title)
+    tested = any("indices" in made.config for made in sheet.made)
+    data = " Data sets are looked for in GPVAE_DATA_DIR, or in the user's cache folder." if tested else ""
     return f'''"""{title}: computed again and compared with what the page showed, in nats.
 
-Run it where the project's packages are installed. {_where_found(made)}
+Run it where the project's packages are installed.
+Checkpoints are looked for in pretrained/ and in GPVAE_CHECKPOINTS.{data}
 """
 
-{imports}
+import base64
+import zlib
+
+import numpy as np
+import torch
+
 from gpvae_core.checkpoints import load_checkpoint
-from gpvae_core.paths import grid_cache
-from gpvae_core.exact import PosteriorEngine
+from gpvae_core.data import load_dataset
 from gpvae_core.diagnostics.judgement import posterior_report
-
-checkpoint = load_checkpoint({made["checkpoint"]!r})
-assert checkpoint.digest == "{made["weights"]}", f"other weights: {{checkpoint.digest}}"
-{images}
-expected = [  # value and numerical error of each number, image by image
-{"".join(f"    {row},{chr(10)}" for row in expected)}]
-
-others = {{name: checkpoint.with_method(name).model for name in {views[0].others!r}}}
-engine = checkpoint.engine(tolerance={TOLERANCE}, cache=grid_cache())
-for x, row in zip(images.split(1), expected, strict=True):
-    report = posterior_report(engine, checkpoint.model, x, others)
-    for name, (value, error) in row.items():
-        allowed = error + report[f"{{name}}_error"]
-        print(f"{{name}} {{report[name]:.4f}}, on the page {{value:.4f}}, may differ by {{allowed:.1e}}")
-        assert abs(report[name] - value) <= allowed, f"{{name}} is {{report[name]}}, not {{value}}"
-'''.encode()
+from gpvae_core.paths import grid_cache
 
 
-def _where_found(made: Mapping[str, Any]) -> str:
-    data = " Data sets are looked for in GPVAE_DATA_DIR, or in the user's cache folder." if "indices" in made else ""
-    return f"Checkpoints are looked for in pretrained/ and in GPVAE_CHECKPOINTS.{data}"
+{getsource(again.check)}
+
+{getsource(again.unpacked)}
+
+{chr(10).join(map(_checked, sheet.made))}'''.encode()
 
 
-def _from_data(made: Mapping[str, Any]) -> tuple[str, str]:
-    """Test images by their numbers: imports, and the line that gives ``images``."""
-    imports = "import numpy as np\n\nfrom gpvae_core.data import load_dataset"
-    rows = f"np.array({made['indices']})"
+def _checked(sheet: Sheet) -> str:
+    """A call of ``check`` for the images of one checkpoint."""
+    made, views = sheet.config, [panel.view for panel in sheet.panels]
+    keys = ["log_evidence", *(f"kl_{q.key}" for q in views[0].overlays)]
+    expected = [{key: (float(view.report[key]), float(view.report[f"{key}_error"])) for key in keys} for view in views]
+    images = _from_data(made) if "indices" in made else _from_text([view.pixels for view in views])
+    return f"""check(
+    {made["checkpoint"]!r},
+    "{made["weights"]}",
+    {images},
+    others={views[0].others!r},
+    tolerance={TOLERANCE},
+    expected=[
+{"".join(f"        {row},{chr(10)}" for row in expected)}    ],
+)
+"""
+
+
+def _from_data(made: Mapping[str, Any]) -> str:
+    """Test images by their numbers."""
     data = f"load_dataset({made['dataset']!r}, seed={made['seed']})"
-    return imports, f"images = {data}.test.take({rows}).pixels()"
+    return f"{data}.test.take(np.array({made['indices']})).pixels()"
 
 
-def _from_text(pictures: list[Array]) -> tuple[str, str]:
+def _from_text(pictures: list[Array]) -> str:
     """Anybody's own images, their float32 pixels within the script: it needs nothing beside it."""
     pixels = np.stack(pictures).astype("<f4")
     packed = base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode()
-    text = "\n".join(f'    "{packed[k : k + 100]}"' for k in range(0, len(packed), 100))
-    imports = "import base64\nimport zlib\n\nimport numpy as np\nimport torch\n"
-    unpacked = 'np.frombuffer(zlib.decompress(base64.b64decode(PIXELS)), dtype="<f4").copy()'
-    shape = (len(pixels), 1, *pixels.shape[1:])
-    return imports, f"PIXELS = (\n{text}\n)\nimages = torch.from_numpy({unpacked}.reshape({shape}))"
+    text = "\n".join(f'        "{packed[k : k + 100]}"' for k in range(0, len(packed), 100))
+    return f"unpacked(\n{text},\n        {(len(pixels), 1, *pixels.shape[1:])},\n    )"
 
 
 def _html(sheet: Sheet, atlas: Extra) -> bytes:
     """The planes themselves, as in the app, with their tables; needs no network and no server."""
-    digest = sheet.config["weights"]
+    weights = [made.config["weights"] for made in sheet.made for _ in made.panels]
+    planes = zip(sheet.panels, weights, strict=True)
     data = {
-        "planes": [plane_data(panel.view, digest, _flat(panel)) for panel in sheet.panels],
-        "atlas": dict(atlas),
+        "planes": [plane_data(panel.view, digest, _flat(panel)) for panel, digest in planes],
+        "atlases": [dict(one) for one in atlas],
         "modules": {name: components.source(f"{name}.js") for name in ("plane", "atlas")},
     }
     packed = json.dumps(data).replace("<", "\\u003c")  # "</script" would end the element that holds the text
@@ -187,7 +200,8 @@ const plane = await load(data.modules.plane);
 document.querySelectorAll(".plane-host").forEach((host, k) => {{
   plane.default({{ data: data.planes[k], parentElement: host, setTriggerValue() {{}} }});
 }});
-if (data.atlas.picture) (await load(data.modules.atlas)).default({{ data: data.atlas }});
+const atlas = await load(data.modules.atlas);
+for (const one of data.atlases) atlas.default({{ data: one }});
 </script></body></html>
 """
     return page.encode()
@@ -226,10 +240,11 @@ FORMATS: dict[str, tuple[str, str, Callable[[Sheet, Extra], bytes]]] = {
 
 def file_name(sheet: Sheet, kind: str) -> str:
     """A name that says figure, checkpoint and, for a single image, which: posterior-mnist-2d-test-image-5.png."""
-    parts = [sheet.name, sheet.config["checkpoint"], sheet.subject]
+    checkpoints = dict.fromkeys(made.config["checkpoint"] for made in sheet.made)
+    parts = [sheet.name, *checkpoints, sheet.subject]
     return "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts if part) + f".{kind}"
 
 
-def export(sheet: Sheet, kind: str, atlas: Extra | None = None) -> bytes:
-    """The sheet as a file of ``kind``, one of FORMATS; ``atlas``: ``loaders.box_atlas`` for the HTML's cursor."""
-    return FORMATS[kind][2](sheet, atlas or {})
+def export(sheet: Sheet, kind: str, atlas: Extra = ()) -> bytes:
+    """The sheet as a file of ``kind``, one of FORMATS; ``atlas``: each ``loaders.box_atlas``, for the HTML's cursor."""
+    return FORMATS[kind][2](sheet, atlas)

@@ -58,8 +58,7 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
 
 def legend(sheet: Sheet, *, whole: bool, dark: bool) -> list[tuple[str, str, str]]:
     """What each kind of line is: words, colour and CSS's border style, the exact posterior's first."""
-    drawn = [q for q in sheet.panels[0].view.overlays if q.key in sheet.overlays]
-    rest = [(t(q.label), _colour(q, dark), BORDER[q.style.dash]) for q in drawn]
+    rest = [(t(q.label), _colour(q, dark), BORDER[q.style.dash]) for q in sheet.drawn]
     if whole:
         depths = t("log p(x, z), {levels} nats below its maximum", levels=_listed(BOX_LEVELS))
         return [(depths, RING, "solid"), (t("the part that holds the mass"), WINDOW, "solid"), *rest]

@@ -1,13 +1,14 @@
 """What a figure holds: images chosen by a stated rule, never by hand, and each one's View."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from app.compute import Array, View
 from app.meter import of
+from app.overlays import Overlay
 from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.scores import SCORES
@@ -32,7 +33,7 @@ class Sheet:
     """A whole figure. ``overlays``: which q's are drawn; ``config``: what it was made of, JSON-ready.
 
     ``rule`` says which images these are; the caption says it, too, and how to read the printed figure.
-    ``subject`` names the image of a figure that is of one only.
+    ``subject`` names the image of a figure that is of one only. ``parts``: the sheets that a comparison is made of.
     """
 
     name: str
@@ -43,6 +44,18 @@ class Sheet:
     config: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
     rule: str = ""
+    parts: tuple["Sheet", ...] = ()
+
+    @property
+    def made(self) -> tuple["Sheet", ...]:
+        """The sheets, each of one checkpoint, whose panels these are: itself, where it has no ``parts``."""
+        return self.parts or (self,)
+
+    @property
+    def drawn(self) -> list[Overlay]:
+        """One q of each kind that is drawn, for the legend."""
+        shown = {q.key: q for panel in self.panels for q in panel.view.overlays if q.key in self.overlays}
+        return list(shown.values())
 
 
 RULE_1 = "Test images of {data} at the {quantiles} quantiles of {score} under {checkpoint}."
@@ -156,6 +169,25 @@ def single(checkpoint: Checkpoint, view: View, name: str, index: int | None, con
     panel = Panel(view, name, index)
     whole = {"checkpoint": checkpoint.name, "weights": checkpoint.digest} | config
     return Sheet("posterior", t("p(z|x) of {image}", image=name), caption, [panel], overlays, whole, name)
+
+
+def pair(one: Sheet, two: Sheet) -> Sheet:
+    """Two sheets of one image each, side by side."""
+    parts = (one, two)
+    names = [
+        t("{image} under {checkpoint}", image=part.subject, checkpoint=part.config["checkpoint"]) for part in parts
+    ]
+    panels = [replace(part.panels[0], heading=f"{part.subject}\n{part.config['checkpoint']}") for part in parts]
+    return Sheet(
+        "comparison",
+        t("p(z|x) of {image}", image=t("{one} and {other}", one=names[0], other=names[1])),
+        " ".join(part.caption for part in parts),
+        panels,
+        tuple(dict.fromkeys([*one.overlays, *two.overlays])),
+        {"parts": [part.config for part in parts]},
+        subject="-".join(dict.fromkeys(part.subject for part in parts)),
+        parts=parts,
+    )
 
 
 def _panel(index: int, labels: Array | None, view_of: Callable[[int], View], line: str) -> Panel:

@@ -1,6 +1,6 @@
 """The second page: the paper's Figures 1 and 2 on exact posteriors, images chosen by quantiles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -104,7 +104,7 @@ def _show(sheet: Sheet, checkpoint: Checkpoint) -> None:
     st.caption(f"{sheet.rule} {t(text.READ_PANEL)}")
     with st.expander(t("The numbers of this figure: {title}", title=sheet.title), icon=":material/table:"):
         st.markdown(meter.sheet_table([(panel.heading, panel.view) for panel in sheet.panels]))
-    downloads(sheet, checkpoint)
+    downloads(sheet, [checkpoint])
 
 
 def _panel(sheet: Sheet, place: int, *, dark: bool) -> None:
@@ -147,13 +147,13 @@ def _legend(lines: list[tuple[str, str, str]]) -> str:
     return f'<div class="legend">{"".join(keys)}</div>'
 
 
-def downloads(sheet: Sheet, checkpoint: Checkpoint) -> None:
+def downloads(sheet: Sheet, checkpoints: Sequence[Checkpoint]) -> None:
     """A format and a button; the file is made when it is asked for."""
     with st.popover(t("Export"), icon=":material/download:"):
         kind = st.selectbox(t("Format"), list(FORMATS), format_func=_format_name, key=f"format-{sheet.name}")
 
         def make() -> bytes:
-            return export(sheet, kind, loaders.box_atlas(checkpoint))
+            return export(sheet, kind, [loaders.box_atlas(checkpoint) for checkpoint in checkpoints])
 
         st.download_button(
             t("Download {file}", file=file_name(sheet, kind)),

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import components, loaders, messages, session, text
 from app.compute import Array
-from app.views.sources import gallery_data
+from app.views.gallery import thumbnail_data
 from app.words import t
 
 PICKED, OPEN = "picked", "open-explore"
@@ -34,7 +34,7 @@ def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> N
     highest = sorted(rows, key=lambda i: -values[i])[:MOST_PICKED]
     said = text.MANY_PICKED if len(rows) > MOST_PICKED else text.PICKED
     st.caption(t(said, count=len(rows), most=MOST_PICKED, label=label))
-    shown = gallery_data(where.data.test, np.array(highest), values, label)
+    shown = thumbnail_data(where.data.test, np.array(highest), values, label)
     components.gallery(shown, PICKED, lambda: _open(where.data.name, highest))
 
 

@@ -1,6 +1,5 @@
 """Where x comes from: one function for each way, each returning the image to show, or None while there is none."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +9,8 @@ import torch
 
 from app import components, drawing, loaders, messages, session, text
 from app.compute import Array, grey
-from app.meter import brief, percentile
-from app.payload import packed
 from app.state import LARGEST, WAYS, State, short, unpack_image
-from app.views import uploads
-from app.views.common import EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
+from app.views import gallery, uploads
 from app.words import capital, t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet, bernoulli_draw, recipe_for
@@ -24,11 +20,7 @@ from gpvae_core.data.recipes import Recipe
 from gpvae_core.diagnostics.stored import Columns
 from gpvae_core.errors import InputError
 
-THUMBNAILS = 12
-TELLING = 0.98  # share of images whose gap is smaller than that of the one shown first
-COUNTED = ("modes", "mass_outside_box")  # exact figures that are not in nats
-MOST_PILLS = 12  # more classes than these are chosen from a list
-SHEET, GALLERY, UPLOAD = "sheet", "gallery", "upload"
+SHEET, UPLOAD = "sheet", "upload"
 INKED = "sheet-inked"  # the strokes on the sheet, and the picture of them
 
 
@@ -68,7 +60,7 @@ def choose(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Col
 def _test_image(way: str, checkpoint: Checkpoint, where: loaders.Source, columns: Columns) -> Subject:
     test, state = where.data.test, session.current()
     _check_link(state, where)
-    pick = {"gallery": _gallery, "random": _random, "number": _number}[way]
+    pick = {"gallery": gallery.pick, "random": _random, "number": _number}[way]
     index = pick(checkpoint, test, columns)
     if session.current().index != index or session.current().dataset != where.data.name:
         session.update(index=index, dataset=where.data.name)
@@ -100,35 +92,18 @@ def _check_link(state: State, where: loaders.Source) -> None:
     if state.index >= len(test):
         session.complain(t(text.NO_IMAGE, index=state.index, data=where.data.name, last=len(test) - 1))
         session.update(index=-1)
-    classes = _classes(test)
+    classes = gallery.classes(test)
     if state.digit not in classes:
         session.complain(t(text.NO_CLASS, digit=short(state.digit), data=where.data.name))
         session.update(digit="all")
-    elif state.digit != "all" and state.index in range(len(test)) and str(_labels(test)[state.index]) != state.digit:
+    elif (
+        state.digit != "all"
+        and state.index in range(len(test))
+        and str(gallery.labels(test)[state.index]) != state.digit
+    ):
         if state.way == "gallery":
             session.complain(t(text.OTHER_CLASS, index=state.index, digit=state.digit))
         session.update(digit="all")
-
-
-def _labels(test: ImageSet) -> Array:
-    labels: Array = np.zeros(len(test), int) if test.labels is None else test.labels
-    return labels
-
-
-def _classes(test: ImageSet) -> list[str]:
-    return ["all"] if test.labels is None else ["all", *map(str, np.unique(test.labels).tolist())]
-
-
-def _rows(test: ImageSet) -> Array:
-    """Rows of the digit class asked for."""
-    classes = _classes(test)
-    # a class shows its own first image: the one before need not be of it
-    bound = session.bound("digit", index=-1)
-    if len(classes) > MOST_PILLS:
-        chosen = st.selectbox(t("Class"), classes, format_func=t, **bound)
-    else:
-        chosen = st.pills(t("Digit class"), classes, format_func=t, required=True, wrap=True, **bound)
-    return np.arange(len(test)) if chosen == "all" else np.flatnonzero(_labels(test).astype(str) == chosen)
 
 
 def _number(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
@@ -137,85 +112,11 @@ def _number(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
 
 
 def _random(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
-    rows = _rows(test)
+    rows = gallery.rows_of_class(test)
     state = session.current()
     if st.button(t("Another one"), icon=":material/casino:") or state.index < 0:
         return int(np.random.default_rng().choice(rows))
     return state.index
-
-
-def _gallery(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
-    names = order_names(checkpoint, columns)
-    with st.popover(_order_said(names), width="stretch"):
-        chosen = choose_order(names, first=GAPS)
-        st.toggle(t("Largest first"), **session.bound("descending"))
-        rows = _rows(test)
-    values = columns[chosen]
-    order = rows[np.argsort(-values[rows] if session.current().descending else values[rows], kind="stable")]
-    places = np.flatnonzero(order == session.current().index)
-    rank = int(places[0]) if len(places) else int(np.flatnonzero(order == telling(rows, columns))[0])
-    index = int(order[rank])
-    _thumbnails(test, order, rank, values, chosen, names[chosen])
-    bound = session.controlled("rank", rank, lambda value: session.update(index=int(order[value])))
-    if len(order) > 1:
-        st.slider(t("Position in this order"), 0, len(order) - 1, **bound)
-    return index
-
-
-def _order_said(names: dict[str, str]) -> str:
-    """What the gallery is sorted by, and in which unit; what else was chosen."""
-    state, chosen = session.current(), order_in_use(names, ORDER, GAPS)
-    parts = [t("By {score}", score=names[chosen])]
-    if chosen not in COUNTED:
-        parts.append(t("in nats") if chosen in EXACT else t("as percentile"))
-    if state.descending:
-        parts.append(t("largest first"))
-    if state.digit != "all":
-        parts.append(t("of class {digit}", digit=state.digit))
-    return ", ".join(parts)
-
-
-def telling(rows: Array, columns: Columns) -> int:
-    """The test image, of ``rows``, that a page begins with: 98 of 100 have a smaller gap; without gaps the first."""
-    gaps = encoder_gaps(columns)
-    if gaps is None:
-        return int(rows[0])
-    return int(rows[np.argsort(gaps[rows], kind="stable")][int(TELLING * (len(rows) - 1))])
-
-
-def _thumbnails(test: ImageSet, order: Array, rank: int, values: Array, chosen: str, label: str) -> None:
-    """Images evenly spread over the order, the one in view among them."""
-    ranks = np.linspace(0, len(order) - 1, THUMBNAILS).round().astype(int)
-    if rank not in ranks:
-        ranks[1 + np.abs(ranks[1:-1] - rank).argmin()] = rank  # the ends stay
-    ranks = np.unique(ranks)
-    captions = None if chosen in EXACT else [f"{percentile(values, values[i]):.3g} %" for i in order[ranks]]
-    data = gallery_data(test, order[ranks], values, label, chosen=int(order[rank]), captions=captions)
-    components.gallery(data, GALLERY, lambda: _take_choice(order))
-
-
-def gallery_data(
-    test: ImageSet,
-    rows: Array,
-    values: Array,
-    label: str,
-    *,
-    chosen: int = -1,
-    captions: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed."""
-    items = [
-        {"index": int(i), "caption": caption, "title": f"{t('test image {index}', index=i)}: {label} {values[i]:.4g}"}
-        for i, caption in zip(rows, captions or [brief(values[i]) for i in rows], strict=True)
-    ]
-    return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
-
-
-def _take_choice(order: Array) -> None:
-    chosen = st.session_state[GALLERY].chosen
-    if chosen is not None:
-        with session.complaints():
-            session.update(index=messages.chosen(chosen, order.tolist()))
 
 
 # --- drawn, uploaded, simulated -------------------------------------------------------------------------------
@@ -374,7 +275,7 @@ def admissible(checkpoint: Checkpoint, subject: Subject) -> Subject:
     drawn = bernoulli_draw(ImageSet(subject.pixels[None]), 0).pixels()[0, 0].numpy()
     if np.array_equal(drawn, subject.pixels):
         return subject
-    return replace(subject, pixels=drawn, sentence=f"{subject.sentence}, {t(text.BINARY)}")
+    return replace(subject, pixels=drawn, index=None, sentence=f"{subject.sentence}, {t(text.BINARY)}")
 
 
 def _set_amount(**amounts: Any) -> None:

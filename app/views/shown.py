@@ -1,0 +1,107 @@
+"""One image under one checkpoint, as Explore and its comparison show it: its View, its plane, its numbers."""
+
+from math import log, pi
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import components, loaders, messages, meter, session, text
+from app.compute import Array, Encoders, View, to_bytes
+from app.figures.sheet import Sheet, single
+from app.payload import plane_data, veiled
+from app.state import to_query
+from app.views import mine
+from app.views.sources import Subject
+from app.words import t
+from gpvae_core.checkpoints import Checkpoint
+from gpvae_core.data import Dataset
+from gpvae_core.diagnostics.stored import Columns
+
+
+def view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) -> View:
+    """Its View, computed or kept."""
+    load = loaders.private_view if subject.private else loaders.view
+    with st.spinner(t("Computing the exact posterior …")):
+        return load(checkpoint, to_bytes(subject.pixels), subject.truth, others)
+
+
+def plane(
+    checkpoint: Checkpoint,
+    subject: Subject,
+    view: View,
+    key: str,
+    *,
+    pick: bool = False,
+    link: str = "",
+    window: tuple[Array, Array] | None = None,
+    own: dict[str, Any] | None = None,
+    scale: float = 0.0,
+) -> None:
+    """Its plane, and what has to be said below; see ``payload.plane_data``. ``pick``: a tap on it chooses z."""
+    guessing = bool(own and own["veil"])
+    data = plane_data(
+        view,
+        checkpoint.digest,
+        subject.name,
+        pick=pick,
+        projector=session.current().projector,
+        link=link,
+        window=window,
+        own=own,
+        listens=bool(session.current().step),
+        turns=own is not None,
+        scale=scale,
+    )
+    components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: mine.take(key, view))
+    components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
+    if guessing:
+        return
+    for name in view.left_out:
+        st.caption(t(text.FAR, q=meter.subject(name)))
+    if view.truth is not None:
+        drawn = session.current().z is None and not session.current().corruption
+        st.write(t(text.ON_EDGE, share=view.truth_mass) + f" {t(text.UNIFORM)}" * drawn)
+
+
+def _take_point(key: str) -> None:
+    """A tapped z, or a sentence on what came instead."""
+    picked = st.session_state[key].picked
+    if picked is not None:
+        with session.complaints():
+            session.update(z=messages.point(picked))
+
+
+def numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: bool = False, scale: float = 0.0) -> None:
+    """Its gap, its scores, and a table of everything; ``narrow``: one below the other."""
+    left, right = (st.container(), st.container()) if narrow else st.columns([6, 5], gap="large")
+    with left:
+        st.subheader(t("The gap, taken apart"), anchor=False)
+        st.html(meter.gap_meter(view, scale))
+    with right:
+        st.subheader(t("What the scores say"), anchor=False, help=meter.meanings(view.scores))
+        st.markdown(meter.scores_table(view, columns))
+    with st.expander(t("Every number, with its numerical error"), icon=":material/table:"):
+        st.markdown(meter.numbers_table(view))
+        st.markdown(meter.places_table(view))
+        if checkpoint.config.likelihood == "gaussian":
+            st.caption(density(view.pixels.size, float(checkpoint.model.generative.likelihood.std)))
+        st.caption(t(text.NUMBERS))
+
+
+def density(pixels: int, std: float) -> str:
+    """What log p(x) is, and what it cannot exceed: ``pixels`` times the log of a normal density's top."""
+    return t(text.DENSITY, pixels=pixels, std=std, most=-pixels * (log(std) + 0.5 * log(2 * pi)))
+
+
+def sheet_of(checkpoint: Checkpoint, subject: Subject, view: View, data: Dataset) -> Sheet:
+    """What is exported of it; a test image is one of ``data``."""
+    return single(checkpoint, view, subject.name, subject.index, _made_of(checkpoint, subject, data))
+
+
+def _made_of(checkpoint: Checkpoint, subject: Subject, data: Dataset) -> dict[str, Any]:
+    """What an export says of the image: its place in the data set, or the address bar that made it."""
+    query = {"link": urlencode(to_query(session.current()))}
+    if subject.index is None:
+        return query
+    return query | {"dataset": data.name, "split": "test", "seed": data.seed, "indices": [subject.index]}
