@@ -42,7 +42,7 @@ class Apart(NewtonEncoder):
     """The decoder learns from ``told`` alone, the encoder from its own ELBO, the decoder held."""
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
-        start = self.first(batch.seen)
+        start = self.first(batch.seen, model)
         z = start.rsample(generator=generator)
         own = held_log_likelihood(model, batch.x, z[None])[0] - start.kl_to_prior()
         with torch.no_grad():

@@ -154,15 +154,16 @@ class Checkpoint:
             )
         if options and (offer.weights is not None or METHODS[offer.method].encoder.trained):
             raise InputError(f"'{name}' is a trained encoder, its options are fixed; leave out {', '.join(options)}")
-        if name not in stored and name == self.config.method:
+        if name == self.config.method and offer.weights is None and not options:
             return self
-        config = replace(self.config, method=offer.method, options={**offer.options, **options})
+        own = self.config.options if offer.method == self.config.method else {}
+        config = replace(self.config, method=offer.method, options={**own, **offer.options, **options})
         model = build(config, seed=0)
         model.generative.load_state_dict(self.model.generative.state_dict())
         if offer.weights is not None:
             load_weights(model.encoder, encoder_weights(offer, self.decoder_digest), offer.weights)
         else:
-            model.encoder.start_from(self.model.encoder, torch.empty(0), 1)
+            model.encoder.stand_on(self.model.encoder)
         model.requires_grad_(False).eval().to(self.model.device)
         weights = "" if offer.weights is None else sha256(read_bytes(offer.weights)).hexdigest()
         digest = sha256(json.dumps([self.digest, offer.method, config.options, weights]).encode()).hexdigest()

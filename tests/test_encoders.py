@@ -1,11 +1,12 @@
 """Encoders on one decoder: kept beside its checkpoint, taken by name, judged together."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.encoders import offers, store_encoder, store_list
 from gpvae_core.errors import InputError
 from gpvae_core.generative.draws import PriorDraws
@@ -80,6 +81,29 @@ def test_what_a_checkpoint_is_made_of_opens_by_its_method(digits, digits_2d):
     assert plain.with_method("gn").config.method == "gn"
     with pytest.raises(InputError, match="'vae' is a trained encoder, its options are fixed; leave out trunks"):
         digits_2d.with_method("vae", {"trunks": 2})
+
+
+@pytest.mark.parametrize("method", ["me", "vae-3", "fullcov", "iaf"])
+def test_what_needs_no_training_stands_on_any_encoder(method, digits, tmp_path):
+    """It starts from the means and widths that the first stage has; nothing of it is trained anew."""
+    config = replace(load_checkpoint("digits-2d").config, method=method, hidden=8, channels=(4, 4, 4), options={})
+    save_checkpoint(tmp_path, build(config, seed=3), config, {"dataset": "digits"})
+    own, x = load_checkpoint(tmp_path), digits.test.pixels(slice(0, 3))
+    mean, std = own.infer(x).start.mean_and_std()
+    for name in ("svi", "gn", "vlae", "savae"):
+        start = own.with_method(name).infer(x).start
+        torch.testing.assert_close(start.mean, mean)
+        torch.testing.assert_close(start.std, std)
+    alone = own.with_method("gn", {"encoder": False}).infer(x).q
+    torch.testing.assert_close(alone.mean, own.with_method("gn").infer(x).q.mean, atol=0.5, rtol=0)
+
+
+def test_a_trained_search_opens_under_its_name_with_the_options_it_was_trained_with(digits_2d, tmp_path):
+    config = replace(digits_2d.config, method="gn", options={"steps": 1, "starts": 1, "draws": 16})
+    save_checkpoint(tmp_path, build(config, seed=3), config, {"dataset": "digits"})
+    own = load_checkpoint(tmp_path)
+    assert own.with_method("gn") is own
+    assert own.with_method("gn", {"steps": 2}).config.options == {"steps": 2, "starts": 1, "draws": 16}
 
 
 def test_a_plain_vae_is_offered_only_where_one_is_within(kept):

@@ -1,6 +1,7 @@
 """What is true of one method alone; what holds for all stands in test_laws.py."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gpvae_core.distributions import DiagonalGaussian, FullGaussian
 from gpvae_core.distributions.flow import Flow, GatedAutoregressive, Reflection
 from gpvae_core.errors import InputError
 from gpvae_core.exact.best_gaussian import best_gaussians
-from gpvae_core.generative import GaussianLikelihood, GenerativeModel
+from gpvae_core.generative import BernoulliLikelihood, GaussianLikelihood, GenerativeModel
 from gpvae_core.generative.laplace import laplace
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.base import Batch
@@ -66,13 +67,14 @@ def test_each_starts_from_a_vae_or_from_the_one_within_another(method, source, t
         torch.testing.assert_close(first.components[0].mean, wanted.mean)
 
 
-@pytest.mark.parametrize("flows", [2, 4])
-def test_an_even_number_of_reflections_begins_as_the_plain_vae(flows, generator):
-    encoder = build(ModelConfig(method="hf", hidden=8, channels=(4, 4, 4), options={"flows": flows}), seed=3).encoder
+@pytest.mark.parametrize("flows", [1, 2, 3, 4])
+def test_reflections_begin_as_the_plain_vae(flows, tiny_dataset, generator):
+    small = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
+    vae, model = build(small, seed=5), build(replace(small, method="hf", options={"flows": flows}), seed=3)
+    start_from(model, vae, tiny_dataset.train)
     x = torch.rand(5, 1, 28, 28, generator=generator)
-    z = torch.randn(7, 5, 2, generator=generator)
-    with torch.no_grad():
-        torch.testing.assert_close(encoder.infer(x, None).q.log_prob(z), encoder.first(x).log_prob(z))
+    z = torch.randn(7, 5, 2, generator=generator).double()
+    torch.testing.assert_close(model.infer(x).q.log_prob(z), vae.infer(x).q.log_prob(z))
 
 
 # --- Gauss-Newton ---------------------------------------------------------------------------------------------------
@@ -168,13 +170,47 @@ def test_steps_of_savae_raise_the_elbo_where_they_suit_the_curvature(digits, dig
         start_from(model, digits_2d.model, digits.train)
         model = model.double()
         with torch.no_grad():
-            path = model.encoder.walk(x, model.generative, model.encoder.first(x))
+            path = model.encoder.walk(x, model.generative, model.encoder.first(x, model.generative))
         bounds[name] = np.array([[exact.elbo(q[k]).value for q in path] for k, exact in enumerate(posteriors)])
     curved, paper = bounds["curved"], bounds["paper"]
     gap = np.array([exact.log_evidence for exact in posteriors]) - curved[:, 0]
     assert (np.diff(curved.mean(0)) > 0).all()
     assert np.median((curved[:, -1] - curved[:, 0]) / gap) > 0.5
     assert np.median(paper[:, -1] - paper[:, 0]) < 0
+
+
+def test_steps_of_savae_end_where_the_climb_does_if_all_coordinates_hang_together(generator):
+    """All columns of this decoder are nearly one: a step in 30 coordinates at once goes 30 times too far."""
+    dim, std = 30, 0.1
+    columns = 0.3 * (torch.randn(64, 1, generator=generator) + 0.1 * torch.randn(64, dim, generator=generator)).double()
+    decoder = torch.nn.Sequential(torch.nn.Linear(dim, 64, bias=False), torch.nn.Unflatten(1, (1, 8, 8))).double()
+    decoder[0].weight = torch.nn.Parameter(columns, requires_grad=False)
+    model = GenerativeModel(decoder, GaussianLikelihood(std).double(), dim)
+    precision = columns.T @ columns / std**2 + torch.eye(dim).double()
+    x = torch.randn(4, 64, generator=generator).double()
+    mean = torch.linalg.solve(precision, columns.T @ x.T / std**2).T
+    start = DiagonalGaussian(torch.zeros_like(mean), (precision.diagonal() ** -0.5).expand_as(mean))
+    encoder = build(ModelConfig(method="savae", latent_dim=dim, options={"steps": 8}), seed=0).encoder
+    with torch.no_grad():
+        path = encoder.walk(x.reshape(4, 1, 8, 8), model, start)
+    far = [torch.einsum("bi,ij,bj->b", q.mean - mean, precision, q.mean - mean) for q in path]
+    for before, after in pairwise(far):
+        assert (after < before).all()
+
+
+def test_savae_steps_on_the_image_itself_whatever_its_encoder_is_shown(digits, digits_2d):
+    model = digits_2d.with_method("savae").model
+    x = digits.test.pixels(slice(0, 20))
+    seen = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = model.encoder.objective(
+            Batch(x, seen, 20), model.generative, generator=torch.Generator().manual_seed(1)
+        )
+        start = model.encoder.first(seen, model.generative)
+        q = model.encoder.walk(x, model.generative, start)[-1]
+        z, log_q = q.rsample_with_log_prob(generator=torch.Generator().manual_seed(1))
+        wanted = (model.generative.log_joint(x, z) - log_q).mean()
+    torch.testing.assert_close(found.value, wanted, rtol=1e-3, atol=1.0)
 
 
 def test_savae_trains_through_many_steps_without_exploding():
@@ -191,7 +227,7 @@ def test_savae_trains_through_many_steps_without_exploding():
     climbed.value.backward()
     assert float(torch.stack([p.grad.norm() for p in model.encoder.parameters()]).norm()) < 10_000  # was 10,000,000
     with torch.no_grad():
-        by_steps = model.encoder.walk(x, model.generative, model.encoder.first(x))[-1]
+        by_steps = model.encoder.walk(x, model.generative, model.encoder.first(x, model.generative))[-1]
     torch.testing.assert_close(model.encoder.infer(x, model.generative).q.mean.detach(), by_steps.mean)
 
 
@@ -202,7 +238,7 @@ def test_a_mixture_of_one_is_the_vae(tiny_dataset):
     small = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
     vae = build(small, seed=5)
     x, z = torch.rand(3, 1, 28, 28), torch.randn(7, 3, 2).double()
-    for method in ("me", "rme"):
+    for method in ("me", "rme", "misvae"):
         model = build(replace(small, method=method, options={"components": 1}), seed=1)
         start_from(model, vae, tiny_dataset.train)
         torch.testing.assert_close(model.infer(x).q.log_prob(z), vae.infer(x).q.log_prob(z))
@@ -341,7 +377,11 @@ def test_zuko_leaves_torchs_checks_of_distributions_as_they_were():
         ("gn", {"draws": -1}, "draws must be at least 0, but it is -1"),
         ("gn", {"draws": 0}, "there are 1 places to start from, the encoder's and 0 draws; choose at most"),
         ("savae", {"draws": 3}, "give an even number, not 3"),
-        ("savae", {"rate": -1.0}, "steps and rate must be positive"),
+        ("savae", {"rate": -1.0}, "rate must be above 0 and at most 100, but it is -1"),
+        ("savae", {"rate": 1e30}, "rate must be above 0 and at most 100, but it is 1e"),
+        ("savae", {"rate": float("nan")}, "rate must be above 0 and at most 100, but it is nan"),
+        ("savae", {"steps": 0}, "steps must be at least 1, but it is 0"),
+        ("rme", {"bound": -5.0}, "bound must be above 0 and at most 1e"),
         ("svi", {"steps": 0}, "steps must be at least 1, but it is 0"),
     ],
 )
@@ -375,6 +415,23 @@ def test_they_train_and_resume_to_the_same_weights(way, tmp_path, digits, digits
     assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
 
 
+@pytest.mark.parametrize("method", ["vae", "savae", "svi", "gn", "gpvae", "rme"])
+def test_dreams_teach_every_method(method, tiny_dataset):
+    model = build(ModelConfig(method=method, hidden=8, channels=(4, 4, 4)), seed=0)
+    with torch.enable_grad():
+        q = model.encoder.taught(tiny_dataset.train.pixels(slice(0, 3)), model.generative)
+        assert q.log_prob(torch.zeros(3, 2)).sum().requires_grad
+
+
+def test_transformed_images_stay_within_the_support(generator):
+    """An image turned a little is grey at its edges: of binary pixels that is a draw's mean, not an image."""
+    x = torch.rand(2, 1, 8, 8, generator=generator)
+    assert torch.equal(GaussianLikelihood(0.1).admitted(x), x)
+    drawn = torch.stack([BernoulliLikelihood().admitted(x, generator=generator) for _ in range(400)])
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert float((drawn.mean(0) - x).abs().max()) < 0.12  # five standard errors
+
+
 def test_every_method_says_where_it_is_from():
     assert all(method.source for method in METHODS.values())
 
@@ -405,7 +462,7 @@ def test_a_decoder_learns_from_the_encoders_own_bound_as_much_as_from_the_refine
     model = build(ModelConfig(name, latent_dim=3, channels=(), hidden=8, options=options), seed=1)
     x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(2))
     parts = model.encoder.objective(Batch(x, x, 4), model.generative, generator=torch.Generator().manual_seed(3)).parts
-    generator, start = torch.Generator().manual_seed(3), model.encoder.first(x)
+    generator, start = torch.Generator().manual_seed(3), model.encoder.first(x, model.generative)
     q = model.encoder.refine(x, model.generative, start.detach())[-1]
     bounds = []
     for own in (start, q):

@@ -49,6 +49,10 @@ class Likelihood(Protocol):
         """Raise InputError where x is outside the support."""
         ...
 
+    def admitted(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """An image within the support for x: itself, or a draw of which x is the mean."""
+        ...
+
 
 class GaussianLikelihood(nn.Module):
     """p(x | mean) = N(x; mean, s_x^2 I), eq. (1) of Kim (2022).
@@ -103,6 +107,9 @@ class GaussianLikelihood(nn.Module):
     def check(self, x: Tensor) -> None:
         """Any finite image is in the support."""
 
+    def admitted(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        return x
+
 
 class BernoulliLikelihood(nn.Module):
     """p(x | mean) = prod mean^x (1 - mean)^(1-x), x in {0, 1}; the decoder gives probabilities, not logits.
@@ -148,3 +155,6 @@ class BernoulliLikelihood(nn.Module):
                 f"a Bernoulli likelihood needs pixels of 0 or 1, but {int(grey.sum())} lie between "
                 f"(the first is {float(x[grey][0]):.3g}); binarise the image by a Bernoulli draw first"
             )
+
+    def admitted(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        return torch.bernoulli(x.clamp(0, 1), generator=generator)

@@ -89,6 +89,13 @@ def at_least(least: int, **given: int) -> None:
             raise InputError(f"{name} must be at least {least}, but it is {value}")
 
 
+def positive(most: float, **given: float) -> None:
+    """Raise InputError naming the first of the ``given`` options that is not above 0 and at most ``most``."""
+    for name, value in given.items():
+        if not 0 < value <= most:
+            raise InputError(f"{name} must be above 0 and at most {most:g}, but it is {value:g}")
+
+
 class Encoder(nn.Module, ABC):
     """A method of inference, with the networks it needs: images (B, C, H, W) -> ``Inference``.
 
@@ -119,6 +126,10 @@ class Encoder(nn.Module, ABC):
         fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
         return Objective({"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()})
 
+    def taught(self, x: Tensor, model: GenerativeModel) -> Posterior:
+        """The q of images x that the networks can be taught by its density: the method's own."""
+        return self.infer(x, model).q
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the part of the method that they belong to: a part may have a learning rate of its own."""
         return {"encoder": list(self.parameters())}
@@ -136,6 +147,10 @@ class Encoder(nn.Module, ABC):
             self.load_state_dict(other.state_dict())
         except RuntimeError:
             raise cannot_start(self, other) from None
+
+    def stand_on(self, other: "Encoder") -> None:
+        """Take a trained encoder to work with as it is; the method itself needs no training."""
+        self.start_from(other, torch.empty(0), 1)
 
     def health(self, x: Tensor) -> dict[str, float]:
         """Figures by which a dying part shows in training; empty where nothing can die."""

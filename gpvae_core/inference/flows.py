@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gpvae_core.distributions.flow import Flow, GatedAutoregressive, Reflection
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Inference, at_least
+from gpvae_core.inference.base import Encoder, Inference, at_least
 from gpvae_core.inference.gaussian import FromGaussian
 from gpvae_core.inference.masked import masked_network
 
@@ -48,7 +49,7 @@ class FlowEncoder(FromGaussian):
 class HouseholderEncoder(FlowEncoder):
     """Reflections (Tomczak & Welling 2016): v_1 linear in the features, v_t linear in v_{t-1}.
 
-    Each v_t begins as v_{t-1}: two equal reflections cancel, so an even number of them begins as the plain VAE.
+    Each v_t begins as v_{t-1}: two equal reflections cancel, so that q begins as the plain VAE's.
     """
 
     def __init__(
@@ -61,6 +62,17 @@ class HouseholderEncoder(FlowEncoder):
             nn.init.eye_(linear.weight)
             nn.init.zeros_(linear.bias)
         self.vectors = nn.ModuleList(linears)
+
+    @torch.no_grad()
+    def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
+        """The same; of an odd number of reflections one is left, along the first axis: the Gaussian begins mirrored."""
+        super().start_from(other, x, size)
+        if len(self.vectors) % 2 and type(other) is not type(self):
+            first, head = list(self.vectors[0].parameters()), list(self.amortized.head.parameters())
+            for weight, mirrored in zip(first, head, strict=True):
+                weight.zero_()
+                mirrored[0].neg_()
+            first[1][0] = 1.0
 
     def layers(self, features: Tensor) -> tuple[Reflection, ...]:
         v, found = features, []

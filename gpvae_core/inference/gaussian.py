@@ -105,13 +105,35 @@ class FromGaussian(Encoder):
     def plain(self) -> GaussianEncoder:
         return self.amortized
 
-    def first(self, x: Tensor) -> DiagonalGaussian:
-        """What the network says of images x."""
-        return self.amortized.gaussian(self.trunk_features(x))
-
     def start_from(self, other: Encoder, x: Tensor, size: int) -> None:
         """Take the plain VAE's encoder of another method for the Gaussian, or all from the same method."""
         if type(other) is type(self):
             super().start_from(other, x, size)
         else:
             self.amortized.start_from(other.plain(), x, size)
+
+
+class OnEncoder(FromGaussian):
+    """A method that goes on from what a network says, and needs no training: any trained encoder will do."""
+
+    trained: ClassVar[bool] = False
+
+    def __init__(self, trunk: Callable[[], nn.Module], features: int, latent_dim: int, options: Any = None) -> None:
+        super().__init__(trunk, features, latent_dim)
+        self.below: Encoder | None = None  # the encoder it stands on, where no plain VAE's is within that one
+
+    def first(self, x: Tensor, model: GenerativeModel) -> DiagonalGaussian:
+        """What the network says of images x: of another q than a diagonal Gaussian its means and widths."""
+        if self.below is None:
+            return self.amortized.gaussian(self.trunk_features(x))
+        return DiagonalGaussian(*self.below.infer(x, model).start.mean_and_std())
+
+    def trunk_features(self, x: Tensor) -> Tensor:
+        return super().trunk_features(x) if self.below is None else self.below.trunk_features(x)
+
+    def stand_on(self, other: Encoder) -> None:
+        plain = other.plain()
+        if type(other) is type(self) or (isinstance(plain, GaussianEncoder) and not plain.others):
+            super().stand_on(other)
+        else:
+            self.below = other

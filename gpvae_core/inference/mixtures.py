@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from gpvae_core.distributions import DiagonalGaussian, Mixture, standard_normal_log_prob
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, at_least, cannot_start
+from gpvae_core.inference.base import Batch, Encoder, Inference, Objective, at_least, cannot_start, positive
 from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
 from gpvae_core.inference.gaussian import OnTrunk
 
+MOST_BOUND = 1e6  # nats
 APART = 0.1  # of fresh weights that are added to a VAE's, so that the components differ
 
 
@@ -117,17 +118,18 @@ class CodedMixtureEncoder(OnTrunk):
         return DiagonalGaussian(mean, torch.exp(log_std))
 
     def take_head(self, head: nn.Linear) -> None:
-        """For every component, each a little apart by its code."""
+        """For every component, each a little apart by its code; one alone is the VAE."""
         self.head.load_state_dict(head.state_dict())
         for p in self.added.parameters():
-            p.mul_(APART)
+            p.mul_(APART if self.count > 1 else 0.0)
 
 
 class RecursiveMixtureEncoder(MixtureEncoder):
     """The same mixture, each component taught to go where those before it are not (Kim & Pavlovic 2020).
 
-    Component k climbs E_q[log p(x, z) - log q(z)] + min(KL(q || the mixture of those before), ``bound``), those before
-    held. The weights and the decoder climb the mixture's own ELBO, the components held.
+    Component k climbs E_q[log p(x, z) - log q(z) + min(log q(z) - log Q(z), ``bound``)] with Q the mixture of those
+    before it, held: its ELBO and a bounded KL(q || Q), by one draw. The weights and the decoder climb the mixture's own
+    ELBO, the components held.
     """
 
     @dataclass(frozen=True)
@@ -135,6 +137,10 @@ class RecursiveMixtureEncoder(MixtureEncoder):
         """How many ``components``, and the ``bound`` of the KL that drives a new one away, in nats."""
 
         bound: float = 10.0
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            positive(MOST_BOUND, bound=self.bound)
 
     labels: ClassVar[dict[str, str]] = {"q": "encoder's recursive mixture"}
 

@@ -13,13 +13,13 @@ from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.draws import normal_points
 from gpvae_core.inference.base import Batch, Inference, Objective
 from gpvae_core.inference.bounds import elbo, elbo_terms
-from gpvae_core.inference.gaussian import FromGaussian
+from gpvae_core.inference.gaussian import OnEncoder
 
 HERMITE_ORDER = 5
 DRAWS = 64  # of the rule beyond two dimensions
 
 
-class Refiner(FromGaussian):
+class Refiner(OnEncoder):
     """A plain VAE's encoder says where to start; ``refine`` goes on from there with decodes of the image's own.
 
     Trained, the objective is the mean of two ELBOs: the encoder's own, and that of the refined q, which the decoder
@@ -27,7 +27,6 @@ class Refiner(FromGaussian):
     find, and ends worse than a plain VAE's.
     """
 
-    trained: ClassVar[bool] = False
     capturable: ClassVar[bool] = False  # which images still climb is looked up after each step
     labels: ClassVar[dict[str, str]] = {"start": "encoder's q(z|x)", "q": "refined q(z|x)"}
 
@@ -40,13 +39,17 @@ class Refiner(FromGaussian):
         return self.refine(x, model, start)
 
     def infer(self, x: Tensor, model: GenerativeModel) -> Inference:
-        start = self.first(x)
+        start = self.first(x, model)
         with torch.no_grad():
             path = [start, *self.refine(x, model, start.detach())]
         return Inference({"start": start, "q": path[-1]}, path=path)
 
+    def taught(self, x: Tensor, model: GenerativeModel) -> Posterior:
+        """What the network says: no gradient comes through the steps."""
+        return self.first(x, model)
+
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
-        start = self.first(batch.seen)
+        start = self.first(batch.seen, model)
         bound = elbo(model, batch.x, start, generator=generator).mean()
         if not any(p.requires_grad for p in model.parameters()):  # the refined q would train nothing
             return Objective({"elbo_start": bound})

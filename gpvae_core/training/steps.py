@@ -152,6 +152,7 @@ def _objective(
     """The method's own on a batch x of ``size`` images, with what ``weights`` add to it."""
     if weights.augment:
         x = warped(x, weights.augment * random_draws(len(x), generator=generator))
+        x = model.generative.likelihood.admitted(x, generator=generator)
     seen = x + weights.encoder_noise * torch.randn(x.shape, generator=generator, device=x.device)
     parts = dict(model.encoder.objective(Batch(x, seen, size), model.generative, generator=generator).parts)
     if weights.base_weight:
@@ -159,6 +160,6 @@ def _objective(
         parts["base_elbo"] = weights.base_weight * elbo(model.generative, x, start, generator=generator).mean()
     if weights.dreams:
         dream = model.generative.simulate(len(x), generator=generator)
-        q = model.encoder.infer(dream.images, model.generative).q
+        q = model.encoder.taught(dream.images, model.generative)
         parts["dreams"] = weights.dreams * q.log_prob(dream.latents).mean()
     return Objective(parts)
