@@ -35,10 +35,23 @@ def test_for_a_linear_decoder_the_laplace_gap_is_the_exact_kl(generator):
     )
     decoder = Linear()
     near = laplace(GenerativeModel(decoder, GaussianLikelihood(STD).double()), x, q.mean)
-    for k, gap in enumerate(near.gap(q.std**2)):
+    for k, gap in enumerate(near.gap(q.scale_tril)):
         mean, covariance, _ = decoder.closed_form(x[k].numpy(), STD)
         exact = MultivariateNormal(torch.tensor(mean), torch.tensor(covariance))
         own = MultivariateNormal(q.mean[k], torch.diag(q.std[k] ** 2))
+        torch.testing.assert_close(gap, kl_divergence(own, exact), rtol=1e-6, atol=1e-8)
+
+
+def test_the_gap_of_a_gaussian_that_is_no_product_is_its_own(generator):
+    x, decoder = torch.rand(4, 1, 8, 8, generator=generator).double(), Linear()
+    factor = torch.randn(4, 2, 2, generator=generator).double().tril()
+    factor.diagonal(dim1=-2, dim2=-1).abs_().add_(0.1)
+    mean = 0.3 * torch.randn(4, 2, generator=generator).double()
+    near = laplace(GenerativeModel(decoder, GaussianLikelihood(STD).double()), x, mean)
+    for k, gap in enumerate(near.gap(factor)):
+        there, covariance, _ = decoder.closed_form(x[k].numpy(), STD)
+        exact = MultivariateNormal(torch.tensor(there), torch.tensor(covariance))
+        own = MultivariateNormal(mean[k], scale_tril=factor[k])
         torch.testing.assert_close(gap, kl_divergence(own, exact), rtol=1e-6, atol=1e-8)
 
 
@@ -120,7 +133,7 @@ def test_scores_are_not_kept_with_weights_that_they_were_not_fitted_to(tmp_path)
     save_checkpoint(tmp_path, opened.model, opened.config, opened.training)  # over the scores of the weights before
     again = load_checkpoint(tmp_path)
     assert again.model.gap_heads is None and again.digest != opened.digest
-    with pytest.raises(InputError, match="no learned scores: fit them with"):
+    with pytest.raises(InputError, match="no learned scores: they belong to the encoder"):
         score_images(again.model, ImageSet(np.zeros((1, 28, 28), np.uint8)), ["corrected_gap"])
 
 
@@ -143,7 +156,7 @@ def test_calibrate_keeps_scores_that_open_with_the_weights_they_belong_to(tmp_pa
     command = ["calibrate", "--checkpoint", str(folder), "--gaps", str(table)]
     with pytest.raises(InputError, match="split = test, not validation"):
         CliRunner().invoke(cli, command, catch_exceptions=False)
-    with pytest.raises(InputError, match="no learned scores: fit them with"):
+    with pytest.raises(InputError, match="no learned scores: they belong to the encoder"):
         score_images(digits_2d.model, digits.test, ["predicted_gap"])
     (tmp_path / "gaps.parquet.json").write_text(json.dumps(settings | {"split": "validation"}))
     assert "144 validation images" in CliRunner().invoke(cli, command, catch_exceptions=False).output

@@ -23,6 +23,7 @@ from gpvae_core.models import ModelConfig, build
 from gpvae_core.training.evaluation import evaluate_bounds
 from gpvae_core.training.fit import TrainingConfig, fit, start_from
 from gpvae_core.training.runs import run
+from gpvae_core.training.settling import on_top_of
 from gpvae_core.training.transforms import NUMBERS, warped
 from tests.cases import Case
 from tests.decoders import FOLDED, STD, Features, Linear
@@ -475,3 +476,10 @@ def test_a_decoder_learns_from_the_encoders_own_bound_as_much_as_from_the_refine
     found = torch.autograd.grad(torch.stack(list(parts.values())).sum(), weights, retain_graph=True)
     for one, other in zip(found, torch.autograd.grad(wanted, weights), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_process_is_put_on_a_plain_vae_alone(digits, digits_2d):
+    """On a search it would silently be without the search."""
+    search = digits_2d.with_method("gn")
+    with pytest.raises(InputError, match="this model's method is gn; give a vae"):
+        on_top_of(search.model, search.config, digits.train)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, spearmanr
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import ImageSet
@@ -19,7 +19,7 @@ from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.expectations import hermite
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
-from gpvae_core.models import VariationalAutoencoder
+from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import TABLE
 from tests.decoders import STD, Linear
 
@@ -74,6 +74,32 @@ def test_scores_are_what_they_say(digits, digits_2d):
     decoded = digits_2d.model.generative.decode(q.mean.float()).numpy()
     errors = [((x / 255.0 - g) ** 2).sum() for x, g in zip(rows.images, decoded[:, 0], strict=True)]
     np.testing.assert_allclose(scores["reconstruction_error"], errors, rtol=1e-4)
+
+
+def test_a_score_is_of_the_methods_own_q(digits, digits_2d, digits_engine):
+    """A search's q has correlated axes: its Laplace gap ranks images by its exact KL, that of a stand-in does not."""
+    rows = ImageSet(digits.test.images[:40])
+    for method in ("gn", "fullcov"):
+        opened = digits_2d.with_method(method)
+        q = opened.infer(rows.pixels()).q
+        scores = score_images(opened.model, rows)
+        assert "residual" not in scores and "uncertainty" not in scores
+        volume = 2 * torch.log(q.scale_tril.diagonal(dim1=-2, dim2=-1)).sum(-1)
+        np.testing.assert_allclose(scores["log_width"], volume.numpy(), atol=1e-4)
+    opened = digits_2d.with_method("gn")
+    q = opened.infer(rows.pixels()).q
+    exact = [one.kl_from(q[k]).value for k, one in enumerate(digits_engine.posteriors(rows.pixels()))]
+    assert spearmanr(score_images(opened.model, rows, ["laplace_gap"])["laplace_gap"], exact)[0] > 0.6
+
+
+@pytest.mark.parametrize(("method", "kind"), [("me", "Mixture"), ("iaf", "Flow")])
+def test_a_score_of_another_kind_of_q_is_refused(method, kind, digits):
+    model = build(ModelConfig(method=method, hidden=8, channels=(4, 4, 4)), seed=0)
+    rows = ImageSet(digits.test.images[:2])
+    assert list(score_images(model, rows)) == ["reconstruction_error"]
+    for name in ("laplace_gap", "log_width", "residual"):
+        with pytest.raises(InputError, match=f"{name} is a score of .* this method's q is a {kind}; choose another"):
+            score_images(model, rows, [name])
 
 
 def test_unknown_and_undefined_scores_say_what_to_choose(digits, digits_2d):

@@ -136,7 +136,11 @@ def _finite(value: Any) -> Any:
 @options.method
 @options.dataset
 @options.split
-@click.option("--by", type=click.Choice(list(SCORES)), default="uncertainty", help="Score to rank by.")
+@click.option(
+    "--by",
+    type=click.Choice(list(SCORES)),
+    help="Score to rank by. By default the first that the method has: uncertainty where it has a Gaussian process.",
+)
 @options.limit
 @click.option("--out", type=options.FilePath, required=True, help="CSV file to write.")
 @options.data_dir
@@ -145,7 +149,7 @@ def rank(
     checkpoint: str,
     dataset: str | None,
     split: str,
-    by: str,
+    by: str | None,
     limit: int | None,
     out: Path,
     data_dir: Path | None,
@@ -156,6 +160,7 @@ def rank(
     """Images by an ascending difficulty score, as CSV: rank, index, the score, label."""
     opened = options.opened(checkpoint, method, settings, device)
     images = options.limited(options.data_of(opened, dataset, data_dir).split(split), limit)
+    by = by or next(iter(score_images(opened.model, images.take(np.arange(1)))))
     scores = score_images(opened.model, images, [by])[by]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

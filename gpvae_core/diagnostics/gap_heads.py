@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
-from gpvae_core.distributions import DiagonalGaussian
+from gpvae_core.distributions import DiagonalGaussian, FullGaussian
 from gpvae_core.errors import InputError
 from gpvae_core.generative.laplace import Laplace, laplace
 from gpvae_core.inference import Inference
@@ -92,6 +92,12 @@ class Look:
         """Laplace's Gaussian at q's mean."""
         return laplace(self.model.generative, self.x, self.q.mean)
 
+    @property
+    def factor(self) -> Tensor:
+        """The Cholesky factor of q's covariance where the method's q is a Gaussian, (B, d, d); else that of ``q``'s."""
+        own = self.inference.q
+        return own.scale_tril if isinstance(own, FullGaussian) else self.q.scale_tril
+
     @cached_property
     def variance(self) -> Tensor:
         """q's variance in the precision of ``near``, (B, d)."""
@@ -100,7 +106,7 @@ class Look:
     @cached_property
     def laplace_gap(self) -> Tensor:
         """KL(q || Laplace's Gaussian), (B,), in nats."""
-        return self.near.gap(self.variance)
+        return self.near.gap(self.factor.to(self.near.slope))
 
 
 def predicted_gap(look: Look) -> Tensor:
@@ -133,7 +139,8 @@ def decode_features(look: Look) -> Tensor:
 def _heads(look: Look) -> GapHeads:
     if look.model.gap_heads is None:
         raise InputError(
-            "this checkpoint has no learned scores: fit them with python -m gpvae_core calibrate, or choose another one"
+            "this encoder has no learned scores: they belong to the encoder they were fitted to; fit some with "
+            "python -m gpvae_core calibrate, or choose another score"
         )
     return look.model.gap_heads.ready(look.x)
 

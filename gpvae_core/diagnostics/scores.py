@@ -10,13 +10,14 @@ from torch import Tensor
 
 from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.gap_heads import Look, corrected_gap, predicted_gap
-from gpvae_core.distributions import DiagonalGaussian, standard_normal_log_prob
+from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior, standard_normal_log_prob
 from gpvae_core.errors import InputError
 from gpvae_core.exact.expectations import hermite
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
 
 BATCH = 250
+GAUSSIANS = (DiagonalGaussian, FullGaussian)
 RESIDUAL_ORDER = 4  # Gauss-Hermite: 16 decoded points for each image
 
 
@@ -25,7 +26,7 @@ class Score:
     """A number for each image, larger for harder ones.
 
     ``needs_gp``: undefined for a plain VAE; ``planar``: defined here for two latent dimensions; ``needs_heads``: only
-    where ``gap_heads`` were fitted.
+    where ``gap_heads`` were fitted. ``of``: the kinds of q that it is defined for; any where it names none.
     """
 
     label: str
@@ -35,12 +36,14 @@ class Score:
     needs_gp: bool = False
     planar: bool = False
     needs_heads: bool = False
+    of: tuple[type[Posterior], ...] = ()
 
 
 def _gp_variance(inference: Inference) -> Tensor:
     if "gp_variance" not in inference.extras:
         raise InputError(
-            "this method has no uncertainty U(x) to rank by; put a GP on it with `python -m gpvae_core settle`"
+            "this method has no uncertainty U(x), which is a GPVAE's; choose another score, or put a GP on a plain VAE "
+            "with `python -m gpvae_core settle`"
         )
     return inference.extras["gp_variance"]
 
@@ -56,8 +59,8 @@ def _relative_uncertainty(look: Look) -> Tensor:
 
 
 def _log_width(look: Look) -> Tensor:
-    """log det Diag(v) = 2 sum_j log s_j."""
-    return 2 * torch.log(look.q.std).sum(-1)
+    """log det of q's covariance: of independent coordinates 2 sum_j log s_j."""
+    return 2 * torch.log(look.factor.diagonal(dim1=-2, dim2=-1)).sum(-1)
 
 
 def _reconstruction_error(look: Look) -> Tensor:
@@ -118,7 +121,9 @@ SCORES: dict[str, Score] = {
         _relative_uncertainty,
         needs_gp=True,
     ),
-    "log_width": Score("q's width", "nats", "log det of q's covariance: a wide q counts as unsure", _log_width),
+    "log_width": Score(
+        "q's width", "nats", "log det of q's covariance: a wide q counts as unsure", _log_width, of=GAUSSIANS
+    ),
     "reconstruction_error": Score(
         "reconstruction error", "squared pixels", "|x - g(m)|² at q's mean m", _reconstruction_error
     ),
@@ -128,12 +133,14 @@ SCORES: dict[str, Score] = {
         "how strongly the ELBO still pulls at q's mean and scale, over 16 decoded points",
         _residual,
         planar=True,
+        of=(DiagonalGaussian,),
     ),
     "laplace_gap": Score(
         "Laplace gap",
         "nats",
         "KL(q ‖ p(z|x)) if the posterior were the Gaussian that one decode and its slope at q's mean suggest",
         _laplace_gap,
+        of=GAUSSIANS,
     ),
     "predicted_gap": Score(
         "gap predicted by the encoder",
@@ -152,6 +159,22 @@ SCORES: dict[str, Score] = {
 }
 
 
+def _fits(score: Score, inference: Inference) -> bool:
+    return not score.of or isinstance(inference.q, score.of)
+
+
+def _asked(names: Sequence[str], inference: Inference) -> Sequence[str]:
+    """``names``. Raises InputError where one is of another kind of q than this method's."""
+    for name in names:
+        if not _fits(SCORES[name], inference):
+            kinds, own = " or ".join(kind.__name__ for kind in SCORES[name].of), type(inference.q).__name__
+            raise InputError(
+                f"{name} is a score of a {kinds}, but this method's q is a {own}; choose another one, for example "
+                "reconstruction_error"
+            )
+    return names
+
+
 def _available(model: VariationalAutoencoder, inference: Inference) -> list[str]:
     """The scores that are defined for this model."""
     gp, planar = "gp_variance" in inference.extras, inference.q.dim == 2
@@ -159,7 +182,7 @@ def _available(model: VariationalAutoencoder, inference: Inference) -> list[str]
     return [
         name
         for name, score in SCORES.items()
-        if gp >= score.needs_gp and planar >= score.planar and heads >= score.needs_heads
+        if gp >= score.needs_gp and planar >= score.planar and heads >= score.needs_heads and _fits(score, inference)
     ]
 
 
@@ -195,4 +218,5 @@ def score_inferred(
 ) -> dict[str, NDArray[np.float64]]:
     """``score_images`` of x (B, C, H, W) whose inference is there already."""
     look = Look(model, x.to(model.device), inference)
-    return {n: SCORES[n].value(look).double().cpu().numpy() for n in names or _available(model, inference)}
+    asked = _asked(names, inference) if names else _available(model, inference)
+    return {n: SCORES[n].value(look).double().cpu().numpy() for n in asked}

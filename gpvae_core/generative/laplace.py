@@ -61,11 +61,14 @@ class Laplace:
         """Those of all parts, one after the other."""
         return Laplace(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Laplace)})
 
-    def gap(self, variance: Tensor) -> Tensor:
-        """KL(N(m, Diag(variance)) || Laplace's Gaussian), (B,), in nats: never negative, 0 if they agree."""
-        scaled = self.precision.diagonal(dim1=-2, dim2=-1) * variance
-        shape = (scaled - torch.log(variance) - 1).sum(-1) - self.log_det()
-        value: Tensor = 0.5 * (shape + self.pull())
+    def gap(self, factor: Tensor) -> Tensor:
+        """KL(N(m, L L') || Laplace's Gaussian), (B,), in nats: never negative, 0 if they agree; L ``factor`` (B, d, d).
+
+        L is the Cholesky factor of the covariance: lower triangular, its diagonal positive.
+        """
+        scaled = (factor * (self.precision @ factor)).sum((-2, -1))  # tr(L'HL)
+        volume = 2 * torch.log(factor.diagonal(dim1=-2, dim2=-1)).sum(-1) + self.log_det()
+        value: Tensor = 0.5 * (scaled - volume - factor.shape[-1] + self.pull())
         return value
 
     def gaussian(self, mean: Tensor) -> FullGaussian:

@@ -26,8 +26,12 @@ def on_top_of(
 
     ``images`` are those that the VAE was trained on. Raises InputError where ``trained`` is no plain VAE.
     """
-    plain = trained.encoder.plain()
-    trunks = 1 + len(plain.others) if isinstance(plain, GaussianEncoder) else 1
+    plain = trained.encoder
+    if not isinstance(plain, GaussianEncoder):
+        raise InputError(
+            f"a GP is put on a plain VAE, but this model's method is {config.method}; give a vae or a vae-3"
+        )
+    trunks = 1 + len(plain.others)
     config = replace(config, method=METHOD, options={"trunks": trunks} if trunks > 1 else {})
     model = build(config, seed=0).to(trained.device)
     start_from(model, trained, images)
