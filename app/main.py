@@ -12,20 +12,30 @@ first = st.empty()
 painted = first_paint.wanted() and first_paint.show(first, PAGES.keys() - {HOME})
 
 # torch comes with these: the first picture must not wait for it
-from app import session  # noqa: E402
+from app import gate, session  # noqa: E402
 from app.views import difficulty, explore, figures, latent_map, lesson, train  # noqa: E402
 
-session.current()  # whose language is spoken
-components.menu()
-modules = (explore, lesson, figures, difficulty, latent_map, train)
-pages = [
-    st.Page(module.page, title=t(title), url_path=path, default=path == HOME)
-    for (path, title), module in zip(PAGES.items(), modules, strict=True)
-]
-st.session_state["explore-page"] = pages[0]
-page = st.navigation(pages, position="top")
-session.enter(page.url_path or HOME)
-if painted:
-    explore.warm_up()
-first.empty()
-page.run()
+
+def show() -> None:
+    """The page that the address names."""
+    session.current()  # whose language is spoken
+    gate.guard()
+    components.menu()
+    modules = (explore, lesson, figures, difficulty, latent_map, train)
+    pages = [
+        st.Page(module.page, title=t(title), url_path=path, default=path == HOME)
+        for (path, title), module in zip(PAGES.items(), modules, strict=True)
+    ]
+    st.session_state["explore-page"] = pages[0]
+    page = st.navigation(pages, position="top")
+    session.enter(page.url_path or HOME)
+    if painted:
+        explore.warm_up()
+    first.empty()
+    page.run()
+
+
+try:
+    show()
+except Exception:
+    gate.unforeseen()

@@ -12,6 +12,7 @@ from app.lesson import opened
 from app.state import State, followed, from_query
 from app.words import speak, t
 from gpvae_core.errors import InputError
+from gpvae_core.fields import check_fields
 
 STATE, PROBLEMS, PAGE = "state", "problems", "page"
 
@@ -37,9 +38,11 @@ def current() -> State:
 
 
 def update(**changes: Any) -> State:
-    """Change the state."""
-    st.session_state[STATE] = replace(current(), **changes)
-    return current()
+    """Change the state. Raises InputError where a value is of another type than it has; then nothing changes."""
+    changed = replace(current(), **changes)
+    check_fields(changed)
+    st.session_state[STATE] = changed
+    return changed
 
 
 def complain(sentence: str) -> None:
@@ -94,6 +97,7 @@ def controlled(name: str, value: Any, changed: Callable[[Any], object]) -> dict[
 
     def told() -> None:
         if key in st.session_state:  # not where the run that would have drawn it was cut short by the next one
-            changed(st.session_state[key])
+            with complaints():
+                changed(st.session_state[key])
 
     return {"key": key, "on_change": told}

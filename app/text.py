@@ -70,6 +70,11 @@ TWO_PLANES = "These are two latent planes: one z means another picture in each. 
 FAR = "{q} lies far from the posterior; *Whole plane* shows its centre."
 ON_EDGE = "The true z lies on the edge of the region that holds **{share:.1%}** of the posterior's mass."
 NO_IMAGE_BESIDE = "There is no test image {image} to compare with: {data} ends at {last}."
+UNREADABLE = "The browser sent something that this page cannot read. It is left out, and nothing has changed."
+UNFORESEEN = (
+    "This page failed in a way that nobody foresaw. *Start again* brings back the first page; the server's log has "
+    "more."
+)
 OFFLINE_TITLE = "Why the digits, not MNIST?"
 OFFLINE = "The page shows the handwritten digits that come with scikit-learn, which need no download:"
 FIGURES_TITLE = "Figures 1 and 2"

@@ -51,6 +51,16 @@ def of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def errors_of_pages_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence that stands on a page for whatever nobody foresaw would hide it from the tests."""
+
+    def again() -> None:
+        raise  # noqa: PLE0704: within the handler
+
+    monkeypatch.setattr("app.gate.unforeseen", again)
+
+
+@pytest.fixture(autouse=True)
 def as_important_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that steps back behind others does so for good: within a worker, all later tests would wait."""
     monkeypatch.setattr(os, "nice", lambda steps: steps)

@@ -9,8 +9,8 @@ from app.lesson import STEPS, Seen, opened
 from app.overlays import PLACES, places_of, style_of
 from app.state import MOST_ENCODERS, State
 from app.views.common import encoder_gaps
-from app.views.explore import density
 from app.views.guess import Guess, firsts
+from app.views.shown import density
 
 FEW = ["vlae", "gn", "svi"]
 MANY = [f"encoder {k}" for k in range(PLACES + 3)]

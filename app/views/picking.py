@@ -22,8 +22,13 @@ def leave() -> None:
 
 def chosen(event: Any, count: int) -> list[int]:
     """The images, of ``count``, whose dots a plotly event names; whatever else the browser sends is left out."""
-    said = [point.get("customdata") for point in event.selection.points]
-    return [i for i in said if isinstance(i, int) and 0 <= i < count]
+    points = _within(_within(event, "selection"), "points")
+    said = [_within(point, "customdata") for point in points] if isinstance(points, list) else []
+    return [i for i in said if type(i) is int and 0 <= i < count]
+
+
+def _within(message: Any, key: str) -> Any:
+    return message.get(key) if isinstance(message, dict) else None
 
 
 def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> None:
