@@ -117,9 +117,9 @@ def _times(record: dict[str, float], scale: float = 1) -> str:
     return " / ".join(f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in values)
 
 
-def _power(value: float) -> str:
-    """One digit of an error, 9e-05 as 9e-5."""
-    return f"{value:.0e}".replace("e-0", "e-") if value < 0.01 else f"{value:.2g}"
+def _power(value: float, digits: int = 1) -> str:
+    """So many digits of an error, 9e-05 as 9e-5."""
+    return f"{value:.{digits - 1}e}".replace("e-0", "e-") if value < 0.01 else f"{value:.2g}"
 
 
 def _percent(share: float) -> str:
@@ -127,20 +127,20 @@ def _percent(share: float) -> str:
 
 
 def gpu_speed() -> Rows:
-    """Images a second on that GPU, and on the CPU cores beside it."""
+    """Images a second on that GPU, and on the CPU cores beside it; steps are from another run, at another d."""
     found = read_json(RESULTS / "gpu-nvidia-h200.json")["found"]
-    rows = [["`mnist-2d`", "images a second"]]
+    rows = [["what, on MNIST", "d", "images a second"]]
     best = max(record["images_per_second"] for record in found if record["part"] == "throughput")
-    rows.append(["exact gaps, one process on the GPU", f"{best:.0f}"])
+    rows.append(["exact gaps of `mnist-2d`, one process on the GPU", "2", f"{best:.0f}"])
     for record in found:
         speed = f"{record['images_per_second']:,.0f}" if "images_per_second" in record else ""
         if record["part"] == "processes":
             place = "the GPU, shared" if record["on"] == "cuda" else "the CPU"
-            rows.append([f"exact gaps, {record['processes']} processes on {place}", speed])
+            rows.append([f"exact gaps of `mnist-2d`, {record['processes']} processes on {place}", "2", speed])
         elif record["part"] == "training" and record["epoch"] == 2:
-            rows.append([f"training, `{record['method']}`", speed])
+            rows.append([f"training, `{record['method']}`", "2", speed])
         elif record["part"] == "steps" and speed:
-            rows.append([f"training step, `{record['method']}`, {record['mode']}", speed])
+            rows.append([f"training step, `{record['method']}`, {record['mode']}", str(record["latent_dim"]), speed])
     return rows
 
 
@@ -151,6 +151,6 @@ def on_a_gpu() -> Rows:
     checked = [record for record in found if record["part"] == "correctness"]
     for cpu, gpu, compared in zip(*[iter(checked)] * 3, strict=True):
         numbers = compared["largest_difference"]
-        differences = [_power(numbers[key]) for key in ("log_evidence", "kl_base", "negentropy")]
+        differences = [_power(numbers[key], 2) for key in ("log_evidence", "kl_base", "negentropy")]
         rows.append([f"`{cpu['model']}`", *differences, f"{cpu['seconds']:.1f} / {gpu['seconds']:.1f}"])
     return rows
