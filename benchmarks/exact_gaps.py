@@ -3,10 +3,11 @@
     python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--seeds 0]
                                             [--epochs 40] [--device cuda] [--jobs 8] [--times | --ship]
 
-An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder, at an equal
-number of decoder passes; runs/encoders/DECODER/NAME holds it, and a run that was killed goes on. The others need no
-training. KL(q || p(z|x)) is the stored exact log p(x) less q's ELBO by quadrature; KL(p || q) is over the stored
-reference posteriors; coverage is of images that the decoder made. Several seeds are several trainings: NAME, seed 1.
+An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder. Epochs are equal,
+decodes are not: an image has 1 a step with vae and iaf-4, 4 with me-4 and misvae-4, 8 with rme-4. runs/encoders holds
+each as DECODER/NAME, and a run that was killed goes on. The others need no training. KL(q || p(z|x)) is the stored
+exact log p(x) less q's ELBO by quadrature; KL(p || q) is over the stored reference posteriors; coverage is of images
+that the decoder made. Several seeds are several trainings: NAME, seed 1.
 --times measures what a batch of 128 takes in float32 on the CPU, all rows side by side; weights do not matter for it.
 Writes benchmarks/results/exact-gaps-DECODER.json, a method at a time.
 """

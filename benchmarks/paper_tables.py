@@ -8,8 +8,8 @@ a cell that was interrupted goes on, and those that are stored are not made agai
 the ELBO, IWAE-100 with the method's own q as the proposal, which is the paper's measure, and IWAE-100 with the q of two
 Gauss-Newton steps from the centre of that q: the same decoder, a better proposal. PAPER has the paper's column; for how
 many epochs it trained, the paper does not say. "NAME, settled" sets a Gaussian process on the VAE of cell NAME, in
-closed form: ask for it when
-NAME is there. "NAME, after a vae" trains a plain VAE for the first half of the epochs and goes on with NAME from there.
+closed form: ask for it when NAME is there. "NAME, after a vae" trains a plain VAE for the first half of the epochs and
+goes on with NAME from there.
 Writes benchmarks/results/paper-tables.json.
 """
 
