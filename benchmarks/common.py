@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from scipy.stats import t
 
 from gpvae_core.checkpoints import Checkpoint
@@ -91,7 +92,14 @@ def results_so_far(name: str) -> dict[str, Any]:
 
 def store_part(name: str, key: str, record: object) -> None:
     """Put ``record`` beside what results/NAME holds already."""
-    store_result(name, results_so_far(name) | {key: record})
+    change_result(name, lambda stored: stored | {key: record})
+
+
+def change_result(name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Store what ``change`` makes of results/NAME, while no other process does so: neither loses what the other has."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with FileLock(RESULTS / f".{name}.lock"):
+        store_result(name, change(results_so_far(name)))
 
 
 def device_name(device: str) -> str:

@@ -25,6 +25,8 @@ from scipy.stats import spearmanr
 from benchmarks.common import (
     RESULTS,
     add_options,
+    change_result,
+    check_all_made,
     command,
     device_name,
     engine,
@@ -32,7 +34,6 @@ from benchmarks.common import (
     hardware,
     results_so_far,
     store_part,
-    store_result,
     told,
 )
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
@@ -318,9 +319,10 @@ def made(row: Asked) -> dict[str, Any]:
 
 def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
     """Put the times of all rows into the results; a row's network need not be trained for that."""
-    for key, numbers in stored.items():
-        numbers["ms"] = milliseconds(untrained(key, base, data), data.test)
-    store_result(f"exact-gaps-{base.name}.json", stored)
+    times = {key: {"ms": milliseconds(untrained(key, base, data), data.test)} for key in stored}
+    change_result(
+        f"exact-gaps-{base.name}.json", lambda now: {key: row | times.get(key, {}) for key, row in now.items()}
+    )
 
 
 def times_of(row: Asked) -> dict[str, float]:

@@ -157,8 +157,68 @@ def test_runs_in_processes_are_those_made_one_by_one_and_one_may_fail_alone(capf
     assert dict(spread(third, [0, 2], Engine(), fell_out)) == {n: n / 3 + torch.get_num_threads() for n in (0, 2)}
     assert dict(spread(third, [0, 1, 2, 3], Engine(jobs=2), fell_out)) == {n: n / 3 + 1 for n in (0, 2)}
     assert sorted(capfd.readouterr().out.splitlines()) == ["1: 1 is odd", "3: 3 is odd"]
-    with pytest.raises(InputError, match="1 is odd"):
-        list(spread(third, [1], Engine(), fell_out))
+    assert [one for one, _ in spread(third, [0, 1, 2, 3], Engine(), fell_out)] == [0, 2]
+    assert capfd.readouterr().out.splitlines() == ["1: 1 is odd", "3: 3 is odd"]
+
+
+class LostError(Exception):
+    """Ray's own base error."""
+
+
+def fake_ray(monkeypatch, answers):
+    """As much of Ray as ``spread`` uses; a call's result is raised where it is an error."""
+    asked, ray = [], ModuleType("ray")
+
+    def get(done):
+        if isinstance(answers[done], Exception):
+            raise answers[done]
+        return answers[done]
+
+    ray.is_initialized = lambda: False
+    ray.init = lambda *given, **named: asked.append((given, named))
+    ray.remote = lambda **_: lambda function: SimpleNamespace(remote=lambda make, one: one)
+    ray.wait = lambda left: (left[:1], left[1:])
+    ray.get, ray.cancel, ray.exceptions = get, lambda *_, **__: None, SimpleNamespace(RayError=LostError)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    return asked
+
+
+def test_whatever_ray_loses_is_one_run_and_local_is_a_cluster_of_its_own(monkeypatch, capsys):
+    asked = fake_ray(monkeypatch, {0: 0.5, 1: LostError("Traceback\nthe node died"), 2: LostError(), 3: 1.5})
+    assert dict(spread(third, [0, 1, 2, 3], Engine(ray="local"), fell_out)) == {0: 0.5, 3: 1.5}
+    assert capsys.readouterr().out.splitlines() == ["1: the node died", "2: LostError"]
+    ((given, named),) = asked
+    assert (given, named["address"]) == ((), "local")  # not None: that is the one that RAY_ADDRESS names
+
+
+def test_parts_that_several_store_at_once_all_stay(monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.common.RESULTS", tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: store_part("some.json", str(k), k), range(40)))
+    assert read_json(tmp_path / "some.json") == {str(k): k for k in range(40)}
+
+
+def test_a_benchmark_that_is_stopped_says_one_sentence(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        told(lambda: signal.raise_signal(signal.SIGINT))
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "stopped; what was stored stays, and the same command makes the rest\n"
+
+
+def test_workers_that_are_stopped_say_nothing():
+    code = (
+        "import time\nfrom benchmarks.common import told\nfrom gpvae_core.spread import Engine, spread\n"
+        "def main():\n print('goes', flush=True)\n list(spread(time.sleep, [60, 60], Engine(jobs=2), print))\n"
+        "if __name__ == '__main__':\n told(main)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, cwd=ROOT, start_new_session=True
+    )
+    assert child.stdout.readline() == "goes\n"
+    time.sleep(8)  # both workers are at it
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+    said = child.communicate(timeout=30)
+    assert said == ("", "stopped; what was stored stays, and the same command makes the rest\n")
 
 
 def test_without_ray_its_option_says_how_to_get_it(monkeypatch):
