@@ -47,6 +47,12 @@ def fell_out(one: object, why: str) -> None:
     print(f"{one}: {why}", flush=True)
 
 
+def check_all_made(made: int, asked: int) -> None:
+    """Raise InputError where runs fell out: a script that calls must hear of it, too."""
+    if made < asked:
+        raise InputError(f"{asked - made} of {asked} runs failed, as said above; mend that and give the command again")
+
+
 def told(main: Callable[[], None]) -> None:
     """Run a benchmark; what its user can mend is a sentence, not a traceback."""
     try:

@@ -53,6 +53,7 @@ from gpvae_core.training.evaluation import evaluate_bounds, generator_on, iwae_b
 from gpvae_core.training.fit import STATE, TrainingConfig, start_from
 from gpvae_core.training.runs import run
 
+RUNS = Path("runs/encoders")
 EPOCHS, RATE, NOISE = 40, 1e-3, 0.1
 IMAGES_AN_EPOCH = 20_000  # fewer images: as many more epochs
 MADE, DRAWS, MASSES = 1000, 400, (0.5, 0.8, 0.95)
@@ -120,10 +121,14 @@ class Asked:
     data_dir: Path | None
     device: str
     epochs: int
+    runs: Path = RUNS
 
     @property
     def key(self) -> str:
         return f"{self.name}, seed {self.seed}" if self.seed else self.name
+
+    def __str__(self) -> str:
+        return self.key
 
 
 def split_key(key: str) -> tuple[str, int]:
@@ -133,15 +138,15 @@ def split_key(key: str) -> tuple[str, int]:
 
 
 def encoder(
-    key: str, base: Checkpoint, data: Dataset, device: str = "cpu", epochs: int = EPOCHS
+    key: str, base: Checkpoint, data: Dataset, device: str = "cpu", epochs: int = EPOCHS, runs: Path = RUNS
 ) -> VariationalAutoencoder:
-    """A row's encoder on the decoder of ``base``, trained where it has to be, on ``device``, and there."""
+    """A row's encoder on the decoder of ``base``, trained under ``runs`` if it has to be, on ``device``, and there."""
     name, seed = split_key(key)
     row = ROWS[name]
     if row.training is None:
         return untrained(key, base, data).to(device)
     config = config_of(row, base)
-    out = folder_of(key, base)
+    out = folder_of(key, base, runs)
     epochs *= max(1, round(IMAGES_AN_EPOCH / len(data.train)))
     training = TrainingConfig.on(
         data,
@@ -175,16 +180,16 @@ def untrained(key: str, base: Checkpoint, data: Dataset) -> VariationalAutoencod
     return model.requires_grad_(False).eval()
 
 
-def folder_of(key: str, base: Checkpoint) -> Path:
+def folder_of(key: str, base: Checkpoint, runs: Path = RUNS) -> Path:
     """Where a row's encoder is trained."""
-    return Path("runs/encoders") / base.name / key.replace(",", "").replace(" ", "-").replace("'", "")
+    return runs / base.name / key.replace(",", "").replace(" ", "-").replace("'", "")
 
 
-def trained_for(key: str, base: Checkpoint) -> dict[str, int]:
+def trained_for(key: str, base: Checkpoint, runs: Path = RUNS) -> dict[str, int]:
     """``epochs`` of a row's encoder, 0: it was not trained; ``best_epoch``, the kept one: 0 is the first weights."""
     if not trainable(split_key(key)[0]):
         return {"epochs": 0}
-    training = load_checkpoint(folder_of(key, base)).training
+    training = load_checkpoint(folder_of(key, base, runs)).training
     return {name: int(training[name]) for name in ("epochs", "best_epoch")}
 
 
@@ -311,10 +316,10 @@ def made(row: Asked) -> dict[str, Any]:
     count = min(row.images or len(data.test), len(data.test))
     stored = stored_columns(base, data.name, len(data.test))
     images, evidence = data.test.take(np.arange(count)), stored["log_evidence"][:count]
-    found = measure(encoder(row.key, base, data, row.device, row.epochs), base, images, evidence)
+    found = measure(encoder(row.key, base, data, row.device, row.epochs, row.runs), base, images, evidence)
     better = share_better(found.pop("kl"), found.pop("errors"), stored)
     found |= {"better_than_vae": better, "better_stderr": float((better * (1 - better) / count) ** 0.5)}
-    return found | trained_for(row.key, base) | {"images": count, "device": device_name(row.device)}
+    return found | trained_for(row.key, base, row.runs) | {"images": count, "device": device_name(row.device)}
 
 
 def timed(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:
@@ -350,15 +355,20 @@ def main() -> None:
         data = dataset_of(base, None, given.data_dir)
         (ship if given.ship else timed)(base, data, read_json(RESULTS / f"exact-gaps-{base.name}.json"))
         return
-    rest = (given.decoder, given.images, given.data_dir, given.device, given.epochs)
+    # absolute: a worker elsewhere has a working directory of its own
+    data_dir = given.data_dir and given.data_dir.resolve()
+    rest = (given.decoder, given.images, data_dir, given.device, given.epochs, RUNS.resolve())
     asked = [Asked(name, seed, *rest) for seed in given.seeds for name in given.only if trainable(name) or not seed]
     about = {"command": command("exact_gaps", given.data_dir), "hardware": hardware()}
+    count = 0
     for row, found in spread(made, asked, engine(given), fell_out):
+        count += 1
         store_part(f"exact-gaps-{row.decoder}.json", row.key, found | about | times_of(row))
         print(
             f"{row.key}: KL {found['mean']:.3f} ± {1.96 * found['stderr']:.3f}, median {found['median']:.4f}",
             flush=True,
         )
+    check_all_made(count, len(asked))
 
 
 if __name__ == "__main__":

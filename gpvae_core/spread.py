@@ -4,6 +4,7 @@ Ray is an extra of its own (pip install '.[ray]'). Its workers need the code, th
 paths: a shared folder. A run whose worker is lost goes to another one, where it goes on from its last epoch.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -40,21 +41,31 @@ def spread(
 ) -> Iterator[tuple[Asked, Found]]:
     """Each thing asked for with what ``make`` says of it, as they come.
 
-    Of several at a time one may fail alone: ``failed`` hears of it and why, and may raise.
+    One may fail alone: ``failed`` hears of it and why, and may raise.
     """
     if on.ray is not None:
         return _on_ray(make, asked, on, failed)
     if on.jobs == 1:
-        return ((one, make(one)) for one in asked)
+        return _in_turn(make, asked, failed)
     return _in_processes(make, asked, on.jobs, failed)
+
+
+def _in_turn(
+    make: Callable[[Asked], Found], asked: Sequence[Asked], failed: Callable[[Asked, str], None]
+) -> Iterator[tuple[Asked, Found]]:
+    for one in asked:
+        try:
+            found = make(one)
+        except (RuntimeError, InputError) as error:
+            failed(one, str(error))
+        else:
+            yield one, found
 
 
 def _in_processes(
     make: Callable[[Asked], Found], asked: Sequence[Asked], jobs: int, failed: Callable[[Asked, str], None]
 ) -> Iterator[tuple[Asked, Found]]:
-    with ProcessPoolExecutor(
-        min(jobs, len(asked)) or 1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(min(jobs, len(asked)) or 1, get_context("spawn"), initializer=_as_worker) as pool:
         waited = {pool.submit(make, one): one for one in asked}
         try:
             for future in as_completed(waited):
@@ -66,13 +77,20 @@ def _in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _as_worker() -> None:
+    """One thread, and Ctrl-C ends it without a word: the program that started it has one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
 def _on_ray(
     make: Callable[[Asked], Found], asked: Sequence[Asked], on: Engine, failed: Callable[[Asked, str], None]
 ) -> Iterator[tuple[Asked, Found]]:
     """One core a run. What was begun on the cluster is ended when nobody waits for it any more."""
     ray = _ray()
     if not ray.is_initialized():
-        ray.init(None if on.ray == "local" else on.ray, runtime_env={"env_vars": {"PYTHONPATH": ":".join(sys.path)}})
+        # 'local' said as it is: None would join the cluster that RAY_ADDRESS names
+        ray.init(address=on.ray, runtime_env={"env_vars": {"PYTHONPATH": ":".join(sys.path)}})
     single = ray.remote(num_cpus=1, num_gpus=on.gpus, max_retries=TRIES)(_single_threaded)
     waited = {single.remote(make, one): one for one in asked}
     try:
@@ -81,8 +99,8 @@ def _on_ray(
             one = waited.pop(done)
             try:
                 yield one, ray.get(done)
-            except (ray.exceptions.RayTaskError, ray.exceptions.WorkerCrashedError) as error:
-                failed(one, str(error).splitlines()[-1])
+            except ray.exceptions.RayError as error:  # of its own, or a worker, node or result that is lost for good
+                failed(one, (str(error).splitlines() or [type(error).__name__])[-1])
     finally:
         for left in waited:
             ray.cancel(left, force=True)
