@@ -60,6 +60,9 @@ def told(main: Callable[[], None]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what was stored stays, and the same command makes the rest", file=sys.stderr)
+        sys.exit(130)
 
 
 def evenly(total: int, count: int) -> np.ndarray:
