@@ -1,10 +1,11 @@
 """The paper's Tables 1 and 2 at a schedule that can be stated: method by method, dimension by dimension, cell by cell.
 
     python -m benchmarks.paper_tables [--data-dir DIR] [--data mnist] [--dims 10] [--seeds 0] [--only NAME ...]
-                                      [--images N] [--device cuda] [--jobs 8 | --ray local]
+                                      [--images N] [--again] [--device cuda] [--jobs 8 | --ray local]
 
 A cell is one training on DATA from scratch, s_x trained, the best epoch on validation kept. runs/paper holds each;
-a cell that was interrupted goes on, and those that are stored are not made again. On the first N test images, in nats:
+a cell that was interrupted goes on. Those that are stored are named and not made again, unless --again is given: then
+they are measured anew, and trained anew where runs/paper lacks them. On the first N test images, in nats:
 the ELBO, IWAE-100 with the method's own q as the proposal, which is the paper's measure, and IWAE-100 with the q of two
 Gauss-Newton steps from the centre of that q: the same decoder, a better proposal. PAPER has the paper's column; for how
 many epochs it trained, the paper does not say. "NAME, settled" sets a Gaussian process on the VAE of cell NAME, in
@@ -15,7 +16,9 @@ Writes benchmarks/results/paper-tables.json.
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +28,7 @@ from torch import Tensor, nn
 
 from benchmarks.common import (
     add_options,
+    check_all_made,
     command,
     device_name,
     engine,
@@ -35,7 +39,8 @@ from benchmarks.common import (
     told,
 )
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
-from gpvae_core.data import Dataset, ImageSet, load_dataset
+from gpvae_core.data import Dataset, ImageSet, lasting_name, load_dataset
+from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference.base import Encoder, Inference
 from gpvae_core.inference.newton import NewtonEncoder
@@ -48,7 +53,7 @@ from gpvae_core.training.runs import Wanted, config_for, run
 from gpvae_core.training.settling import on_top_of, settle
 
 SAMPLES, MNIST = 100, "mnist"
-RESULT = "paper-tables.json"
+RESULT, RUNS = "paper-tables.json", Path("runs/paper")
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
     "vae-3": ("vae-3", {}),
@@ -73,26 +78,33 @@ PAPER = {  # Kim (2022), Table 1, MNIST: IWAE-100 by d
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of the table, and where it runs."""
+    """One training of the table, measured on the first ``images`` of ``tested``, and where it runs."""
 
     name: str
     dim: int
     seed: int
     epochs: int
     images: int
+    tested: int
     data_dir: Path | None
     device: str
     data: str = MNIST
+    runs: Path = RUNS
 
     @property
     def source(self) -> str:
-        """The data set, without where it lies."""
-        return Path(self.data).stem
+        """The data set; of one that a path names its last part, and letters that no other path has."""
+        stem = Path(self.data).stem
+        return f"{stem}-{sha256(self.data.encode()).hexdigest()[:8]}" if "/" in self.data else stem
 
     @property
     def key(self) -> str:
         on = "" if self.data == MNIST else f"{self.source}: "
-        return f"{on}{self.name}, d = {self.dim}, {self.epochs} epochs, seed {self.seed}"
+        some = f", {self.images} images" if self.images < self.tested else ""
+        return f"{on}{self.name}, d = {self.dim}, {self.epochs} epochs, seed {self.seed}{some}"
+
+    def __str__(self) -> str:
+        return self.key
 
     @property
     def trained_as(self) -> str:
@@ -102,7 +114,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         after = "-after-vae" * (self.name in AFTER)
-        return Path("runs/paper") / f"{self.source}-{self.dim}-{self.trained_as}{after}-{self.epochs}-{self.seed}"
+        return self.runs / f"{self.source}-{self.dim}-{self.trained_as}{after}-{self.epochs}-{self.seed}"
 
 
 def trained(
@@ -146,7 +158,7 @@ def made(cell: Cell) -> dict[str, Any]:
     if cell.name in SETTLED:
         model, _ = on_top_of(model, config, data.train)
         settle(model, data.train)
-    images = data.test.take(np.arange(min(cell.images, len(data.test))))
+    images = data.test.take(np.arange(cell.images))
     started = time.perf_counter()
     found = measure(model, images) | {"seconds": seconds, "images": len(images)}
     found["seconds_measuring"] = time.perf_counter() - started
@@ -199,15 +211,36 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--again", action="store_true", help="Make cells that are stored, too.")
     add_options(parser)
     given = parser.parse_args()
-    stored = results_so_far(RESULT)
-    rest = (given.epochs, given.images, given.data_dir, given.device, given.data)
+    halved = [name for name in given.only if name in AFTER]
+    if halved and given.epochs < 2:
+        raise InputError(f"'{halved[0]}' halves its epochs, and --epochs {given.epochs} has no half; give --epochs 2")
+    if given.images < 1:
+        raise InputError(f"--images {given.images} leaves nothing to measure; give 1 or more")
+    data, data_dir = lasting_name(given.data), given.data_dir and given.data_dir.resolve()
+    tested = len(load_dataset(data, data_dir).test)
+    # paths are absolute: a worker elsewhere has a working directory of its own
+    rest = (given.epochs, min(given.images, tested), tested, data_dir, given.device, data, RUNS.resolve())
     cells = [Cell(name, dim, seed, *rest) for dim in given.dims for seed in given.seeds for name in given.only]
+    left = cells if given.again else not_stored(cells, results_so_far(RESULT))
     about = {"command": command("paper_tables", given.data_dir), "hardware": hardware()}
-    for cell, found in spread(made, [cell for cell in cells if cell.key not in stored], engine(given), fell_out):
+    count = 0
+    for cell, found in spread(made, left, engine(given), fell_out):
+        count += 1
         store_part(RESULT, cell.key, found | about)
         print(f"{cell.key}: IWAE-100 {found['iwae']:.2f}, by search {found['iwae_by_search']:.2f}", flush=True)
+    check_all_made(count, len(left))
+
+
+def not_stored(cells: list[Cell], stored: Mapping[str, dict[str, Any]]) -> list[Cell]:
+    """The cells that are to be made, those that are there named; one of fewer images than its key says is not there."""
+    there = {cell for cell in cells if stored.get(cell.key, {}).get("images") == cell.images}
+    if there:
+        names = "; ".join(cell.key for cell in cells if cell in there)
+        print(f"stored already: {names}; --again makes them anew", flush=True)
+    return [cell for cell in cells if cell not in there]
 
 
 if __name__ == "__main__":

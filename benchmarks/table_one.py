@@ -23,7 +23,8 @@ COMPARED |= {"vae-3, settled": "VAE with three trunks, GP settled on it"}
 def cells(name: str, dim: int) -> dict[int, dict[str, Any]]:
     """What is stored of a method at one dimension, by seed."""
     head, tail = f"{name}, d = {dim}, {EPOCHS} epochs, seed ", read_json(RESULTS / "paper-tables.json")
-    return {int(key.removeprefix(head)): cell for key, cell in tail.items() if key.startswith(head)}
+    found = {key.removeprefix(head): cell for key, cell in tail.items() if key.startswith(head)}
+    return {int(seed): cell for seed, cell in found.items() if seed.isdigit()}  # the others are of some images alone
 
 
 def table_one(dim: int = 10) -> Rows:

@@ -1,9 +1,15 @@
 """The statistics of the benchmarks, against other ways to the same numbers."""
 
+import os
 import shlex
+import signal
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +18,7 @@ from scipy import stats
 
 from benchmarks import adversarial, claims, exact_gaps, paper_tables, seeds
 from benchmarks.card import card
-from benchmarks.common import command, fell_out
+from benchmarks.common import command, fell_out, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.diagnostics import statistics
 from gpvae_core.distributions import DiagonalGaussian
@@ -22,6 +28,8 @@ from gpvae_core.inference.gp import Correction
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.spread import Engine, spread
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def three(count: int = 200) -> np.ndarray:
@@ -112,7 +120,7 @@ def test_every_cell_of_the_papers_tables_is_a_model_that_can_be_built():
     assert all(set(column) <= set(paper_tables.CELLS) for column in paper_tables.PAPER.values())
 
 
-def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, monkeypatch):
+def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.common.RESULTS", tmp_path)
     monkeypatch.setattr(paper_tables, "load_dataset", lambda *_: replace(tiny_dataset, name="mnist"))
@@ -122,14 +130,56 @@ def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, 
     (cell,) = read_json(tmp_path / paper_tables.RESULT).values()
     assert cell["images"] == 4 and cell["iwae"] > cell["elbo"]
     assert cell["iwae_by_search"] == pytest.approx(cell["iwae"], abs=0.1)  # a decoder that ignores z: q is the prior
-    monkeypatch.setattr(paper_tables, "made", lambda _: pytest.fail("made twice"))
+    monkeypatch.setattr(paper_tables, "made", lambda cell: pytest.fail(f"{cell} is made"))
+    capsys.readouterr()
     paper_tables.main()
+    assert capsys.readouterr().out == (
+        "stored already: vae, d = 3, 1 epochs, seed 0, 4 images; --again makes them anew\n"
+    )
+    for other in (["--again"], ["--images", "3"], ["--images", "999"]):  # neither fewer images nor all are these four
+        monkeypatch.setattr("sys.argv", ["paper_tables", *flags, *other])
+        with pytest.raises(pytest.fail.Exception, match=r"vae, d = 3.* is made"):
+            paper_tables.main()
+
+
+def test_cells_of_two_archives_of_one_name_are_two(tmp_path):
+    cell = paper_tables.Cell("vae", 3, seed=0, epochs=1, images=4, tested=4, data_dir=None, device="cpu")
+    one, other = (replace(cell, data=f"archive:{tmp_path}/{folder}/set.npz") for folder in ("a", "b"))
+    assert one.key.startswith("set-") and one.key != other.key and one.folder != other.folder
+    assert paper_tables.not_stored([one, other], {one.key: {"images": 4}}) == [other]
+    assert paper_tables.not_stored([one], {one.key: {"images": 3}}) == [one]
+    assert replace(cell, images=10_000, tested=10_000).key == "vae, d = 3, 1 epochs, seed 0"
+
+
+def test_what_no_cell_can_be_made_of_is_named(monkeypatch):
+    for flags, said in (
+        (
+            ["--only", "vae, after a vae", "--epochs", "1"],
+            "'vae, after a vae' halves its epochs, and --epochs 1 has no",
+        ),
+        (["--images", "0"], "--images 0 leaves nothing to measure; give 1 or more"),
+    ):
+        monkeypatch.setattr("sys.argv", ["paper_tables", *flags])
+        with pytest.raises(InputError, match=said):
+            paper_tables.main()
+
+
+def test_workers_write_where_the_program_that_sent_them_reads(monkeypatch, tmp_path):
+    """A worker of a cluster has another working directory."""
+    sent = []
+    monkeypatch.setattr(paper_tables, "load_dataset", lambda *_: SimpleNamespace(test=range(4)))
+    for module, name in ((paper_tables, []), (exact_gaps, ["digits-2d"])):
+        monkeypatch.setattr(module, "spread", lambda make, asked, *_: sent.extend(asked) or [])
+        monkeypatch.setattr("sys.argv", ["x", *name, "--only", "vae", "--data-dir", "there"])
+        with pytest.raises(InputError, match="1 of 1 runs failed"):
+            module.main()
+    assert all(one.runs.is_absolute() and one.data_dir.is_absolute() for one in sent) and len(sent) == 2
 
 
 def test_a_cell_after_a_vae_takes_over_at_half_its_epochs(tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(paper_tables, "load_dataset", lambda *_: replace(tiny_dataset, name="mnist"))
-    cell = paper_tables.Cell("gn-2, after a vae", dim=3, seed=0, epochs=3, images=4, data_dir=None, device="cpu")
+    cell = paper_tables.Cell("gn-2, after a vae", 3, seed=0, epochs=3, images=4, tested=4, data_dir=None, device="cpu")
     found = paper_tables.made(cell)
     first, then = (load_checkpoint(folder) for folder in (Path(f"{cell.folder}-first"), cell.folder))
     assert (first.config.method, first.training["epochs"]) == ("vae", 1)
