@@ -1,12 +1,14 @@
 """Training: resumable to the last bit, loud when it breaks, and never losing what was saved."""
 
 import json
+import math
 import resource
 import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
+from gpvae_core.training.curves import CURVES, EVENTS, KEYS, Curves
 from gpvae_core.training.fit import STATE, TrainingConfig, adam, fit, one_cycle, start_from
 from gpvae_core.training.runs import run
 from gpvae_core.training.steps import CLIP_NORM, Step, Weights
@@ -95,6 +98,67 @@ def test_a_run_that_is_killed_at_any_of_its_writes_goes_on_to_the_same_end(
         list(run(out, tiny_dataset, config, training, resume=(out / STATE).exists()))
         assert (out / WEIGHTS).read_bytes() == whole, f"killed at write {stored}"
         assert (out / CONFIG).read_bytes() == (tmp_path / "whole" / CONFIG).read_bytes()
+
+
+def lines_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / CURVES).read_text().splitlines()]
+
+
+def test_every_epoch_leaves_one_line_also_where_the_run_was_killed(tmp_path, tiny_dataset):
+    _, records = train(tmp_path / "whole", tiny_dataset)
+    assert [line["epoch"] for line in lines_of(tmp_path / "whole")] == [1, 2, 3, 4]
+    assert lines_of(tmp_path / "whole")[2] == {key: getattr(records[2], key) for key in KEYS}
+    train(tmp_path / "cut", tiny_dataset, stop_after=2)
+    with (tmp_path / "cut" / CURVES).open("a") as file:  # killed after the line of epoch 3, before its state
+        file.write(json.dumps(lines_of(tmp_path / "cut")[-1] | {"epoch": 3, "seconds": -1.0}) + "\n")
+    resumed, _ = train(tmp_path / "cut", tiny_dataset, resume=True)
+    speed = ("images_per_second", "seconds")
+    whole, cut = (
+        [{k: v for k, v in line.items() if k not in speed} for line in lines_of(tmp_path / name)]
+        for name in ("whole", "cut")
+    )
+    assert cut == whole and all(line["seconds"] > 0 for line in lines_of(tmp_path / "cut"))
+    assert same(resumed, train(tmp_path / "again", tiny_dataset)[0])
+
+
+def test_a_number_that_json_cannot_say_is_null(tmp_path):
+    curves = Curves(tmp_path, 0)
+    curves.add({key: {} for key in KEYS} | {"epoch": 1, "health": {"a": math.nan, "b": 1.0}, "seconds": math.inf})
+    (line,) = lines_of(tmp_path)
+    assert (line["health"], line["seconds"]) == ({"a": None, "b": 1.0}, None)
+    (tmp_path / CURVES).write_text("[]\n")
+    assert Curves(tmp_path, 1).lines == []
+
+
+class Events:
+    """TensorBoard's writer, as far as it is used."""
+
+    def __init__(self, log_dir: str) -> None:
+        self.folder = Path(log_dir)
+        self.folder.mkdir(parents=True)
+
+    def add_scalar(self, name: str, value: float, epoch: int) -> None:
+        with (self.folder / "events").open("a") as file:
+            file.write(f"{epoch} {name}\n")
+
+    def flush(self) -> None:
+        pass
+
+
+def test_tensorboards_events_have_every_epoch_once_or_say_what_is_missing(tmp_path, tiny_dataset, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Events))
+    parts = {"data": tiny_dataset, "config": SMALL, "training": config(), "tensorboard": True}
+    next(run(tmp_path / "r", **parts))
+    assert len(list(run(tmp_path / "r", **parts, resume=True))) == 3
+    events = (tmp_path / "r" / EVENTS / "events").read_text().splitlines()
+    assert [line for line in events if line.endswith("validation/elbo")] == [
+        f"{k} validation/elbo" for k in (1, 2, 3, 4)
+    ]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(
+        InputError, match="tensorboard is not installed, and --tensorboard needs it; pip install tensor"
+    ):
+        list(run(tmp_path / "s", **parts))
 
 
 def test_a_second_training_into_one_folder_is_refused_and_a_killed_one_leaves_no_lock(tmp_path, tiny_dataset):

@@ -99,6 +99,7 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
 )
 @click.option("--out", type=options.FolderPath, required=True, help="Folder for the checkpoint and the training state.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; it ends as if never interrupted.")
+@click.option("--tensorboard", is_flag=True, help="Also write every epoch's numbers as TensorBoard's events, in --out.")
 @options.data_dir
 @options.device
 def train(
@@ -112,6 +113,7 @@ def train(
     hidden: int | None,
     out: Path,
     resume: bool,
+    tensorboard: bool,
     data_dir: Path | None,
     device: str,
     **settings: Any,
@@ -127,7 +129,8 @@ def train(
         settings["parts"] = settings["parts"] or processes.count()
         training = TrainingConfig.on(data, **settings)
         silent = processes.rank() > 0
-        _shown(partial(run, out, data, config, training, device=place, resume=resume), len(data.train), silent=silent)
+        epochs = partial(run, out, data, config, training, device=place, resume=resume, tensorboard=tensorboard)
+        _shown(epochs, len(data.train), silent=silent)
     if silent:
         return
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")

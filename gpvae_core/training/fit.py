@@ -21,6 +21,7 @@ from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.paths import CONFIG
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training import processes
+from gpvae_core.training.curves import Curves
 from gpvae_core.training.evaluation import evaluate_elbo
 from gpvae_core.training.steps import CapturedStep, PartedStep, Step, Weights
 
@@ -144,8 +145,9 @@ def fit(
     *,
     resume: bool = False,
     on_step: OnStep | None = None,
+    tensorboard: bool = False,
 ) -> Iterator[Progress]:
-    """Train ``model`` and keep in ``folder`` the weights of the best epoch on validation, and the last state.
+    """Train ``model`` and keep in ``folder`` the weights of the best epoch on validation, the last state, the curves.
 
     Epoch 0 is the start, where the run has an ``initial`` one: it is kept if no epoch is better.
 
@@ -165,6 +167,7 @@ def fit(
     step = _step(model, config, optimizer, dataset, captured)
     keep = partial(_keep_best, folder, model, model_config, config, state)
     processes.wait()  # all have read what there was before one writes
+    curves = None if processes.rank() else Curves(folder, state.epoch, tensorboard=tensorboard)
     if begun:
         keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
@@ -179,20 +182,22 @@ def fit(
         validation = _validated(model, dataset, state.epoch)
         state.take(validation["elbo"])
         state.seconds += time.perf_counter() - started
-        _save_state(folder, model, optimizer, state)
-        keep()
-        health = _health(model, dataset)
-        yield Progress(
+        progress = Progress(
             epoch=state.epoch,
             parts=parts,
             validation=validation,
-            health=health,
+            health=_health(model, dataset),
             images_per_second=speed,
             best_epoch=state.best_epoch,
             best_elbo=state.best_elbo,
             seconds=state.seconds,
             finished=state.epoch == config.epochs,
         )
+        if curves:  # before the state: a run that is cut off between makes this epoch and its line again
+            curves.add(asdict(progress))
+        _save_state(folder, model, optimizer, state)
+        keep()
+        yield progress
 
 
 def _check_parts(config: TrainingConfig) -> None:

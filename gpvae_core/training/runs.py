@@ -107,6 +107,7 @@ def run(
     device: torch.device | str = "cpu",
     resume: bool = False,
     on_step: OnStep | None = None,
+    tensorboard: bool = False,
 ) -> Iterator[Progress]:
     """Train a fresh model of ``config``, or go on with the run in ``out``; see ``fit``.
 
@@ -120,7 +121,8 @@ def run(
         start_from(model, load_checkpoint(training.initial, device=device).model, data.train)
     if training.decoder:
         model.generative.load_state_dict(load_checkpoint(training.decoder).model.generative.state_dict())
-    return _alone(out, fit(model, config, training, data, out, resume=resume, on_step=on_step))
+    epochs = fit(model, config, training, data, out, resume=resume, on_step=on_step, tensorboard=tensorboard)
+    return _alone(out, epochs)
 
 
 def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
