@@ -213,6 +213,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "referee": referee,
     "proposals": proposals,
     "table 1": table_one,
+    "table 1, d = 20": partial(table_one, 20),
+    "table 1, d = 50": partial(table_one, 50),
     "refined training": refined,
     "capacity": capacity,
     "difficulty": difficulty,

@@ -1,5 +1,6 @@
 """The statistics of the benchmarks, against other ways to the same numbers."""
 
+import json
 import os
 import shlex
 import signal
@@ -16,7 +17,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import adversarial, claims, exact_gaps, paper_tables, seeds
+from benchmarks import adversarial, claims, exact_gaps, paper_tables, seeds, table_one
 from benchmarks.card import card
 from benchmarks.common import command, fell_out, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
@@ -117,7 +118,25 @@ def test_a_card_renewed_without_its_run_is_the_one_that_stands(digits, digits_2d
 def test_every_cell_of_the_papers_tables_is_a_model_that_can_be_built():
     for method, options in paper_tables.CELLS.values():
         build(ModelConfig(method=method, hidden=8, channels=(4, 4, 4), latent_dim=10, options=options), seed=0)
-    assert all(set(column) <= set(paper_tables.CELLS) for column in paper_tables.PAPER.values())
+    assert set(paper_tables.PAPER) <= set(paper_tables.CELLS)
+    assert {len(row) for row in paper_tables.PAPER.values()} == {len(paper_tables.PAPER_DIMS)}
+
+
+def test_table_one_has_its_spread_and_marks_what_a_paired_test_finds(monkeypatch, tmp_path):
+    iwae = {"vae": [900.0, 910.0, 920.0], "vae-3": [905.0, 915.5, 924.5], "gpvae": [903.0, 908.0, 925.0], "me-2": [1.0]}
+    stored = {
+        f"{name}, d = 20, 10 epochs, seed {seed}": dict.fromkeys(("elbo", "iwae", "iwae_by_search"), value)
+        | {"parameters": 1000, "seconds": 10.0 + seed}
+        for name, values in iwae.items()
+        for seed, value in enumerate(values)
+    } | {"vae, d = 20, 10 epochs, seed 9, 50 images": {}}
+    (tmp_path / paper_tables.RESULT).write_text(json.dumps(stored))
+    monkeypatch.setattr(table_one, "RESULTS", tmp_path)
+    rows = {row[0]: row for row in table_one.table_one(20)}
+    assert rows["vae"] == ["vae", "3", *["910.0 ± 10.0"] * 3, "930.7", "1,000", "11"]
+    assert rows["vae-3"][3] == "915.0 ± 9.8 *" and rows["vae-3"][5] == ""  # 5.0 ± 0.5 over seeds
+    assert rows["gpvae"][3] == "912.0 ± 11.5" and rows["gpvae"][5] == "944.3"  # 2.0 ± 3.6
+    assert rows["me-2"][3] == "1.0" and table_one.table_one(7)[1:] == []
 
 
 def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, monkeypatch, capsys):
