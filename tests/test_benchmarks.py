@@ -17,7 +17,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import adversarial, claims, exact_gaps, paper_tables, seeds, table_one
+from benchmarks import adversarial, claims, cluster, exact_gaps, paper_tables, seeds, table_one
 from benchmarks.card import card
 from benchmarks.common import command, fell_out, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
@@ -29,6 +29,7 @@ from gpvae_core.inference.gp import Correction
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.spread import Engine, spread
+from gpvae_core.training.fit import STATE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -258,6 +259,20 @@ def test_whatever_ray_loses_is_one_run_and_local_is_a_cluster_of_its_own(monkeyp
     assert capsys.readouterr().out.splitlines() == ["1: the node died", "2: LostError"]
     ((given, named),) = asked
     assert (given, named["address"]) == ((), "local")  # not None: that is the one that RAY_ADDRESS names
+
+
+def test_a_node_is_killed_in_the_middle_of_a_run_and_no_earlier(tmp_path, monkeypatch):
+    for seed, nodes in enumerate(["a", "b", "a", "b\na", "a\nb", "a"]):
+        (tmp_path / f"{seed}.begun").write_text(f"{nodes}\n")
+        (tmp_path / str(seed)).mkdir()
+        if seed < 5:  # of run 5 no epoch is there yet
+            (tmp_path / str(seed) / STATE).touch()
+    (tmp_path / "0.done").touch()
+    assert sorted(cluster.begun_on(tmp_path, "a")) == [2, 3]
+    cluster.wait_for_a_run(tmp_path, "a")
+    monkeypatch.setattr(cluster, "PATIENCE", 0.1)
+    with pytest.raises(InputError, match=r"the node to be killed had no run in 0.1 s, so none can be lost; give more"):
+        cluster.wait_for_a_run(tmp_path, "c")
 
 
 def test_parts_that_several_store_at_once_all_stay(monkeypatch, tmp_path):
