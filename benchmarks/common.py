@@ -99,6 +99,12 @@ def results_so_far(name: str) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
+def say_stored(keys: Sequence[str]) -> None:
+    """Name what a command asks for and does not make, since it is there."""
+    if keys:
+        print(f"stored already: {'; '.join(keys)}; --again makes them anew", flush=True)
+
+
 def store_part(name: str, key: str, record: object) -> None:
     """Put ``record`` beside what results/NAME holds already."""
     change_result(name, lambda stored: stored | {key: record})

@@ -35,6 +35,7 @@ from benchmarks.common import (
     fell_out,
     hardware,
     results_so_far,
+    say_stored,
     store_part,
     told,
 )
@@ -255,9 +256,7 @@ def main() -> None:
 def not_stored(cells: list[Cell], stored: Mapping[str, dict[str, Any]]) -> list[Cell]:
     """The cells that are to be made, those that are there named; one of fewer images than its key says is not there."""
     there = {cell for cell in cells if stored.get(cell.key, {}).get("images") == cell.images}
-    if there:
-        names = "; ".join(cell.key for cell in cells if cell in there)
-        print(f"stored already: {names}; --again makes them anew", flush=True)
+    say_stored([cell.key for cell in cells if cell in there])
     return [cell for cell in cells if cell not in there]
 
 

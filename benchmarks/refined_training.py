@@ -1,7 +1,7 @@
 """What a decoder should learn from where q is refined on the image: four ways to train `gn` with two steps.
 
     python -m benchmarks.refined_training --data-dir DIR [--only NAME ...] [--dim 10] [--images 20000] [--epochs 10]
-                                          [--seed 0]
+                                          [--seed 0] [--again]
 
 Each trains from scratch on the first --images training images of MNIST, s_x trained. "together" is the library's: the
 mean of the encoder's own ELBO and the refined one. "apart": the decoder learns from the refined q alone, and the
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import command, hardware, results_so_far, store_part, told
+from benchmarks.common import command, hardware, results_so_far, say_stored, store_part, told
 from benchmarks.paper_tables import CELLS, mean, measure
 from benchmarks.posterior import in_batches
 from gpvae_core.checkpoints import load_checkpoint
@@ -105,13 +105,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="Make ways that are stored, too.")
     given = parser.parse_args()
     about = {"command": command("refined_training", given.data_dir), "hardware": hardware()}
+    schedule = (given.dim, given.images, given.epochs, given.seed)
+    keys = {way: "{}, d = {}, {:,} images, {} epochs, seed {}".format(way, *schedule) for way in given.only}
+    there = [] if given.again else [way for way, key in keys.items() if key in results_so_far(RESULT)]
+    say_stored([keys[way] for way in there])
     for way in given.only:
-        schedule = (given.dim, given.images, given.epochs, given.seed)
-        key = "{}, d = {}, {:,} images, {} epochs, seed {}".format(way, *schedule)
-        if key not in results_so_far(RESULT):
-            store_part(RESULT, key, made(way, given.data_dir, *schedule) | about)
+        if way not in there:
+            store_part(RESULT, keys[way], made(way, given.data_dir, *schedule) | about)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import adversarial, claims, cluster, exact_gaps, paper_tables, seeds, table_one
+from benchmarks import adversarial, claims, cluster, exact_gaps, paper_tables, refined_training, seeds, table_one
 from benchmarks.card import card
 from benchmarks.common import command, fell_out, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
@@ -160,6 +160,17 @@ def test_a_cell_is_stored_when_it_is_made_and_made_once(tiny_dataset, tmp_path, 
         monkeypatch.setattr("sys.argv", ["paper_tables", *flags, *other])
         with pytest.raises(pytest.fail.Exception, match=r"vae, d = 3.* is made"):
             paper_tables.main()
+
+
+def test_ways_that_are_stored_are_named_and_made_when_asked_for_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.common.RESULTS", tmp_path)
+    monkeypatch.setattr(refined_training, "made", lambda way, *_: {"way": way})
+    for more in ([], ["--only", "vae", "apart"], ["--again"]):
+        monkeypatch.setattr("sys.argv", ["refined_training", "--only", "vae", *more])
+        refined_training.main()
+        said = capsys.readouterr().out
+        assert ("stored already: vae, d = 10, 20,000 images, 10 epochs, seed 0; --again" in said) == ("apart" in more)
+    assert len(read_json(tmp_path / refined_training.RESULT)) == 2
 
 
 def test_cells_of_two_archives_of_one_name_are_two(tmp_path):
