@@ -1,6 +1,8 @@
 """Training from the command line."""
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ from tqdm import tqdm
 
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.commands import options
+from gpvae_core.commands.stopping import Asked, Stopped, listening
 from gpvae_core.generative.networks import ACTIVATIONS
 from gpvae_core.inference import METHODS
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
 from gpvae_core.training import processes
-from gpvae_core.training.fit import Progress, TrainingConfig
+from gpvae_core.training.fit import Progress, TrainingConfig, saved_epoch
 from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, run
 
 
@@ -119,38 +122,60 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a model, showing the objective and its parts; keep the best epoch on validation in --out."""
-    given = load_checkpoint(settings["decoder"]) if settings["decoder"] else None
-    data = images_for(dataset, given, seed=settings["seed"], folder=data_dir)
-    options.say(data)
-    own = options.taken(METHODS[method], settings)
     wanted = Wanted(latent_dim, likelihood, s_x, activation, network, hidden)
-    config = config_for(data, method, own, wanted, given)
-    with processes.joined(options.resolve_device(device)) as place:
-        settings["parts"] = settings["parts"] or processes.count()
-        training = TrainingConfig.on(data, **settings)
-        silent = processes.rank() > 0
-        epochs = partial(run, out, data, config, training, device=place, resume=resume, tensorboard=tensorboard)
-        _shown(epochs, len(data.train), silent=silent)
-    if silent:
+    with _ending_well(out) as asked:
+        given = load_checkpoint(settings["decoder"]) if settings["decoder"] else None
+        data = images_for(dataset, given, seed=settings["seed"], folder=data_dir)
+        options.say(data)
+        own = options.taken(METHODS[method], settings)
+        config = config_for(data, method, own, wanted, given)
+        with processes.joined(options.resolve_device(device)) as place:
+            settings["parts"] = settings["parts"] or processes.count()
+            training = TrainingConfig.on(data, **settings)
+            epochs = partial(run, out, data, config, training, device=place, resume=resume, tensorboard=tensorboard)
+            _shown(epochs, len(data.train), asked)
+    if not processes.speaks():
         return
     click.echo(f"best epoch kept in {out}; python -m gpvae_core evaluate --checkpoint {out}")
     if has_process(load_checkpoint(out).model.encoder):
         click.echo(f"python -m gpvae_core settle --checkpoint {out} --out {out}-settled sets its covariances")
 
 
-def _shown(epochs: Callable[..., Iterator[Progress]], images: int, *, silent: bool) -> None:
-    """Go through ``epochs`` of so many images; all but the ``silent`` processes say how far they are."""
-    with tqdm(total=images, unit="img", dynamic_ncols=True, disable=silent) as bar:
+@contextmanager
+def _ending_well(out: Path) -> Iterator[Asked]:
+    """``listening``; where it is asked to end, one sentence says what is kept in ``out``, and the exit code why."""
+    try:
+        with listening() as asked:
+            yield asked
+    except Stopped as stopped:
+        if processes.speaks():
+            click.echo(f"stopped by {stopped.signal.name}: {_kept(out)}", err=True)
+        sys.exit(stopped.exit_code)
+
+
+def _kept(out: Path) -> str:
+    epoch = saved_epoch(out)
+    if epoch is None:
+        return f"nothing was saved in {out} yet, so start it again"
+    return f"epoch {epoch} is kept in {out}, and the same command with --resume goes on from there"
+
+
+def _shown(epochs: Callable[..., Iterator[Progress]], images: int, asked: Asked) -> None:
+    """Go through ``epochs`` of so many images, and say how far they are; end between two steps where it is asked."""
+    with tqdm(total=images, unit="img", dynamic_ncols=True, disable=not processes.speaks()) as bar:
 
         def on_step(epoch: int, images: int, objective: float) -> None:
+            asked.check()
             bar.set_description(f"epoch {epoch}", refresh=False)
             bar.update(images)
             bar.set_postfix_str(f"objective {objective:.2f}")
 
-        for progress in epochs(on_step=on_step):
-            if not silent:
-                bar.write(_progress_line(progress))
-            bar.reset()
+        with asked.patiently():
+            for progress in epochs(on_step=on_step):
+                asked.check()
+                if processes.speaks():
+                    bar.write(_progress_line(progress))
+                bar.reset()
 
 
 def _progress_line(progress: Progress) -> str:

@@ -324,6 +324,14 @@ def _save_state(folder: Path, model: VariationalAutoencoder, optimizer: torch.op
     write_tensors(folder / STATE, tensors)
 
 
+def saved_epoch(folder: Path) -> int | None:
+    """The last whole epoch of the run in ``folder``, 0 for its start; None where nothing was saved.
+
+    Raises InputError where the state is damaged.
+    """
+    return int(read_tensors(folder / STATE)["counters"][0]) if (folder / STATE).exists() else None
+
+
 def _resume(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.Optimizer) -> _State:
     tensors = read_tensors(folder / STATE)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}

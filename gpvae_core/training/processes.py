@@ -22,6 +22,11 @@ def rank() -> int:
     return distributed.get_rank() if _together() else 0
 
 
+def speaks() -> bool:
+    """Whether this one speaks for all, before they have joined and after: torchrun's number 0, or the only one."""
+    return int(os.environ.get(STARTED, "1")) == 1 or os.environ.get("RANK") == "0"
+
+
 def _together() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
