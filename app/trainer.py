@@ -25,8 +25,9 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.posterior import ExactPosterior
 from gpvae_core.files import read_json
+from gpvae_core.identity import STATE
 from gpvae_core.models import VariationalAutoencoder, build
-from gpvae_core.training.fit import STATE, TrainingConfig
+from gpvae_core.training.fit import TrainingConfig
 from gpvae_core.training.runs import Wanted, config_for, run
 
 PLAN, LOG, RUN, PICTURES = "plan.json", "log.jsonl", "run", "pictures"

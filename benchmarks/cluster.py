@@ -18,9 +18,10 @@ from tempfile import TemporaryDirectory
 from benchmarks.common import command, fell_out, hardware, store_result, told
 from gpvae_core.data import load_dataset
 from gpvae_core.errors import InputError
+from gpvae_core.identity import STATE
 from gpvae_core.models import ModelConfig
 from gpvae_core.spread import Engine, spread
-from gpvae_core.training.fit import STATE, TrainingConfig
+from gpvae_core.training.fit import TrainingConfig
 from gpvae_core.training.runs import run
 
 PATIENCE = 120.0  # seconds for the node that is to be killed to be in the middle of a run

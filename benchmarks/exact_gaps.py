@@ -44,13 +44,14 @@ from gpvae_core.diagnostics.regions import mass_above
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.encoders import store_encoder, store_list
 from gpvae_core.files import json_bytes, read_json, write_atomically
+from gpvae_core.identity import STATE
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import MANIFEST, WEIGHTS
 from gpvae_core.shipped import digests, manifest
 from gpvae_core.spread import spread
 from gpvae_core.tensors import in_float64
 from gpvae_core.training.evaluation import evaluate_bounds, generator_on, iwae_bound
-from gpvae_core.training.fit import STATE, TrainingConfig, start_from
+from gpvae_core.training.fit import TrainingConfig, start_from
 from gpvae_core.training.runs import run
 
 RUNS = Path("runs/encoders")

@@ -43,13 +43,14 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, lasting_name, load_dataset
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.identity import STATE
 from gpvae_core.inference.base import Encoder, Inference
 from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.spread import spread
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
-from gpvae_core.training.fit import STATE, TrainingConfig
+from gpvae_core.training.fit import TrainingConfig
 from gpvae_core.training.runs import Wanted, config_for, run
 from gpvae_core.training.settling import on_top_of, settle
 

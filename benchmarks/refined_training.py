@@ -26,12 +26,13 @@ from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
 from gpvae_core.distributions import FullGaussian
 from gpvae_core.generative import GenerativeModel
+from gpvae_core.identity import STATE
 from gpvae_core.inference.base import Batch, Objective
 from gpvae_core.inference.bounds import elbo_terms, held_log_likelihood
 from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.models import VariationalAutoencoder, build
 from gpvae_core.training.evaluation import evaluate_bounds
-from gpvae_core.training.fit import STATE, TrainingConfig, fit
+from gpvae_core.training.fit import TrainingConfig, fit
 from gpvae_core.training.runs import Wanted, config_for
 
 RESULT = "refined-training.json"

@@ -22,8 +22,8 @@ from benchmarks.claims import Table, gaps, mean, summary
 from benchmarks.common import command, evenly, hardware, store_part, student, told
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import dataset_of
+from gpvae_core.identity import STATE
 from gpvae_core.paths import WEIGHTS, data_folder
-from gpvae_core.training.fit import STATE
 
 RUNS = Path("runs/seeds")
 REGIMES = {

@@ -26,12 +26,14 @@ from gpvae_core.fields import Count, Roughness, Seed, check
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
 from gpvae_core.generative.networks import flattened
+from gpvae_core.identity import RUN, check_one_run, run_of
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
 from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
 from gpvae_core.shipped import check_intact, fetched, manifest
 from gpvae_core.tensors import (
     image_batch,
+    metadata,
     origin_of,
     parse_tensors,
     read_tensors,
@@ -200,13 +202,14 @@ class Checkpoint:
 def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:
     """Write weights and config into ``folder``, each file whole or not at all. Raises InputError on a full disk.
 
+    The weights name the run that ``config`` and ``training`` describe, see ``run_of``.
     Learned scores are written with them only if they were fitted to these very weights. Scores of other weights that
     lie in ``folder`` are removed, because nothing can open a folder that holds them.
     """
     weights = model.state_dict()
     digest = tensor_digest(weights)
     write_atomically(folder / CONFIG, json_bytes({"model": asdict(config), "training": training}))
-    write_tensors(folder / WEIGHTS, weights)
+    write_tensors(folder / WEIGHTS, weights, {RUN: run_of(asdict(config), training)})
     if model.gap_heads is not None and model.gap_heads.origin.get("digest") == digest:
         _write_heads(folder, model.gap_heads, model.gap_heads.origin)
     elif (folder / HEADS).is_file() and _digest_of_heads(folder) != digest:
@@ -259,7 +262,7 @@ def _load_heads(folder: Path, digest: str) -> GapHeads | None:
 def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     """Open a checkpoint by its name in pretrained/ or its folder's path; the model is frozen, in eval mode.
 
-    Raises InputError where it does not exist, is damaged, or its weights do not fit its config.
+    Raises InputError where it does not exist, is damaged, or its weights do not fit its config or are another run's.
     """
     device, folder = usable_device(device), _locate(reference)
     check_intact(folder)
@@ -271,6 +274,9 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     _check_sizes(config, tensors, folder / WEIGHTS)
     model = build(config, seed=0)
     load_weights(model, tensors, folder / WEIGHTS)
+    run = run_of(record["model"], training)
+    if metadata(data).get(RUN, run) != run:
+        check_one_run(folder, run)
     digest = tensor_digest(tensors)
     heads = _load_heads(folder, digest)
     model.requires_grad_(False).eval().to(device)

@@ -57,9 +57,8 @@ def usable_device(name: torch.device | str) -> torch.device:
 
 def tensor_bytes(tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> bytes:
     """A safetensors file; ``origin`` is kept in it, with a checksum. The same tensors give the same bytes."""
-    plain = _plain(tensors)
-    checksum = {CHECKSUM: _checksum(save_tensors(plain))}
-    return save_tensors(plain, metadata=(origin or {}) | checksum)
+    data = save_tensors(_plain(tensors))
+    return _described(data, (origin or {}) | {CHECKSUM: _checksum(data)})
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -71,6 +70,15 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
 
 
+def _described(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with ``metadata`` before its tensors: the library itself writes it in a random order."""
+    length = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + length])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors are aligned
+    return len(text).to_bytes(8, "little") + text + memoryview(data)[8 + length :]
+
+
 def _checksum(data: bytes) -> str:
     """Of the tensors and their description, whatever the metadata."""
     length = int.from_bytes(data[:8], "little")
@@ -80,7 +88,8 @@ def _checksum(data: bytes) -> str:
     return digest.hexdigest()
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def metadata(data: bytes) -> dict[str, str]:
+    """What a safetensors file says of itself, its checksum included."""
     length = int.from_bytes(data[:8], "little")
     found: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     return found
@@ -90,12 +99,12 @@ def origin_of(path: Path) -> dict[str, str]:
     """What ``tensor_bytes`` was told to keep in a file. Raises InputError naming the file."""
     data = read_bytes(path)
     parse_tensors(data, path)
-    return {key: value for key, value in _metadata(data).items() if key != CHECKSUM}
+    return {key: value for key, value in metadata(data).items() if key != CHECKSUM}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Safetensors, atomically."""
-    write_atomically(path, tensor_bytes(tensors))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], origin: dict[str, str] | None = None) -> None:
+    """``tensor_bytes``, atomically."""
+    write_atomically(path, tensor_bytes(tensors, origin))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -107,7 +116,7 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """``read_tensors`` for bytes that were read from ``path`` already."""
     try:
         tensors: dict[str, Tensor] = load_tensors(data)
-        promised = _metadata(data).get(CHECKSUM)
+        promised = metadata(data).get(CHECKSUM)
         intact = promised is None or promised == _checksum(data)
     except (SafetensorError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); restore it or train again") from None

@@ -15,8 +15,8 @@ from PIL import Image
 from gpvae_core.checkpoints import save_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.errors import InputError
+from gpvae_core.identity import STATE
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.training.fit import STATE
 
 
 def run(*arguments: str) -> str:

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from gpvae_core.errors import InputError
+from gpvae_core.identity import STATE
 from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import WEIGHTS
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training import processes
-from gpvae_core.training.fit import STATE, TrainingConfig, adam, fit
+from gpvae_core.training.fit import TrainingConfig, adam, fit
 from gpvae_core.training.steps import PartedStep, Weights
 
 SMALL = ModelConfig(hidden=16, channels=(4, 4, 4))

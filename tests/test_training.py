@@ -18,12 +18,13 @@ from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.cli import cli
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
+from gpvae_core.identity import STATE
 from gpvae_core.inference.base import Batch
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.curves import CURVES, EVENTS, KEYS, Curves
-from gpvae_core.training.fit import STATE, TrainingConfig, adam, fit, one_cycle, start_from
+from gpvae_core.training.fit import TrainingConfig, adam, fit, one_cycle, start_from
 from gpvae_core.training.runs import run
 from gpvae_core.training.steps import CLIP_NORM, Step, Weights
 

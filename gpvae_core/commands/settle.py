@@ -11,11 +11,11 @@ from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
+from gpvae_core.identity import STATE
 from gpvae_core.inference.gp import has_process
 from gpvae_core.models import VariationalAutoencoder
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.training.evaluation import evaluate_elbo
-from gpvae_core.training.fit import STATE
 from gpvae_core.training.settling import curvature_ratio, on_top_of
 from gpvae_core.training.settling import settle as settle_model
 

@@ -17,8 +17,9 @@ from gpvae_core.data import Dataset, ImageSet, check_shape
 from gpvae_core.data.recipes import recipe_of
 from gpvae_core.errors import InputError
 from gpvae_core.fields import Count, Seed, check_fields
+from gpvae_core.identity import RUN, STATE, run_of
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
-from gpvae_core.paths import CONFIG
+from gpvae_core.paths import WEIGHTS
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training import processes
 from gpvae_core.training.curves import Curves
@@ -28,7 +29,6 @@ from gpvae_core.training.steps import CapturedStep, PartedStep, Step, Weights
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 ANEW = "train anew into another --out, with a lower --learning-rate or a larger --s-x; the last whole epoch is kept"
 CHECKED = 500  # of the training images: whether their pixels suit the likelihood
-STATE = "training-state.safetensors"
 
 Weight = Annotated[float, Field(ge=0, lt=math.inf)]
 
@@ -162,9 +162,10 @@ def fit(
     _check_parts(config)
     captured = model.device.type == "cuda" and model.encoder.capturable and config.parts == 1
     optimizer = adam(model, config, captured)
-    begun = resume and all((folder / name).exists() for name in (STATE, CONFIG))  # one alone: cut off at its first save
+    begun = resume and (folder / STATE).exists()
     state = _resume(folder, model, optimizer) if begun else _State()
     step = _step(model, config, optimizer, dataset, captured)
+    save = partial(_save_state, folder, model, optimizer, state, run_of(asdict(model_config), asdict(config)))
     keep = partial(_keep_best, folder, model, model_config, config, state)
     processes.wait()  # all have read what there was before one writes
     curves = None if processes.rank() else Curves(folder, state.epoch, tensorboard=tensorboard)
@@ -172,7 +173,7 @@ def fit(
         keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
         state.take(_validated(model, dataset, 0)["elbo"])
-        _save_state(folder, model, optimizer, state)
+        save()
         keep()
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
@@ -195,7 +196,7 @@ def fit(
         )
         if curves:  # before the state: a run that is cut off between makes this epoch and its line again
             curves.add(asdict(progress))
-        _save_state(folder, model, optimizer, state)
+        save()
         keep()
         yield progress
 
@@ -312,8 +313,10 @@ def _health(model: VariationalAutoencoder, dataset: Dataset) -> dict[str, float]
         return model.encoder.health(dataset.validation.pixels(slice(0, 500)).to(model.device))
 
 
-def _save_state(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.Optimizer, state: _State) -> None:
-    """Weights, Adam's moments and the counters in one file, so that they can never disagree."""
+def _save_state(
+    folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.Optimizer, state: _State, run: str
+) -> None:
+    """Weights, Adam's moments and the counters of ``run`` in one file, so that they can never disagree."""
     if processes.rank():
         return
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
@@ -321,7 +324,7 @@ def _save_state(folder: Path, model: VariationalAutoencoder, optimizer: torch.op
         tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
     counters = [state.epoch, state.best_epoch, state.best_elbo, state.seconds]
     tensors["counters"] = torch.tensor(counters, dtype=torch.float64)
-    write_tensors(folder / STATE, tensors)
+    write_tensors(folder / STATE, tensors, {RUN: run})
 
 
 def saved_epoch(folder: Path) -> int | None:
@@ -347,6 +350,11 @@ def _resume(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.
         raise InputError(
             f"{folder / STATE} is not the state of such a run ({error}); restore it, or train anew into another --out"
         ) from None
+    if state.best_epoch < state.epoch and not (folder / WEIGHTS).exists():
+        raise InputError(
+            f"{folder} has lost the {WEIGHTS} of its best epoch, {state.best_epoch}; restore it, or train anew into "
+            "another --out"
+        )
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return state
 

@@ -15,11 +15,12 @@ from gpvae_core.data.recipes import BINARY
 from gpvae_core.errors import InputError
 from gpvae_core.fields import check
 from gpvae_core.files import read_json
+from gpvae_core.identity import RUN, STATE, check_one_run, run_of
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
-from gpvae_core.tensors import usable_device
+from gpvae_core.tensors import origin_of, usable_device
 from gpvae_core.training import processes
-from gpvae_core.training.fit import STATE, OnStep, Progress, TrainingConfig, fit, start_from
+from gpvae_core.training.fit import OnStep, Progress, TrainingConfig, fit, start_from
 
 LOCK = ".training.lock"
 NETWORKS = ("conv", "dense")
@@ -157,13 +158,30 @@ def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume:
         raise InputError(
             f"{out} holds weights without the {CONFIG} that says whose; restore it, or choose another --out"
         )
-    if resume and (out / CONFIG).exists():
-        record = read_json(out / CONFIG)
-        defaults = {**asdict(ModelConfig()), **asdict(TrainingConfig(dataset=""))}  # of settings newer than the run
-        for part in ("model", "training"):
-            check(part, record.get(part, {}), dict[str, Any])
-        saved = {**json.loads(json.dumps(defaults)), **record.get("model", {}), **record.get("training", {})}
-        saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
-        for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
-            if saved.get(key) != value:
-                raise InputError(f"the run in {out} was started with {key} = {saved.get(key)}, not {value}; give that")
+    if resume and not (out / CONFIG).exists():  # cut off at its first save
+        _check_state(out, config, training)
+    elif resume:
+        _check_settings(out, config, training)
+
+
+def _check_state(out: Path, config: ModelConfig, training: TrainingConfig) -> None:
+    """Raise InputError where a state that lies alone is not of the run that is asked for."""
+    if origin_of(out / STATE).get(RUN) != run_of(asdict(config), asdict(training)):
+        raise InputError(
+            f"{out / STATE} is not of the run that is asked for, and the {CONFIG} beside it is gone; give the "
+            "settings that it was started with, or choose another --out"
+        )
+
+
+def _check_settings(out: Path, config: ModelConfig, training: TrainingConfig) -> None:
+    """Raise InputError where the run in ``out`` was started with others, or where a file there is another run's."""
+    record = read_json(out / CONFIG)
+    defaults = {**asdict(ModelConfig()), **asdict(TrainingConfig(dataset=""))}  # of settings newer than the run
+    for part in ("model", "training"):
+        check(part, record.get(part, {}), dict[str, Any])
+    saved = {**json.loads(json.dumps(defaults)), **record.get("model", {}), **record.get("training", {})}
+    saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
+    for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
+        if saved.get(key) != value:
+            raise InputError(f"the run in {out} was started with {key} = {saved.get(key)}, not {value}; give that")
+    check_one_run(out, run_of(record.get("model", {}), record.get("training", {})))
