@@ -25,6 +25,7 @@ from gpvae_core.exact.joint import Decoded
 from gpvae_core.fields import Count, Roughness, Seed, check
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
+from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.generative.networks import flattened
 from gpvae_core.identity import RUN, check_one_run, run_of
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
@@ -44,6 +45,9 @@ from gpvae_core.tensors import (
 )
 
 FOUND_BY = {"dataset": str, "seed": Seed, "split": Seed | None, "recipe": str | None}  # in config.json, "training"
+
+LOGARITHMS = ".log_diagonal"  # of the widths of a Gaussian process's weights
+NOISE = (1e-7, 1e7)  # of s_x, a little wider than ``ModelConfig.std``, from which training moves it
 
 
 @dataclass(frozen=True)
@@ -274,6 +278,7 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
     _check_sizes(config, tensors, folder / WEIGHTS)
     model = build(config, seed=0)
     load_weights(model, tensors, folder / WEIGHTS)
+    _check_noise(model, folder / WEIGHTS)
     run = run_of(record["model"], training)
     if metadata(data).get(RUN, run) != run:
         check_one_run(folder, run)
@@ -326,7 +331,7 @@ def _training(fields: Any, path: Path) -> dict[str, Any]:
 def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load ``tensors`` into ``model``. Raises InputError naming the first leaf that does not fit, or is no number.
 
-    -inf is one: of the logarithm of a width that is 0.
+    -inf is one in LOGARITHMS alone: of a width that is 0.
     """
     wanted = model.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
@@ -341,9 +346,25 @@ def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path)
             raise InputError(
                 f"{path} is damaged: {name} holds {there.dtype}, not {wanted[name].dtype}; restore the file"
             )
-        if there.is_floating_point() and bool((there.isnan() | there.isposinf()).any()):
+        if there.is_floating_point() and not _are_numbers(name, there):
             raise InputError(f"{path} is damaged: {name} holds values that are no finite numbers; restore the file")
     model.load_state_dict(tensors)
+
+
+def _are_numbers(name: str, values: Tensor) -> bool:
+    fine = values.isfinite() | values.isneginf() if name.endswith(LOGARITHMS) else values.isfinite()
+    return bool(fine.all())
+
+
+def _check_noise(model: VariationalAutoencoder, path: Path) -> None:
+    """Raise InputError where s_x of a Gaussian likelihood is none that a model can be described or trained with."""
+    likelihood = model.generative.likelihood
+    std = float(likelihood.std.detach()) if isinstance(likelihood, GaussianLikelihood) else 1.0
+    if not NOISE[0] <= std <= NOISE[1]:
+        raise InputError(
+            f"{path} is damaged: its pixel noise s_x is {std:g}, not between {NOISE[0]:g} and {NOISE[1]:g}; restore "
+            "the file"
+        )
 
 
 def _check_sizes(config: ModelConfig, tensors: dict[str, Tensor], path: Path) -> None:

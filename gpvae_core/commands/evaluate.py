@@ -11,6 +11,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, bernoulli_draw, check_shape, recipe_for
 from gpvae_core.data.images import read_image
@@ -66,6 +67,7 @@ def evaluate(
     }
     report["elbo_method"] = bounds["elbo"].method
     for name, bound in {**bounds, f"iwae_{samples}": iwae}.items():
+        _check_finite(bound.values, name, opened)
         report |= {name: float(bound.values.mean()), f"{name}_error": bound.error, f"{name}_stderr": bound.stderr}
     click.echo(json.dumps(_finite(report), indent=2))
 
@@ -122,6 +124,16 @@ def posterior(
     )
 
 
+def _check_finite(values: Any, name: str, checkpoint: Checkpoint) -> None:
+    """Raise InputError where one of a number for each image is none."""
+    wrong = np.flatnonzero(~np.isfinite(np.asarray(values)))
+    if len(wrong):
+        raise InputError(
+            f"{checkpoint.name} has no finite {name} for {len(wrong)} of {len(values)} images (the first is image "
+            f"{wrong[0]}); its weights are damaged or its training failed: restore the checkpoint or train it again"
+        )
+
+
 def _finite(value: Any) -> Any:
     """JSON has no infinity: null stands for what is not finite."""
     if isinstance(value, dict):
@@ -162,6 +174,7 @@ def rank(
     images = options.limited(options.data_of(opened, dataset, data_dir).split(split), limit)
     by = by or next(iter(score_images(opened.model, images.take(np.arange(1)))))
     scores = score_images(opened.model, images, [by])[by]
+    _check_finite(scores, by, opened)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["rank", "index", by, "label"])

@@ -15,6 +15,7 @@ from gpvae_core.exact import Estimate, ExactPosterior, PosteriorEngine
 from gpvae_core.exact.best_gaussian import GaussianFit, Step, best_gaussians, is_diagonal
 from gpvae_core.exact.divergences import elbos, gap, kl_to
 from gpvae_core.exact.expectations import moments
+from gpvae_core.exact.joint import FARTHEST
 from gpvae_core.inference import Inference
 from gpvae_core.models import VariationalAutoencoder
 
@@ -74,9 +75,9 @@ class Judged:
     def doubts(self) -> list[str]:
         """A sentence for each q that has no ELBO: whose it is and why."""
         return [
-            f"the {one.label} puts q(z|x) where the decoder's arithmetic ends (standard deviations of "
-            f"{' and '.join(f'{std:.3g}' for std in one.q.mean_and_std()[1].tolist())}), so it has no finite ELBO; "
-            "train that encoder again; log p(x) does not hang on it"
+            f"the {one.label} puts q(z|x) where the decoder's arithmetic ends (means of "
+            f"{' and standard deviations of '.join(_numbers(part) for part in one.q.mean_and_std())}), so it has no "
+            "finite ELBO; train that encoder again; log p(x) does not hang on it"
             for one in self.judgements.values()
             if not np.isfinite(one.elbo.value)
         ]
@@ -190,11 +191,12 @@ def _paths(posteriors: Sequence[ExactPosterior], said: Mapping[str, Inference]) 
 def places(inference: Inference) -> Tensor:
     """Where a method puts mass, (B, k, d): the middle of every part of every stage.
 
-    A middle that is not finite is no place; the prior's own stands for it.
+    A middle that is not finite, or beyond FARTHEST, is no place; the prior's own stands for it.
     """
     parts = [part for q in inference.stages.values() for _, part in q.parts()]
     zero = torch.zeros(1, *parts[0].batch_shape, parts[0].dim, dtype=torch.float64)
-    return torch.nan_to_num(torch.cat([part.transport(zero)[0] for part in parts]), 0.0, 0.0, 0.0).transpose(0, 1)
+    middles = torch.cat([part.transport(zero)[0] for part in parts]).transpose(0, 1)
+    return torch.where((middles.abs() <= FARTHEST).all(-1, keepdim=True), middles, 0.0)
 
 
 def posterior_report(
@@ -207,6 +209,10 @@ def posterior_report(
     said = {name: other.infer(x) for name, other in others.items()}
     (judged,) = judge(engine, x, model.infer(x), model.encoder.labels, others=said)
     return judged.report()
+
+
+def _numbers(values: Tensor) -> str:
+    return " and ".join(f"{value:.3g}" for value in values.tolist())
 
 
 def _with_error(name: str, estimate: Estimate) -> dict[str, float]:

@@ -127,7 +127,10 @@ def _start(q: Posterior) -> tuple[Array, Array]:
     mean, covariance = moments(q)
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         return np.zeros(2), np.eye(2)
-    return mean, _cholesky(covariance)
+    try:
+        return mean, _cholesky(covariance)
+    except np.linalg.LinAlgError:  # so narrow that its squares are 0
+        return np.zeros(2), np.eye(2)
 
 
 def _own_starts(posterior: ExactPosterior) -> list[tuple[Array, Array]]:

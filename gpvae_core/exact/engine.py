@@ -15,7 +15,7 @@ from gpvae_core.exact import interpolation
 from gpvae_core.exact.cells import Cubature, Window
 from gpvae_core.exact.covering import broad, cover, depth, resolved
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
-from gpvae_core.exact.joint import QUADRATURE, Array, Decoded, Index, Task, run, tallied
+from gpvae_core.exact.joint import FARTHEST, QUADRATURE, Array, Decoded, Index, Task, run, tallied
 from gpvae_core.exact.lattice import HALVE, Lattice
 from gpvae_core.exact.left_out import left_out
 from gpvae_core.exact.modes import (
@@ -145,7 +145,7 @@ class PosteriorEngine:
 
         Where the decoder's own precision is too coarse for the tolerance, the work is done again in float64. Raises
         InputError on non-finite pixels, on pixels outside the likelihood's support and on places of another shape
-        or not finite.
+        or further than FARTHEST.
         """
         images = self._checked(images)
         joint = Decoded(self.model, images)
@@ -339,9 +339,12 @@ def _places(near: Tensor | None, images: int) -> Array:
             f"near has the shape {tuple(near.shape)}; give places of shape ({images}, k, 2), k for each image"
         )
     places: Array = near.detach().cpu().double().numpy()
-    lost = np.flatnonzero(~np.isfinite(places).all((1, 2)))
+    lost = np.flatnonzero(~(np.abs(places) <= FARTHEST).all((1, 2)))
     if len(lost):
-        raise InputError(f"near of image {lost[0]} holds a place that is not finite; give finite latent coordinates")
+        raise InputError(
+            f"near of image {lost[0]} holds a place that is not finite, or further than {FARTHEST:g} from 0; give "
+            "finite latent coordinates"
+        )
     return places
 
 

@@ -89,12 +89,16 @@ def centre_and_frame(q: Gaussian) -> Placed:
 
 
 def moments(q: Posterior) -> Placed:
-    """Mean (2,) and covariance (2, 2) of one q: by Gauss-Hermite on its parts, exact for Gaussians."""
+    """Mean (2,) and covariance (2, 2) of one q: by Gauss-Hermite on its parts, exact for Gaussians.
+
+    Not finite where q is so wide that its squares are not.
+    """
     nodes, weights = hermite(HERMITE_ORDERS[-1])
     placed = [(_share(weight) * weights, _transported(part, nodes)[0]) for weight, part in single(q).parts()]
     w, z = (np.concatenate(column) for column in zip(*placed, strict=True))
-    mean = w @ z
-    covariance: Array = ((z - mean) * w[:, None]).T @ (z - mean)
+    with np.errstate(invalid="ignore", over="ignore"):  # an infinite width has moments that are no numbers
+        mean = w @ z
+        covariance: Array = ((z - mean) * w[:, None]).T @ (z - mean)
     return mean, covariance
 
 
@@ -203,7 +207,8 @@ def _of_orders(parts: Sequence[Component], orders: Sequence[int]) -> Task[list[t
     values = yield np.concatenate([z for z, _ in placed])
     results = []
     for (z, log_q), log_p in zip(placed, np.split(values, len(parts)), strict=True):
-        by_rule = zip(rules, np.split(log_p - log_q, ends), strict=True)
+        with np.errstate(invalid="ignore"):  # both are -inf under an infinite width: no number, and so no ELBO
+            by_rule = zip(rules, np.split(log_p - log_q, ends), strict=True)
         by_order = [float(w @ integrand) for (_, w), integrand in by_rule]
         results.append((by_order, Expectation(by_order[-1], np.inf, z[heaviest], log_p[heaviest])))
     return results
