@@ -13,6 +13,7 @@ from gpvae_core.diagnostics.references import DROPPED, load_references
 from gpvae_core.errors import InputError
 from gpvae_core.paths import PRETRAINED, REFERENCES
 from gpvae_core.shipped import manifest
+from gpvae_core.tensors import origin_of, read_tensors, write_tensors
 
 
 @pytest.fixture(scope="module")
@@ -62,4 +63,32 @@ def test_none_or_those_of_another_decoder_are_named(tmp_path):
         load_references(load_checkpoint(tmp_path / "own"))
     (tmp_path / "own" / REFERENCES).unlink()
     with pytest.raises(InputError, match="own has no stored reference posteriors at"):
+        load_references(load_checkpoint(tmp_path / "own"))
+
+
+DAMAGE = {
+    "no start": lambda t: t.pop("start"),
+    "no weights": lambda t: t.pop("log_weight"),
+    "no error": lambda t: t.pop("mean_error"),
+    "reversed": lambda t: t.update(start=t["start"].flip(0).contiguous()),
+    "scaled": lambda t: t.update(start=1000 * t["start"]),
+    "floats": lambda t: t.update(start=t["start"].double()),
+    "empty": lambda t: t.update(start=t["start"][:0]),
+    "none": lambda t: t.update(start=t["start"][:1]),
+    "short": lambda t: t.update(mean=t["mean"][:-1].contiguous()),
+    "whole numbers": lambda t: t.update(entropy=t["entropy"].long()),
+    "one column": lambda t: t.update(node=t["node"][:, :1].contiguous()),
+    "nan": lambda t: t["log_weight"].fill_(torch.nan),
+    "no error that is a number": lambda t: t["log_evidence_error"].fill_(torch.nan),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_no_set_of_references_is_named_as_it_is_opened(damage, tmp_path):
+    shutil.copytree(PRETRAINED / "digits-2d", tmp_path / "own")
+    path = tmp_path / "own" / REFERENCES
+    tensors, origin = read_tensors(path), origin_of(path)
+    DAMAGE[damage](tensors)
+    write_tensors(path, tensors, origin)
+    with pytest.raises(InputError, match=r"reference\.safetensors is damaged: '\w+' (holds|does not rise)"):
         load_references(load_checkpoint(tmp_path / "own"))

@@ -1,6 +1,6 @@
 """Reference posteriors: what a model's exact posteriors are, stored, so that others can compare without an engine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,8 @@ Array = NDArray[np.float64]
 
 # what is stored of an image beside its nodes: the name, each with NAME_error beside it
 SCALARS = ("log_evidence", "entropy", "negentropy")
-ARRAYS = ("mean", "covariance")
+SHAPES = {"mean": (2,), "covariance": (2, 2)}
+ARRAYS = tuple(SHAPES)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def save_references(folder: Path, posteriors: Sequence[ExactPosterior], origin: 
 
 
 def load_references(checkpoint: Checkpoint) -> References:
-    """What is stored beside a checkpoint. Raises InputError where nothing is, or it is of another decoder."""
+    """What is stored beside a checkpoint. Raises InputError where nothing is, it is of another decoder, or damaged."""
     path = checkpoint.folder / REFERENCES
     if not path.exists():
         raise InputError(
@@ -132,4 +133,28 @@ def load_references(checkpoint: Checkpoint) -> References:
             f"{path} holds posteriors of another decoder ({origin.get('decoder_digest', 'unknown')[:8]}) than "
             f"{checkpoint.name}'s ({checkpoint.decoder_digest[:8]}); delete it or restore the weights"
         )
+    fault = _fault(tensors)
+    if fault:
+        raise InputError(f"{path} is damaged: {fault}; restore the file, or delete it")
     return References(tensors, origin)
+
+
+def _fault(tensors: Mapping[str, Tensor]) -> str | None:
+    """What a file of references lacks of what ``save_references`` writes; None where it lacks nothing."""
+    start = tensors.get("start", torch.empty(0))
+    if start.dtype != torch.int64 or start.ndim != 1 or len(start) < 2:
+        return f"'start' holds {tuple(start.shape)} of {start.dtype}, not where each image's nodes start"
+    images, nodes = len(start) - 1, int(start[-1])
+    if int(start[0]) or not bool((start.diff() > 0).all()):
+        return "'start' does not rise from 0"
+    shapes: dict[str, tuple[int, ...]] = {"node": (nodes, 2), "log_weight": (nodes,)}
+    for one, shape in {**dict.fromkeys(SCALARS, ()), **SHAPES}.items():
+        shapes |= {one: (images, *shape), f"{one}_error": (images, *shape)}
+    for name, wanted in shapes.items():
+        found = tensors.get(name)
+        if found is None or tuple(found.shape) != wanted or not found.is_floating_point():
+            held = "nothing" if found is None else f"{tuple(found.shape)} of {found.dtype}"
+            return f"'{name}' holds {held}, not {wanted} floats"
+        if not bool((~found.isnan() if name.endswith("_error") else found.isfinite()).all()):
+            return f"'{name}' holds values that are no finite numbers"
+    return None
