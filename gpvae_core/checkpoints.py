@@ -29,7 +29,7 @@ from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.generative.networks import flattened
 from gpvae_core.identity import RUN, check_one_run, run_of
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
-from gpvae_core.models import ModelConfig, VariationalAutoencoder, build
+from gpvae_core.models import LEAST_STD, MOST_STD, ModelConfig, VariationalAutoencoder, build
 from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
 from gpvae_core.shipped import check_intact, fetched, manifest
 from gpvae_core.tensors import (
@@ -47,7 +47,7 @@ from gpvae_core.tensors import (
 FOUND_BY = {"dataset": str, "seed": Seed, "split": Seed | None, "recipe": str | None}  # in config.json, "training"
 
 LOGARITHMS = ".log_diagonal"  # of the widths of a Gaussian process's weights
-NOISE = (1e-7, 1e7)  # of s_x, a little wider than ``ModelConfig.std``, from which training moves it
+NOISE = (LEAST_STD / 10, 10 * MOST_STD)  # of s_x, which training moves
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LIKELIHOODS = ("gaussian", "bernoulli")
 MOST_LATENT = 1_000  # dimensions, a mean and a width each; beyond it memory ends before sense does
 MOST_UNITS = 10_000  # numbers in a layer
+LEAST_STD, MOST_STD = 1e-6, 1e6  # of s_x, in pixels of [0, 1]
 MOST_WEIGHTS = 200_000_000  # of a layer: with its moments 2.4 GB
 Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
 
@@ -42,7 +43,7 @@ class ModelConfig:
     hidden: Units = 256
     activation: str = "silu"
     likelihood: str = "gaussian"
-    std: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.26  # about the standard deviation of MNIST's pixels
+    std: Annotated[float, Field(ge=LEAST_STD, le=MOST_STD)] = 0.26  # about the standard deviation of MNIST's pixels
     train_std: bool = True
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import resource
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
 from gpvae_core.training.curves import CURVES, EVENTS, KEYS, Curves
-from gpvae_core.training.fit import TrainingConfig, adam, fit, one_cycle, start_from
+from gpvae_core.training.fit import TrainingConfig, _anew, adam, fit, one_cycle, start_from
 from gpvae_core.training.runs import run
 from gpvae_core.training.steps import CLIP_NORM, Step, Weights
 
@@ -194,6 +195,58 @@ def test_a_non_finite_objective_stops_with_step_and_part(tmp_path, tiny_dataset)
         model.encoder.weights_mean.log_diagonal[0, 0] = 400.0
     with pytest.raises(InputError, match=r"stopped at step 0 \(epoch 1\): .*neg_kl_weights.* not finite"):
         list(fit(model, SMALL, config(), tiny_dataset, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "epoch", "said"),
+    [
+        ({}, 1, "^train anew with a lower --learning-rate, or a larger --s-x; nothing is saved yet$"),
+        ({"initial": "vae"}, 0, "^train anew with.*nothing is saved yet"),
+        ({"initial": "vae"}, 1, "^train anew into another --out, with .*; epoch 0 is kept$"),
+        (
+            {"encoder_noise": 0.5, "psi_lr_scale": 9.0},
+            3,
+            " or --psi-lr-scale or --encoder-noise, or .*; epoch 2 is kept",
+        ),
+        ({"decoder": "vae", "dreams": 1.0}, 1, "a lower --learning-rate or --dreams; nothing"),
+    ],
+)
+def test_the_advice_of_a_training_that_broke_is_true(changes, epoch, said):
+    assert re.search(said, _anew(TrainingConfig("tiny", **changes), epoch))
+
+
+@pytest.mark.parametrize("parents", [("o",), ("runs", "o")])
+def test_a_training_that_saves_nothing_leaves_nothing(parents, tmp_path, tiny_dataset, monkeypatch):
+    out = tmp_path.joinpath(*parents)
+    broken = TrainingConfig("tiny", learning_rate=1e30)
+    with pytest.raises(InputError, match=r"train anew with a lower --learning-rate.*; nothing is saved yet"):
+        list(run(out, tiny_dataset, SMALL, broken))
+    with pytest.raises(InputError, match=r"lower --parts or raise --batch-size"):
+        run(out, tiny_dataset, SMALL, TrainingConfig("tiny", parts=1_000_000))
+    assert not list(tmp_path.iterdir())
+    out.mkdir(parents=True)
+    with pytest.raises(InputError):
+        list(run(out, tiny_dataset, SMALL, broken))
+    assert not list(out.iterdir())  # a folder that was there stays
+
+
+@pytest.mark.parametrize(
+    ("option", "bad"),
+    [
+        *((f"--{name}", "1e20") for name in ("encoder-noise", "base-weight", "base-lr-scale", "psi-lr-scale", "s-x")),
+        ("--s-x", "1e-320"),
+        ("--augment", "1e20"),
+        ("--dreams", "1e38"),
+    ],
+)
+def test_a_setting_beyond_all_sense_is_named_by_its_option(option, bad, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["train", "--dataset", "digits", option, bad, "--out", "o"])
+    assert result.exit_code == 2 and f"'{option}': " in result.output and "is not in the range" in result.output
+    assert not list(tmp_path.iterdir())
+    name = option[2:].replace("-", "_")
+    with pytest.raises(InputError, match="'std'|" + name):
+        ModelConfig(std=float(bad)) if name == "s_x" else TrainingConfig("tiny", **{name: float(bad)})
 
 
 def test_dynamic_binarisation_trains_a_bernoulli_model(tmp_path, tiny_dataset):

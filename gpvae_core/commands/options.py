@@ -15,9 +15,10 @@ from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.fields import LEAST_TOLERANCE, MOST_TOLERANCE
 from gpvae_core.inference import METHODS, Method, most_of
-from gpvae_core.models import MOST_LATENT, MOST_UNITS
+from gpvae_core.models import LEAST_STD, MOST_LATENT, MOST_STD, MOST_UNITS
 from gpvae_core.paths import DATA_DIR
 from gpvae_core.tensors import usable_device
+from gpvae_core.training.fit import MOST_SCALE, MOST_WEIGHT
 
 
 class Number(click.FloatRange):
@@ -63,8 +64,10 @@ COUNT = click.IntRange(1, 1_000_000)
 DIMENSION = click.IntRange(1, MOST_LATENT)
 HIDDEN = click.IntRange(1, MOST_UNITS)
 MOST_JOBS = 256  # processes, each with torch of its own
-WEIGHT = Number(0)
+WEIGHT = Number(0, MOST_WEIGHT)
+SCALE = Number(0, MOST_SCALE)
 POSITIVE = Number(0, min_open=True)
+STD = Number(LEAST_STD, MOST_STD)
 TOLERANCE = Number(LEAST_TOLERANCE, MOST_TOLERANCE)
 DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or archive:PATH of an .npz, or simulated:CHECKPOINT."
 

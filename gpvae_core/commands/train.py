@@ -32,9 +32,7 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
 @click.option(
     "--likelihood", type=click.Choice(LIKELIHOODS), help="By default bernoulli on binary-mnist, else gaussian."
 )
-@click.option(
-    "--s-x", type=options.POSITIVE, help="Fix the pixel noise s_x (in [0,1] pixels); by default it is trained."
-)
+@click.option("--s-x", type=options.STD, help="Fix the pixel noise s_x (in [0,1] pixels); by default it is trained.")
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), help="By default silu.")
 @click.option("--network", type=click.Choice(NETWORKS), help="By default conv: convolutions, then dense layers.")
 @click.option("--hidden", type=options.HIDDEN, help="Width of the dense layers. By default 256, in colour 512.")
@@ -48,13 +46,13 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
 @click.option("--learning-rate", type=options.POSITIVE, default=TrainingConfig.learning_rate)
 @click.option(
     "--base-lr-scale",
-    type=options.WEIGHT,
+    type=options.SCALE,
     default=TrainingConfig.base_lr_scale,
     help="Learning rate of b and c over the others'.",
 )
 @click.option(
     "--psi-lr-scale",
-    type=options.WEIGHT,
+    type=options.SCALE,
     default=TrainingConfig.psi_lr_scale,
     help="The same of the feature networks; 0 freezes them.",
 )
@@ -66,12 +64,12 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
 )
 @click.option(
     "--encoder-noise",
-    type=options.WEIGHT,
+    type=options.SCALE,
     default=TrainingConfig.encoder_noise,
     help="Pixel noise on what the encoder sees in training.",
 )
 @click.option(
-    "--augment", type=options.WEIGHT, default=0.0, help="With --decoder: transform training images, 1 as far as useful."
+    "--augment", type=options.SCALE, default=0.0, help="With --decoder: transform training images, 1 as far as useful."
 )
 @click.option(
     "--dreams",

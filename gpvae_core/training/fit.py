@@ -27,10 +27,12 @@ from gpvae_core.training.evaluation import evaluate_elbo
 from gpvae_core.training.steps import CapturedStep, PartedStep, Step, Weights
 
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
-ANEW = "train anew into another --out, with a lower --learning-rate or a larger --s-x; the last whole epoch is kept"
+RAISING = ("base_lr_scale", "psi_lr_scale", "base_weight", "encoder_noise", "augment", "dreams")  # of the settings
 CHECKED = 500  # of the training images: whether their pixels suit the likelihood
 
-Weight = Annotated[float, Field(ge=0, lt=math.inf)]
+MOST_SCALE, MOST_WEIGHT = 100.0, 1e6  # beyond them float32 ends before sense does
+Scale = Annotated[float, Field(ge=0, le=MOST_SCALE)]
+Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,14 @@ class TrainingConfig:
     epochs: Count = 40
     batch_size: Count = 128
     learning_rate: Annotated[float, Field(gt=0, lt=math.inf)] = 2e-3
-    base_lr_scale: Weight = 1.0
-    psi_lr_scale: Weight = 1.0
+    base_lr_scale: Scale = 1.0
+    psi_lr_scale: Scale = 1.0
     base_weight: Weight = 0.0
-    encoder_noise: Weight = 0.0
+    encoder_noise: Scale = 0.0
     patience: Count = 20
     initial: str | None = None
     decoder: str | None = None
-    augment: Weight = 0.0
+    augment: Scale = 0.0
     dreams: Weight = 0.0
     parts: Count = 1
     split: Seed | None = None
@@ -156,10 +158,7 @@ def fit(
     called after each step. On a GPU every step is one CUDA graph, if the method is ``capturable``. Of several processes
     that train together the first one writes. Raises InputError on a non-finite objective, naming the step and the part.
     """
-    check_shape(model_config.image_shape, dataset.train)
-    if not dataset.dynamic:
-        model.generative.likelihood.check(dataset.train.pixels(slice(0, CHECKED)).to(model.device))
-    _check_parts(config)
+    check_run(model, model_config, config, dataset)
     captured = model.device.type == "cuda" and model.encoder.capturable and config.parts == 1
     optimizer = adam(model, config, captured)
     begun = resume and (folder / STATE).exists()
@@ -172,7 +171,7 @@ def fit(
     if begun:
         keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
-        state.take(_validated(model, dataset, 0)["elbo"])
+        state.take(_validated(model, config, dataset, 0)["elbo"])
         save()
         keep()
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
@@ -180,7 +179,7 @@ def fit(
         state.epoch += 1
         parts = _epoch(step, config, state.epoch, on_step)
         speed = len(dataset.train) / (time.perf_counter() - started)
-        validation = _validated(model, dataset, state.epoch)
+        validation = _validated(model, config, dataset, state.epoch)
         state.take(validation["elbo"])
         state.seconds += time.perf_counter() - started
         progress = Progress(
@@ -201,6 +200,16 @@ def fit(
         yield progress
 
 
+def check_run(
+    model: VariationalAutoencoder, model_config: ModelConfig, config: TrainingConfig, dataset: Dataset
+) -> None:
+    """Raise InputError where the images do not suit the model, or where they cannot be shared as is asked."""
+    check_shape(model_config.image_shape, dataset.train)
+    if not dataset.dynamic:
+        model.generative.likelihood.check(dataset.train.pixels(slice(0, CHECKED)).to(model.device))
+    _check_parts(config)
+
+
 def _check_parts(config: TrainingConfig) -> None:
     """Raise InputError where the processes, or the images of a batch, cannot share the parts."""
     count = processes.count()
@@ -212,12 +221,25 @@ def _check_parts(config: TrainingConfig) -> None:
         )
 
 
-def _validated(model: VariationalAutoencoder, dataset: Dataset, epoch: int) -> dict[str, float]:
+def _validated(model: VariationalAutoencoder, config: TrainingConfig, dataset: Dataset, epoch: int) -> dict[str, float]:
     """The ELBO of every stage on the validation images, in nats. Raises InputError where it is not finite."""
     found = {k: float(v.mean()) for k, v in evaluate_elbo(model, dataset.validation, seed=0).items()}
     if not math.isfinite(found["elbo"]):
-        raise InputError(f"training stopped after epoch {epoch}: the validation ELBO is {found['elbo']}; {ANEW}")
+        raise InputError(
+            f"training stopped after epoch {epoch}: the validation ELBO is {found['elbo']}; {_anew(config, epoch)}"
+        )
     return found
+
+
+def _anew(config: TrainingConfig, epoch: int) -> str:
+    """What helps where numbers end in ``epoch``: what raises them, and what is kept of the epochs before."""
+    usual = TrainingConfig("")
+    raised = [name for name in RAISING if getattr(config, name) > getattr(usual, name)]
+    lower = " or ".join(f"--{name.replace('_', '-')}" for name in ("learning_rate", *raised))
+    wider = "" if config.decoder else ", or a larger --s-x"
+    if epoch > 1 or (config.initial and epoch):
+        return f"train anew into another --out, with a lower {lower}{wider}; epoch {epoch - 1} is kept"
+    return f"train anew with a lower {lower}{wider}; nothing is saved yet"
 
 
 def _keep_best(
@@ -281,7 +303,7 @@ def _epoch(step: Step, config: TrainingConfig, epoch: int, on_step: OnStep | Non
         _set_rates(step.optimizer, config.learning_rate * one_cycle((epoch - 1 + k / len(batches)) / config.epochs))
         found = step(rows)
         if not all(map(math.isfinite, found.values())):
-            raise _not_finite(found, (epoch - 1) * len(batches) + k, epoch)
+            raise _not_finite(found, config, (epoch - 1) * len(batches) + k, epoch)
         for name in step.names:
             totals[name] = totals.get(name, 0.0) + found[name] * len(rows)
         if on_step:
@@ -298,13 +320,13 @@ def _set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate * group["scale"]
 
 
-def _not_finite(found: dict[str, float], step: int, epoch: int) -> InputError:
+def _not_finite(found: dict[str, float], config: TrainingConfig, step: int, epoch: int) -> InputError:
     broken = {name: value for name, value in found.items() if not math.isfinite(value)}
     parts = {name: value for name, value in broken.items() if name not in ("objective", "gradient norm")} or broken
     return InputError(
         f"training stopped at step {step} (epoch {epoch}): "
         f"{', '.join(f'{name} = {value}' for name, value in parts.items())} is not finite; "
-        f"{ANEW}"
+        f"{_anew(config, epoch)}"
     )
 
 

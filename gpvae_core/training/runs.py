@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import origin_of, usable_device
 from gpvae_core.training import processes
-from gpvae_core.training.fit import OnStep, Progress, TrainingConfig, fit, start_from
+from gpvae_core.training.fit import OnStep, Progress, TrainingConfig, check_run, fit, start_from
 
 LOCK = ".training.lock"
 NETWORKS = ("conv", "dense")
@@ -122,16 +123,21 @@ def run(
         start_from(model, load_checkpoint(training.initial, device=device).model, data.train)
     if training.decoder:
         model.generative.load_state_dict(load_checkpoint(training.decoder).model.generative.state_dict())
+    check_run(model, config, training, data)
     epochs = fit(model, config, training, data, out, resume=resume, on_step=on_step, tensorboard=tensorboard)
     return _alone(out, epochs)
 
 
 def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
-    """``epochs``, while no other program trains into ``out``. The system takes the lock from one that was killed."""
+    """``epochs``, while no other program trains into ``out``. The system takes the lock from one that was killed.
+
+    Where nothing was saved, what was made for it is removed: the folders, too.
+    """
     if processes.rank():  # the first of several holds it for all
         yield from epochs
         return
     lock = FileLock(out / LOCK, timeout=0)
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -142,7 +148,12 @@ def _alone(out: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
     try:
         yield from epochs
     finally:
+        with suppress(OSError):  # on Windows an open file stays
+            (out / LOCK).unlink()
         lock.release()
+        with suppress(OSError):  # the first that is not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _check_out(out: Path, config: ModelConfig, training: TrainingConfig, resume: bool) -> None:
