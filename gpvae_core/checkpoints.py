@@ -307,11 +307,12 @@ def _locate(reference: str | Path) -> Path:
 def model_config(fields: Any, path: Path) -> ModelConfig:
     """A ModelConfig from JSON. Raises InputError naming the file."""
     try:
+        check("model", fields, dict[str, Any])
         tuples: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
         }
         return ModelConfig(**tuples)
-    except (AttributeError, TypeError, InputError) as error:
+    except (TypeError, InputError) as error:
         raise InputError(f"{path} does not describe a model ({error}); restore the file or train again") from None
 
 

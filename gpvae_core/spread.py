@@ -23,7 +23,10 @@ TRIES = 5  # of a run whose workers are lost
 
 @dataclass(frozen=True)
 class Engine:
-    """Where runs go. ``ray``: a cluster's address, 'auto' for the one at hand, 'local' for one made of this machine."""
+    """Where runs go. ``ray``: a cluster's address, 'auto' for the one at hand, 'local' for one made of this machine.
+
+    Raises InputError for GPUs without a cluster, for parts of several, and where Ray is not installed.
+    """
 
     jobs: int = 1
     ray: str | None = None
@@ -34,6 +37,10 @@ class Engine:
             raise InputError(
                 f"--gpus-a-run {self.gpus:g} shares the GPUs of a Ray cluster; give --ray, too, or leave it out"
             )
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise InputError(f"--gpus-a-run {self.gpus:g} is no number of GPUs; above 1 give a whole one")
+        if self.ray is not None:
+            _ray()
 
 
 def spread(

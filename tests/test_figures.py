@@ -282,3 +282,10 @@ def test_the_command_writes_both_figures_and_refuses_what_it_cannot(tmp_path):
     ):
         result = CliRunner().invoke(main, [*command, *bad])
         assert result.exit_code == 2 and said in result.output and "Traceback" not in result.output
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_pass(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("app.figures.__main__.load_checkpoint", lambda _: pytest.fail("it is opened"))
+    result = CliRunner().invoke(main, ["--checkpoint", "digits-2d", "--out", str(tmp_path / "file" / "x")])
+    assert result.exit_code == 2 and "it is no folder); choose another --out" in result.output

@@ -136,3 +136,33 @@ def test_damaged_tables_and_other_formats_are_named(tmp_path):
         read_table(tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"t\.xlsx names no table format; let it end in \.csv or \.parquet"):
         write_table(tmp_path / "t.xlsx", [])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ray", "x"], "'x' is no cluster; give local, auto, or ray://HOST:PORT"),
+        (["--ray", ""], "it is empty"),
+        (["--ray", "local", "--gpus-a-run", "1e20"], "is not in the range 0<=x<=16"),
+        (["--ray", "local", "--gpus-a-run", "1.5"], "above 1 give a whole one"),
+        (["--ray", "ray://head:10001"], "Ray is not installed"),
+        (["--gpus-a-run", "0.5"], "give --ray, too"),
+        (["--out", "file/o.csv"], "nothing can be written into file (file: it is no folder); choose another --out"),
+    ],
+)
+def test_where_the_work_goes_is_checked_before_it_begins(words, said, tmp_path, monkeypatch):
+    """The grid was decoded first, and o.csv.json left behind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("gpvae_core.commands.gaps._ready", lambda work: pytest.fail("the checkpoint is opened"))
+    result = CliRunner().invoke(cli, [*COMMAND, "--out", "o.csv", *words])
+    assert said in result.output + str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    shutil.copytree(PRETRAINED / "digits-2d", tmp_path / "own")
+    words = ["calibrate", "--checkpoint", str(tmp_path / "own"), "--gaps", str(tmp_path / "nan")]
+    with pytest.raises(InputError, match=r"there is no table .*nan; compute it with .*gaps --checkpoint own --split"):
+        CliRunner().invoke(cli, words, catch_exceptions=False)

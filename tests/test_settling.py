@@ -9,6 +9,7 @@ from torch import nn
 
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.cli import cli
+from gpvae_core.commands.options import check_out
 from gpvae_core.data import ImageSet
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
@@ -133,3 +134,14 @@ def test_the_curvature_ratio_is_one_at_the_best_widths_and_their_square_elsewher
         model.encoder.base_encoder.head.bias[2:] += torch.log(torch.tensor(scale))
     plain = VariationalAutoencoder(model.generative, model.encoder.base_encoder)
     assert curvature_ratio(plain, images.take(slice(0, 50))) == pytest.approx(scale**2, rel=1e-6)
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_pass(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("gpvae_core.commands.settle.load_checkpoint", lambda *_, **__: pytest.fail("it is opened"))
+    words = ["settle", "--checkpoint", "digits-2d", "--out", str(tmp_path / "file" / "x")]
+    with pytest.raises(InputError, match=r"nothing can be written into .*x .*it is no folder\); choose another --out"):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match="no permission"):
+        check_out(tmp_path / "new")

@@ -49,6 +49,7 @@ def main(
     """Figures 1 and 2 of the paper on the test set of a checkpoint, images chosen by quantiles, never by hand."""
     try:
         kinds = _kinds(formats)
+        options.check_out(out)
         opened = load_checkpoint(checkpoint)
         data = dataset_of(opened, dataset, data_dir)
         _check(opened, data.test, by)

@@ -93,6 +93,8 @@ def gaps(
 ) -> None:
     """Exact log p(x), KLs and gaps of a whole split, one row per image; beside it OUT.json says what was computed."""
     check_suffix(out)
+    options.check_out(out.parent)
+    on = Engine(jobs, ray, gpus_a_run)
     work = Part(checkpoint, method, tuple(settings.items()), dataset, data_dir, split, tolerance, gaussians, device)
     _ready.cache_clear()  # of an earlier call in this process: the checkpoint's folder may have changed since
     opened, data, _ = _ready(work)
@@ -115,7 +117,7 @@ def gaps(
         write_atomically(settings_file(out), json_bytes(settings))
     saved = time.monotonic()
     with tqdm(total=total, initial=len(rows), unit="img") as bar:
-        for batch in _in_order(parts, spread(rows_of, parts, Engine(jobs, ray, gpus_a_run), _failed)):
+        for batch in _in_order(parts, spread(rows_of, parts, on, _failed)):
             rows += batch
             bar.update(len(batch))
             if time.monotonic() - saved > SAVE_SECONDS or len(rows) == total:

@@ -1,5 +1,7 @@
 """What the commands share: their options, and what these stand for."""
 
+import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from math import isfinite
@@ -41,6 +43,16 @@ class Name(click.types.StringParamType):
         return name
 
 
+class Cluster(Name):
+    """The address of a Ray cluster."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        address = super().convert(value, param, ctx)
+        if not CLUSTER.fullmatch(address):
+            self.fail(f"'{address[:40]}' is no cluster; give local, auto, or ray://HOST:PORT.", param, ctx)
+        return address
+
+
 class Place(click.Path):
     """A path that the system can have: click's own lets its complaints through."""
 
@@ -56,6 +68,7 @@ class Place(click.Path):
         return place
 
 
+CLUSTER = re.compile(r"local|auto|(ray://)?[^\s/]+:\d{1,5}")
 NAME = Name()
 FolderPath = Place(file_okay=False, path_type=Path)
 FilePath = Place(dir_okay=False, path_type=Path)
@@ -64,12 +77,21 @@ COUNT = click.IntRange(1, 1_000_000)
 DIMENSION = click.IntRange(1, MOST_LATENT)
 HIDDEN = click.IntRange(1, MOST_UNITS)
 MOST_JOBS = 256  # processes, each with torch of its own
+MOST_GPUS = 16  # of one run
 WEIGHT = Number(0, MOST_WEIGHT)
 SCALE = Number(0, MOST_SCALE)
 POSITIVE = Number(0, min_open=True)
 STD = Number(LEAST_STD, MOST_STD)
 TOLERANCE = Number(LEAST_TOLERANCE, MOST_TOLERANCE)
 DATASET_HELP = f"One of {', '.join(DATASETS)}, or folder:PATH, or archive:PATH of an .npz, or simulated:CHECKPOINT."
+
+
+def check_out(folder: Path) -> None:
+    """Raise InputError, before the work is done, where nothing can be written into ``folder``. It is not made here."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    reason = "it is no folder" if not there.is_dir() else "" if os.access(there, os.W_OK | os.X_OK) else "no permission"
+    if reason:
+        raise InputError(f"nothing can be written into {folder} ({there}: {reason}); choose another --out")
 
 
 def data_dir(command: Callable[..., None]) -> Callable[..., None]:
@@ -122,8 +144,10 @@ def tolerance(command: Callable[..., None]) -> Callable[..., None]:
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """Where the parts of the work go; see ``gpvae_core.spread``."""
-    gpus = click.option("--gpus-a-run", type=WEIGHT, default=0.0, help="With --ray: a part of a GPU will do.")(command)
-    ray = click.option("--ray", help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")(gpus)
+    gpus = click.option(
+        "--gpus-a-run", type=Number(0, MOST_GPUS), default=0.0, help="With --ray: a part of a GPU will do."
+    )(command)
+    ray = click.option("--ray", type=Cluster(), help="A Ray cluster instead: local, auto, or ray://HOST:PORT.")(gpus)
     return click.option(
         "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, help="Processes on this machine, one thread each."
     )(ray)

@@ -36,6 +36,7 @@ def settle(checkpoint: str, out: Path, data_dir: Path | None, device: str) -> No
     """
     if any((out / file).exists() for file in (WEIGHTS, CONFIG, STATE)):
         raise InputError(f"{out} already holds a checkpoint or a training; choose another --out")
+    options.check_out(out)
     opened = load_checkpoint(checkpoint, device=options.resolve_device(device))
     data = options.data_of(opened, None, data_dir)
     train, (model, config) = data.split("train"), (opened.model, opened.config)

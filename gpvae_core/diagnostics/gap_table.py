@@ -82,12 +82,14 @@ def _number(value: Any, finite: bool) -> float | None:
 
 
 def read_gaps(path: Path, checkpoint: Checkpoint, *, dataset: str, split: str) -> list[Row]:
-    """The rows of a table that ``gaps`` wrote. Raises InputError where it belongs to something else."""
+    """The rows of a table that ``gaps`` wrote. Raises InputError where there is none, or it is another's."""
+    cure = f"python -m gpvae_core gaps --checkpoint {checkpoint.name} --split {split}"
+    if not path.exists():
+        raise InputError(f"there is no table {path}; compute it with {cure} --out {path}")
     settings = read_json(settings_file(path))
     for key, value in {"digest": checkpoint.digest, "dataset": dataset, "split": split}.items():
         if settings.get(key) != value:
             raise InputError(
-                f"{path} was computed with {key} = {settings.get(key)}, not {value}; compute it with "
-                f"python -m gpvae_core gaps --checkpoint {checkpoint.name} --split {split}"
+                f"{path} was computed with {key} = {settings.get(key)}, not {value}; compute it with {cure}"
             )
     return read_rows(path, settings)
