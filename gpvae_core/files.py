@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,10 +18,32 @@ CHECKSUM = "sha256"  # the key, in a file's own description, of the digest of ev
 ABANDONED = 86_400.0  # seconds after which its writer must have been killed
 
 
+def other_than_a_file(path: Path) -> str | None:
+    """What stands at ``path``, a link followed, where that is "a folder" or "no ordinary file": a device or a pipe.
+
+    None for a file, for what is not there, and for what may not be looked at: opening it gives the system's reason.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
+
+
+def check_ordinary(path: Path, name: str | None = None) -> None:
+    """Raise InputError, calling ``path`` by ``name``, where something other than a file stands there.
+
+    Reading it may never end, and a file written there would take its place.
+    """
+    if kind := other_than_a_file(path):
+        raise InputError(f"{name or path} is {kind}; give the path of a file")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all: what stood there before survives any failure.
 
-    For results that were asked for; see ``write_if_possible`` for caches. Raises InputError with the system's reason.
+    For results that were asked for; see ``write_if_possible`` for caches. Of a link, the file that it leads to is
+    written. Raises InputError with the system's reason, or where a folder, a device or a pipe stands there.
     """
     try:
         _write(path, data)
@@ -35,7 +58,7 @@ def write_if_possible(path: Path, data: bytes) -> bool:
     """``write_atomically`` for a cache: whether it was kept. A disk that is full or read only is no error."""
     try:
         _write(path, data)
-    except OSError:
+    except (OSError, InputError):
         return False
     return True
 
@@ -49,6 +72,8 @@ def thin_out(folder: Path, pattern: str, most: int) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write beside ``path`` under a name that no other writer has, flush to disk, then rename."""
+    check_ordinary(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     part = path.with_name(PART.format(token_hex(8)))

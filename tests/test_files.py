@@ -138,6 +138,36 @@ def test_what_a_killed_writer_left_is_swept_a_day_later_and_a_running_one_is_lef
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([running.name, "file"])
 
 
+# --- what is no file ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["a folder", "no ordinary file"])
+def no_file(tmp_path, request):
+    """A path at which something other than a file stands, a link to it, and what it is."""
+    path = tmp_path / "there"
+    path.mkdir() if request.param == "a folder" else os.mkfifo(path)
+    (tmp_path / "link").symlink_to(path)
+    return path, request.param
+
+
+@pytest.mark.parametrize("name", ["there", "link"])
+def test_what_is_no_file_is_not_replaced(no_file, name):
+    path, kind = no_file
+    before = path.stat()
+    with pytest.raises(InputError, match=f"{name} is {kind}; give the path of a file"):
+        write_atomically(path.with_name(name), b"x")
+    assert not write_if_possible(path.with_name(name), b"x")
+    assert path.stat() == before and sorted(p.name for p in path.parent.iterdir()) == ["link", "there"]
+
+
+def test_a_link_is_followed_and_stays_one(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/file")
+    write_atomically(tmp_path / "link", b"x")  # a dead one
+    write_atomically(tmp_path / "link", b"y")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "folder" / "file").read_bytes() == b"y"
+
+
 # --- places that cannot be written --------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """What was answered with a wrong number and is refused by one sentence since: pixels, weights, shares, losses."""
 
+import os
 import shutil
 from dataclasses import replace
 from zipfile import ZipFile
@@ -304,6 +305,13 @@ def test_a_command_that_would_never_end_or_break_is_refused(words, said, tmp_pat
     result = CliRunner().invoke(cli, words)
     assert result.exit_code != 0 and said in result.output + str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_is_refused_as_the_place_of_a_result_before_it_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpvae_core.commands.evaluate.score_images", lambda *_: pytest.fail("scores are computed"))
+    os.mkfifo(tmp_path / "pipe")
+    result = CliRunner().invoke(cli, ["rank", "--checkpoint", "digits-2d", "--out", str(tmp_path / "pipe")])
+    assert result.exit_code == 2 and "pipe is no ordinary file; give the path of a file" in result.output
 
 
 def test_figures_are_refused_before_minutes_are_spent(copy, tmp_path, monkeypatch):

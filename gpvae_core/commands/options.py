@@ -16,6 +16,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
 from gpvae_core.errors import InputError
 from gpvae_core.fields import LEAST_TOLERANCE, MOST_TOLERANCE
+from gpvae_core.files import check_ordinary
 from gpvae_core.inference import METHODS, Method, most_of
 from gpvae_core.models import LEAST_STD, MOST_LATENT, MOST_STD, MOST_UNITS
 from gpvae_core.paths import DATA_DIR
@@ -62,6 +63,10 @@ class Place(click.Path):
         try:
             place = Path(str(super().convert(value, param, ctx)))
             place.exists()
+            if not self.dir_okay:
+                check_ordinary(place)  # before the work that its result is of
+        except InputError as error:
+            self.fail(f"{error}.", param, ctx)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.fail(f"'{str(value)[:40]}…' cannot be a path here ({reason}).", param, ctx)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpvae_core.errors import InputError
+from gpvae_core.files import check_ordinary
 
 Arrays = dict[str, NDArray[Any]]
 OURS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -33,8 +34,7 @@ def read_archive(path: Path, shape: Shape | None = None) -> Arrays:
 
     Raises InputError with what was found instead.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is no ordinary file; give the path of an .npz")
+    check_ordinary(path)
     try:
         # from memory: of a damaged file numpy would leave the handle open
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpvae_core.data.images import FORMATS, SIDE, SUFFIXES, Grey, is_coloured, read_image
 from gpvae_core.data.recipes import Recipe
 from gpvae_core.errors import InputError
+from gpvae_core.files import other_than_a_file
 
 PARTS = ("train", "validation", "test")
 TEST, VALIDATION = 0.2, 0.1  # of all images; of those that are left for training
@@ -121,14 +122,15 @@ def _read(file: Path, root: Path, recipe: Recipe, *, split: bool) -> Picture:
 
 
 def _check_file(file: Path, name: str) -> None:
-    """Raise InputError where there is no ordinary file: reading a pipe would never end."""
+    """Raise InputError where there is no ordinary file."""
+    if kind := other_than_a_file(file):
+        raise InputError(f"'{name}' is {kind}")
     try:
-        if file.is_file():
-            return
-        kind = "a folder" if file.is_dir() else "a dead link" if file.is_symlink() else "no ordinary file"
+        file.stat()
+    except FileNotFoundError:
+        raise InputError(f"'{name}' is a dead link") from None
     except OSError as error:
         raise InputError(f"cannot read '{name}' ({error.strerror})") from None
-    raise InputError(f"'{name}' is {kind}")
 
 
 # --- what is said of them -------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from gpvae_core.data.paper import Grey as Grey
 from gpvae_core.data.paper import surround
 from gpvae_core.data.photos import find_ink
 from gpvae_core.errors import InputError
+from gpvae_core.files import check_ordinary
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
 SUFFIXES = (
@@ -100,9 +101,8 @@ def is_coloured(path: Path) -> bool:
 
 
 def _read(path: Path) -> bytes:
+    check_ordinary(path, f"'{path}'")
     try:
-        if path.exists() and not path.is_file():  # a device or a pipe may never end
-            raise InputError(f"'{path}' is no ordinary file; give the path of an image")
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
                 f"'{path}' has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}; make it smaller and try again"
