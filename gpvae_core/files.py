@@ -99,7 +99,8 @@ def _sweep(folder: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file. Raises InputError naming it."""
+    """A whole file. Raises InputError naming it, also where a folder, a device or a pipe stands there."""
+    check_ordinary(path)
     try:
         return path.read_bytes()
     except OSError as error:

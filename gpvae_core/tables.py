@@ -9,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gpvae_core.errors import InputError
-from gpvae_core.files import write_atomically
+from gpvae_core.files import check_ordinary, write_atomically
 
 Row = dict[str, Any]
 SUFFIXES = (".csv", ".parquet")
@@ -40,6 +40,7 @@ def table_bytes(path: Path, rows: list[Row]) -> bytes:
 def read_table(path: Path) -> list[Row]:
     """The rows of a table that ``write_table`` wrote. Raises InputError naming a damaged file."""
     check_suffix(path)
+    check_ordinary(path)
     try:
         table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pyarrow.parquet.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -16,7 +16,7 @@ import torch
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.errors import InputError
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
-from gpvae_core.files import ABANDONED, PART, write_atomically, write_if_possible
+from gpvae_core.files import ABANDONED, PART, read_bytes, write_atomically, write_if_possible
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.generative.likelihoods import GaussianLikelihood
 from gpvae_core.paths import PRETRAINED
@@ -151,11 +151,12 @@ def no_file(tmp_path, request):
 
 
 @pytest.mark.parametrize("name", ["there", "link"])
-def test_what_is_no_file_is_not_replaced(no_file, name):
+def test_what_is_no_file_is_neither_replaced_nor_read(no_file, name):
     path, kind = no_file
     before = path.stat()
-    with pytest.raises(InputError, match=f"{name} is {kind}; give the path of a file"):
-        write_atomically(path.with_name(name), b"x")
+    for use in (lambda at: write_atomically(at, b"x"), read_bytes):
+        with pytest.raises(InputError, match=f"{name} is {kind}; give the path of a file"):
+            use(path.with_name(name))
     assert not write_if_possible(path.with_name(name), b"x")
     assert path.stat() == before and sorted(p.name for p in path.parent.iterdir()) == ["link", "there"]
 
@@ -166,6 +167,13 @@ def test_a_link_is_followed_and_stays_one(tmp_path):
     write_atomically(tmp_path / "link", b"x")  # a dead one
     write_atomically(tmp_path / "link", b"y")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "folder" / "file").read_bytes() == b"y"
+
+
+def test_a_checkpoint_whose_files_are_pipes_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(InputError, match=r"config\.json is no ordinary file"):
+        load_checkpoint(tmp_path)
 
 
 # --- places that cannot be written --------------------------------------------------------------------------------
