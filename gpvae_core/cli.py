@@ -1,7 +1,10 @@
 """The command line: python -m gpvae_core. A command's own module is imported when it is called: help comes at once."""
 
 import ast
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.resources import files
 
@@ -48,11 +51,38 @@ def _summary(name: str) -> str:
 
 def main() -> None:
     """Run the CLI; what the user can mend is one sentence on stderr and exit code 2."""
-    try:
+    with sentences():
         cli(prog_name="python -m gpvae_core")
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Of an InputError, or a standard output that takes nothing, one sentence on stderr and exit code 2."""
+    try:
+        if sys.stdout is None:
+            raise InputError("standard output is closed, and the result would be lost; send it to a file or /dev/null")
+        yield
     except InputError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except OSError:
+        reason = _fault_of_output()
+        if reason is None:
+            raise
+        click.echo(f"error: cannot write to standard output ({reason}); send it elsewhere and run again", err=True)
+        sys.exit(2)
+
+
+def _fault_of_output() -> str | None:
+    """Why standard output does not take what is written to it; None where it takes an empty line."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python writes what is left once more when it ends, and would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error.strerror
+    return None
 
 
 @click.group(

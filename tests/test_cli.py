@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,10 +14,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from gpvae_core.checkpoints import save_checkpoint
-from gpvae_core.cli import cli
+from gpvae_core.cli import cli, sentences
 from gpvae_core.errors import InputError
 from gpvae_core.identity import STATE
 from gpvae_core.models import ModelConfig, build
+from gpvae_core.paths import PRETRAINED
 
 
 def run(*arguments: str) -> str:
@@ -169,6 +171,27 @@ def test_the_module_runs_as_a_program_with_exit_code_2_on_junk(tmp_path):
     assert "is not an image that can be read" in result.stderr
     assert result.stderr.strip().count("\n") == 0
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [(">/dev/full", "cannot write to standard output (No space left on device)"), (">&-", "standard output is closed")],
+)
+@pytest.mark.parametrize("words", ["rank --checkpoint digits-2d --limit 2 --out r.csv", "rank --help"])
+def test_a_result_that_nobody_can_receive_is_one_sentence(shell, said, words, unbuffered, tmp_path):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(PRETRAINED.parent)}
+    command = f'"{sys.executable}" -m gpvae_core {words} {shell}'
+    result = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {said}") and result.stderr.count("\n") == 1
+
+
+def test_a_fault_that_is_not_of_the_output_is_not_blamed_on_it(capsys):
+    with pytest.raises(OSError, match="elsewhere"), sentences():
+        raise OSError("elsewhere")
 
 
 def test_a_mean_of_iwae_lies_between_elbo_and_evidence(digits, digits_2d, digits_engine):

@@ -1,6 +1,5 @@
 """The command: python -m app.figures --checkpoint C --out DIR."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import MOST_IMAGES, Sheet, check_score, figure_1, figure_2
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
+from gpvae_core.cli import sentences
 from gpvae_core.commands import options
 from gpvae_core.data import ImageSet, dataset_of
 from gpvae_core.data.images import SIDE
@@ -47,7 +47,7 @@ def main(
     data_dir: Path | None,
 ) -> None:
     """Figures 1 and 2 of the paper on the test set of a checkpoint, images chosen by quantiles, never by hand."""
-    try:
+    with sentences():
         kinds = _kinds(formats)
         options.check_out(out)
         opened = load_checkpoint(checkpoint)
@@ -66,9 +66,6 @@ def main(
         atlas = box_atlas(opened, float(engine.grid.axis[-1]))
         for sheet in sheets:
             _write(sheet, kinds, out, atlas)
-    except InputError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
 
 
 def _kinds(formats: str) -> list[str]:
