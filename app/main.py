@@ -5,10 +5,17 @@ import streamlit as st
 from app import components, first_paint
 from app.text import HOME, PAGES, TITLE
 from app.words import t
+from gpvae_core.errors import InputError
+from gpvae_core.paths import check_environment
 
 st.set_page_config(page_title=TITLE, layout="wide")
 components.history()
 first = st.empty()
+try:
+    check_environment()
+except InputError as error:
+    st.error(str(error))
+    st.stop()
 painted = first_paint.wanted() and first_paint.show(first, PAGES.keys() - {HOME})
 
 # torch comes with these: the first picture must not wait for it

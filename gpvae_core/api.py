@@ -20,6 +20,7 @@ from gpvae_core.exact.divergences import check_proper
 from gpvae_core.extras import extras
 from gpvae_core.generative import GenerativeModel
 from gpvae_core.inference import METHODS, Method
+from gpvae_core.paths import at_home
 
 if TYPE_CHECKING:  # these rooms need extras
     from gpvae_core.data import Dataset
@@ -239,9 +240,9 @@ def train(
     training = TrainingConfig.on(
         images, seed=seed, epochs=epochs, learning_rate=learning_rate, initial=initial, decoder=decoder
     )
-    for progress in runs.run(Path(folder), images, config, training, device=device, resume=resume):
+    for progress in runs.run(at_home(folder), images, config, training, device=device, resume=resume):
         on_epoch(progress)
-    return load_checkpoint(folder)
+    return load_checkpoint(at_home(folder))
 
 
 def references(name: str | Path) -> References:

@@ -30,7 +30,7 @@ from gpvae_core.generative.networks import flattened
 from gpvae_core.identity import RUN, check_one_run, run_of
 from gpvae_core.inference import METHODS, GaussianEncoder, Inference
 from gpvae_core.models import LEAST_STD, MOST_STD, ModelConfig, VariationalAutoencoder, build
-from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, grid_cache_if_known, own_folders
+from gpvae_core.paths import CONFIG, HEADS, OWN_CHECKPOINTS, WEIGHTS, at_home, grid_cache_if_known, own_folders
 from gpvae_core.shipped import check_intact, fetched, manifest
 from gpvae_core.tensors import (
     image_batch,
@@ -291,8 +291,8 @@ def load_checkpoint(reference: str | Path, *, device: torch.device | str = "cpu"
 
 def _locate(reference: str | Path) -> Path:
     with suppress(OSError):  # a name too long for a path is no path
-        if (Path(reference) / WEIGHTS).is_file():
-            return Path(reference)
+        if (at_home(reference) / WEIGHTS).is_file():
+            return at_home(reference)
     found = catalogue(own_folders())
     if str(reference) in found:
         return found[str(reference)]

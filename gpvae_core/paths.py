@@ -20,14 +20,38 @@ MANIFEST = PRETRAINED / "manifest.json"
 DATA_DIR, OWN_CHECKPOINTS, SHIPPED = "GPVAE_DATA_DIR", "GPVAE_CHECKPOINTS", "GPVAE_PRETRAINED"  # in the environment
 
 
+def at_home(path: str | Path, named: str = "") -> Path:
+    """``path`` with a leading ~ or ~USER replaced by that home folder.
+
+    Raises InputError where no such user is known; ``named``: by what, for example "GPVAE_DATA_DIR=".
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{named}'{str(path)[:40]}' begins with the home folder of a user who is unknown here; give the whole path"
+        ) from None
+
+
 def own_folders() -> list[Path]:
-    """The folders of one's own checkpoints: those that GPVAE_CHECKPOINTS names, separated as in PATH."""
-    return [Path(part).expanduser() for part in os.environ.get(OWN_CHECKPOINTS, "").split(os.pathsep) if part]
+    """The folders of one's own checkpoints: those that GPVAE_CHECKPOINTS names, separated as in PATH.
+
+    Raises InputError as ``at_home`` does.
+    """
+    named = os.environ.get(OWN_CHECKPOINTS, "").split(os.pathsep)
+    return [at_home(part, f"{OWN_CHECKPOINTS}=") for part in named if part]
 
 
 def data_folder() -> Path:
-    """Where data sets are kept: GPVAE_DATA_DIR, or the user's cache folder."""
-    return Path(os.environ[DATA_DIR]) if os.environ.get(DATA_DIR) else user_cache()
+    """Where data sets are kept: GPVAE_DATA_DIR, or the user's cache folder. Raises InputError as ``at_home`` does."""
+    named = os.environ.get(DATA_DIR)
+    return at_home(named, f"{DATA_DIR}=") if named else user_cache()
+
+
+def check_environment() -> None:
+    """Raise InputError where a folder that the environment names cannot be found."""
+    own_folders()
+    data_folder()
 
 
 def user_cache() -> Path:

@@ -18,6 +18,7 @@ from gpvae_core.paths import (
     SHIPPED,
     TABLE,
     WEIGHTS,
+    at_home,
     user_cache,
 )
 
@@ -76,7 +77,7 @@ def fetched(name: str) -> Path:
         )
     files: dict[str, str] = manifest()[name]["files"]
     if "://" not in source:
-        folder = Path(source).expanduser() / name
+        folder = at_home(source, f"{SHIPPED}=") / name
     else:
         folder = user_cache() / "pretrained" / name
         for file, digest in files.items():

@@ -4,15 +4,18 @@ import os
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
 from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
+from gpvae_core.commands import options
+from gpvae_core.data.datasets import lasting_name
 from gpvae_core.errors import InputError
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.paths import PRETRAINED, WEIGHTS
-from gpvae_core.shipped import manifest
+from gpvae_core.paths import PRETRAINED, WEIGHTS, check_environment, data_folder, own_folders
+from gpvae_core.shipped import fetched, manifest
 from tests.test_app import opened, shown
 
 
@@ -105,6 +108,36 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("GPVAE_CHECKPOINTS", str(tmp_path / "gone"))
     page = opened()
     assert any("no folder 'gone'" in warning.value for warning in page.warning)
+
+
+@pytest.mark.parametrize("name", ["GPVAE_CHECKPOINTS", "GPVAE_DATA_DIR"])
+@pytest.mark.usefixtures("offline")
+def test_a_home_folder_of_nobody_in_the_environment_is_one_sentence(name, monkeypatch):
+    monkeypatch.setenv(name, "~nouser/x")
+    said = f"{name}='~nouser/x' begins with the home folder of a user who is unknown here; give the whole path"
+    with pytest.raises(InputError, match=said):
+        check_environment()
+    page = opened()
+    assert [error.value for error in page.error] == [said] and not page.exception
+
+
+def test_shipped_models_below_a_home_folder_of_nobody_are_one_sentence(monkeypatch):
+    monkeypatch.setenv("GPVAE_PRETRAINED", "~nouser/x")
+    with pytest.raises(InputError, match="GPVAE_PRETRAINED='~nouser/x' begins with the home folder of a user"):
+        fetched("mnist-2d")
+
+
+def test_a_home_folder_is_found_wherever_a_path_is_taken(tmp_path, monkeypatch):
+    shutil.copytree(PRETRAINED / "digits-2d", tmp_path / "own" / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GPVAE_CHECKPOINTS", "~/own")
+    monkeypatch.setenv("GPVAE_DATA_DIR", "~/own")
+    assert own_folders() == [data_folder()] == [tmp_path / "own"]
+    assert load_checkpoint("model").folder == load_checkpoint("~/own/model").folder == tmp_path / "own" / "model"
+    assert lasting_name("simulated:~/own/model") == f"simulated:{tmp_path / 'own' / 'model'}"
+    assert options.FilePath.convert("~/r.csv", None, None) == tmp_path / "r.csv"
+    with pytest.raises(click.BadParameter, match="'~nouser/r' begins with the home folder of a user"):
+        options.FilePath.convert("~nouser/r", None, None)
 
 
 def test_an_unknown_name_says_where_it_was_looked_for(runs):

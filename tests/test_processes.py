@@ -84,5 +84,13 @@ def test_parts_that_cannot_be_shared_are_named(tmp_path, digits, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match=r"the 2 processes of WORLD_SIZE cannot join .*; start them by torchrun"):
         processes.joined(torch.device("cpu")).__enter__()
+    for said in ("abc", "0", "-1", "²"):
+        monkeypatch.setenv("WORLD_SIZE", said)
+        with pytest.raises(InputError, match=f"WORLD_SIZE='{said}' is no whole number from 1 up; unset it"):
+            processes.joined(torch.device("cpu")).__enter__()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(InputError, match="LOCAL_RANK='' is no whole number from 0 up"):
+        processes.joined(torch.device("cuda")).__enter__()
     with pytest.raises(InputError, match="'parts' is 0"):
         TrainingConfig("digits", parts=0)

@@ -19,7 +19,7 @@ from gpvae_core.fields import LEAST_TOLERANCE, MOST_TOLERANCE
 from gpvae_core.files import check_ordinary
 from gpvae_core.inference import METHODS, Method, most_of
 from gpvae_core.models import LEAST_STD, MOST_LATENT, MOST_STD, MOST_UNITS
-from gpvae_core.paths import DATA_DIR
+from gpvae_core.paths import DATA_DIR, at_home
 from gpvae_core.tensors import usable_device
 from gpvae_core.training.fit import MOST_SCALE, MOST_WEIGHT
 
@@ -61,7 +61,7 @@ class Place(click.Path):
         if not str(value):
             self.fail("it is empty; give a path, or leave the option out.", param, ctx)
         try:
-            place = Path(str(super().convert(value, param, ctx)))
+            place = Path(str(super().convert(str(at_home(value)), param, ctx)))
             place.exists()
             if not self.dir_okay:
                 check_ordinary(place)  # before the work that its result is of

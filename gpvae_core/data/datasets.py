@@ -34,7 +34,7 @@ from gpvae_core.data.recipes import RECIPES, Recipe, recipe_of
 from gpvae_core.errors import InputError
 from gpvae_core.fields import Seed, check
 from gpvae_core.files import write_if_possible
-from gpvae_core.paths import WEIGHTS, data_folder
+from gpvae_core.paths import WEIGHTS, at_home, data_folder
 
 HELD_OUT = 0.1  # of the training set, for validation
 DIGITS = "sklearn/datasets/data/digits.csv.gz"
@@ -128,7 +128,7 @@ def load_dataset(
     """
     name, _, argument = spec.partition(":")
     check("seed", seed, Seed)
-    data_dir, recipe = data_dir or data_folder(), recipe or recipe_of(spec)
+    data_dir, recipe = at_home(data_dir) if data_dir else data_folder(), recipe or recipe_of(spec)
     if spec in DATASETS:
         parts = DATASETS[spec](data_dir, seed, timeout)
     elif name in _BY_ARGUMENT and argument:
@@ -185,8 +185,8 @@ def lasting_name(spec: str) -> str:
         return f"folder:{resolved(argument)}"
     if name == "archive" and argument:
         return f"archive:{_found(argument)}"
-    if name == "simulated" and (Path(argument) / WEIGHTS).is_file():
-        return f"simulated:{Path(argument).resolve()}"
+    if name == "simulated" and (at_home(argument) / WEIGHTS).is_file():
+        return f"simulated:{at_home(argument).resolve()}"
     return spec
 
 

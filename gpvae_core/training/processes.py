@@ -46,19 +46,27 @@ def add_up(tensors: Sequence[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def _said(name: str, *, least: int, otherwise: str = "") -> int:
+    """The number that torchrun gives as ``name`` in the environment. Raises InputError where it is none."""
+    said = os.environ.get(name, otherwise)
+    if not said.isdecimal() or int(said) < least:
+        raise InputError(f"{name}='{said[:40]}' is no whole number from {least} up; unset it, or start by torchrun")
+    return int(said)
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun has started, if it has; gives this one's own device.
 
     Raises InputError on a device that no messages can be sent between, or where the others cannot be found.
     """
-    if int(os.environ.get(STARTED, "1")) == 1:
+    if _said(STARTED, least=1, otherwise="1") == 1:
         yield device
         return
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"several processes train on cpu or cuda, not on {device.type}; give --device")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", _said("LOCAL_RANK", least=0))
         torch.cuda.set_device(device)
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
