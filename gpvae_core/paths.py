@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gpvae_core.errors import InputError
+from gpvae_core.errors import InputError, short
 from gpvae_core.extras import extras
 
 _HERE = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def at_home(path: str | Path, named: str = "") -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InputError(
-            f"{named}'{str(path)[:40]}' begins with the home folder of a user who is unknown here; give the whole path"
+            f"{named}'{short(path)}' begins with the home folder of a user who is unknown here; give the whole path"
         ) from None
 
 

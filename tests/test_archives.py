@@ -1,13 +1,20 @@
 """MNIST as the field passes it round: Keras's .npz and the four IDX files, and what is said of malformed ones."""
 
 import gzip
+import os
 import re
+import struct
+import tracemalloc
+from io import BytesIO
+from time import process_time
+from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZipFile
 
 import numpy as np
 import pytest
 import requests
 
 from gpvae_core.data import load_dataset
+from gpvae_core.data.archives import read_archive, read_idx
 from gpvae_core.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -100,8 +107,6 @@ def test_a_malformed_npz_is_one_sentence_with_what_was_found_and_the_cure(tmp_pa
 
 
 def whole() -> bytes:
-    from io import BytesIO
-
     buffer = BytesIO()
     np.savez_compressed(buffer, **KERAS)
     return buffer.getvalue()
@@ -112,8 +117,6 @@ def flipped(data: bytes) -> bytes:
 
 
 def lone() -> bytes:
-    from io import BytesIO
-
     buffer = BytesIO()
     np.save(buffer, TRAIN)
     return buffer.getvalue()
@@ -152,3 +155,112 @@ def test_a_malformed_idx_file_is_one_sentence_with_what_was_found(tmp_path, name
     with pytest.raises(InputError, match=re.escape(found)) as caught:
         load_dataset("mnist", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+# --- what would take much memory ------------------------------------------------------------------------------------
+
+
+def promising(shape, descr="|u1"):
+    """The beginning of an array of ``shape``, which need not be there."""
+    header = str({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header
+
+
+def member(array) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def zipped(path, members, kind=ZIP_DEFLATED):
+    with ZipFile(path, "w", kind) as archive:
+        for key, data in members.items():
+            archive.writestr(f"{key}.npy", data)
+
+
+def sparingly(read, path):
+    """What it gives; it takes neither a second nor 50 MB."""
+    tracemalloc.start()
+    before = process_time()
+    try:
+        return read(path)
+    finally:
+        took, (_, peak) = process_time() - before, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert took < 1 and peak < 50e6
+
+
+OWN = {"train_images": member(TRAIN), "test_images": member(TEST)}
+BOMB = promising((200_000, 28, 28)) + bytes(200_000 * 784)
+MEAN = {
+    "nested": (b"\x93NUMPY\1\0" + struct.pack("<H", 9000) + b"(" * 9000, "train_images.npy does not begin as an array"),
+    "endless": (b"\x93NUMPY\2\0" + struct.pack("<I", 10**8) + b" " * 10**8, "does not begin as an array"),
+    "too many": (promising((10**12, 28, 28)), "does not hold the numbers that its header promises"),
+    "below none": (promising((-1, -28, 28)) + bytes(784), "does not hold the numbers that its header promises"),
+    "no height": (member(np.zeros((4, 0, 28), np.uint8)), "holds train_images (4, 0, 28) uint8; images must be"),
+    "long type": (promising((0,), [("a" * 50, "u1")]), "holds train_images (0,) [('" + "a" * 36 + "…; images must be"),
+    "bomb": (BOMB, "promises arrays of 156,807,840 bytes, more than the "),
+}
+
+
+@pytest.mark.parametrize("name", MEAN)
+def test_an_array_that_promises_what_it_does_not_hold_is_refused_before_memory_is_taken(tmp_path, name):
+    data, said = MEAN[name]
+    zipped(tmp_path / "a.npz", OWN | {"train_images": data})
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        sparingly(read_archive, tmp_path / "a.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_needed_is_not_unpacked(tmp_path):
+    zipped(tmp_path / "a.npz", OWN | {"other": BOMB})
+    found = sparingly(read_archive, tmp_path / "a.npz")
+    assert found.keys() == OWN.keys()
+    np.testing.assert_array_equal(found["train_images"], TRAIN)
+
+
+def test_a_packing_that_numpy_does_not_use_is_refused(tmp_path):
+    zipped(tmp_path / "a.npz", OWN, ZIP_LZMA)
+    with pytest.raises(InputError, match=r"train_images\.npy is not packed as numpy packs"):
+        read_archive(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("end", [b"", b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 60000, 60000, 899_999_000, 1000, 0)])
+def test_a_large_file_of_nothing_is_not_read(tmp_path, end):
+    with (tmp_path / "a.npz").open("wb") as file:
+        file.seek(900_000_000)
+        file.write(end or b"x")
+    with pytest.raises(InputError, match="is not a whole data set"):
+        sparingly(read_archive, tmp_path / "a.npz")
+
+
+def test_arrays_of_any_order_are_read_as_numpy_reads_them(tmp_path):
+    arrays = KERAS | {"x_train": np.asfortranarray(TRAIN), "y_train": TRAIN_LABELS.astype(">i8")}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = read_archive(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found["train_images"], TRAIN)
+    np.testing.assert_array_equal(found["train_labels"], TRAIN_LABELS)
+
+
+def sizes(*shape):
+    return struct.pack(f">I{len(shape)}i", 0x0800 + len(shape), *shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("train-images-idx3-ubyte", sizes(-1, 28, 28), "promises arrays of 3,367,254,359,280 bytes, more than the"),
+        ("train-images-idx3-ubyte", 900_000_000, "begins with 00000000 and has 0 values"),
+        ("train-images-idx3-ubyte.gz", sizes(200_000, 28, 28) + bytes(200_000 * 784), "promises arrays of 156,800,000"),
+        ("train-images-idx3-ubyte.gz", sizes(4, 28, 28) + bytes(10**8), "has more than 3136 values for the shape"),
+    ],
+    ids=["negative", "sparse", "bomb", "longer"],
+)
+def test_an_idx_file_that_promises_what_it_does_not_hold_is_refused_before_memory_is_taken(tmp_path, name, data, said):
+    write_idx(tmp_path, packed=False)
+    (tmp_path / "train-images-idx3-ubyte").unlink()
+    (tmp_path / name).write_bytes(b"" if isinstance(data, int) else gzip.compress(data) if name[-1] == "z" else data)
+    if isinstance(data, int):
+        os.truncate(tmp_path / name, data)
+    with pytest.raises(InputError, match=re.escape(said)):
+        sparingly(read_idx, tmp_path)

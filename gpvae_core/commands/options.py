@@ -14,7 +14,7 @@ import torch
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import DATASETS, Dataset, ImageSet, dataset_of
-from gpvae_core.errors import InputError
+from gpvae_core.errors import InputError, short
 from gpvae_core.fields import LEAST_TOLERANCE, MOST_TOLERANCE
 from gpvae_core.files import check_ordinary
 from gpvae_core.inference import METHODS, Method, most_of
@@ -69,7 +69,7 @@ class Place(click.Path):
             self.fail(f"{error}.", param, ctx)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self.fail(f"'{str(value)[:40]}…' cannot be a path here ({reason}).", param, ctx)
+            self.fail(f"'{short(value)}' cannot be a path here ({reason}).", param, ctx)
         return place
 
 

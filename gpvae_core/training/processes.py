@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed
 
-from gpvae_core.errors import InputError
+from gpvae_core.errors import InputError, short
 
 STARTED = "WORLD_SIZE"  # torchrun says by it how many processes it started
 
@@ -50,7 +50,7 @@ def _said(name: str, *, least: int, otherwise: str = "") -> int:
     """The number that torchrun gives as ``name`` in the environment. Raises InputError where it is none."""
     said = os.environ.get(name, otherwise)
     if not said.isdecimal() or int(said) < least:
-        raise InputError(f"{name}='{said[:40]}' is no whole number from {least} up; unset it, or start by torchrun")
+        raise InputError(f"{name}='{short(said)}' is no whole number from {least} up; unset it, or start by torchrun")
     return int(said)
 
 
