@@ -223,7 +223,8 @@ def short(text: str) -> str:
 
 def plain(text: str) -> str:
     """Somebody's text without markup."""
-    return "".join(c if c.isprintable() and c not in "\\`*_[]<>$|#~:&" else "?" for c in text)
+    shown = "".join(c if c.isprintable() and c not in "\\`*[]<>$|#~:&" else "?" for c in text)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", "?", shown)  # within a word it is none
 
 
 def figures_query(state: State) -> dict[str, str]:

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 from io import BytesIO
@@ -310,7 +311,13 @@ PHOTOS = {
     "TIFF": ("RGB", (4500, 3000), {"compression": "tiff_deflate"}),
     "GIF": ("P", (6000, 4000), {}),
     "WEBP": ("RGB", (2160, 1600), {"method": 0}),
-    "AVIF": ("RGB", (2800, 2100), {"speed": 10}),
+    "AVIF": ("RGB", (2500, 2000), {"speed": 10}),
+    "AVIF, alpha": ("RGBA", (2500, 2000), {"speed": 10}),
+    "PNG, alpha": ("RGBA", (4500, 3000), {}),
+    "PNG, grey with alpha": ("LA", (4500, 3000), {}),
+    "PNG, palette with alpha": ("P", (6000, 4000), {"transparency": b"\x80" * 256}),
+    "TIFF, alpha": ("RGBA", (4300, 3000), {"compression": "tiff_lzw"}),
+    "TIFF, one strip": ("RGB", (3000, 2000), {"compression": "tiff_lzw", "strip_size": 10**9}),
 }
 
 
@@ -339,6 +346,33 @@ def test_a_photo_that_would_take_much_is_named_with_the_cure(kind, mode, options
     data = encoded(Image.new(mode, (6000, 4000)), kind, **options)
     with pytest.raises(InputError, match=r"24,000,000 pixels, more than the [\d,]+ that a picture of its kind.*JPEG"):
         read_image(data, "photo")
+
+
+@pytest.mark.parametrize("size", [(25_000_000, 1), (1, 25_000_000), (20_001, 2)])
+def test_a_thread_of_a_picture_is_refused_before_it_is_decoded(size):
+    data = encoded(Image.new("L", size), "PNG")
+    with pytest.raises(InputError, match=rf"'thread' measures {size[0]:,}x{size[1]:,} pixels, more than 20,000"):
+        read_image(data, "thread")
+
+
+def test_a_tiff_in_one_strip_is_counted_twice():
+    data = encoded(Image.new("RGB", (3740, 3000)), "TIFF", compression="tiff_lzw", strip_size=10**9)
+    with pytest.raises(InputError, match=r"11,220,000 pixels, more than the 6,[\d,]+ that a picture of its kind"):
+        read_image(data, "strip")
+
+
+def test_a_bmp_of_runs_is_counted_with_what_they_are_unpacked_to():
+    head = struct.pack("<IiiHHIIiiII", 40, 4999, 4999, 1, 8, 1, 4, 0, 0, 256, 0)
+    data = b"BM" + struct.pack("<IHHI", 1082, 0, 0, 1078) + head + bytes(1024) + bytes([4, 0, 0, 1])
+    with pytest.raises(InputError, match=r"24,990,001 pixels, more than the 18,[\d,]+ that a picture of its kind"):
+        read_image(data, "runs")
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", encoded(Image.new("L", (40, 40), 255))], ids=range(3))
+def test_a_long_name_is_cut_and_on_one_line(data):
+    with pytest.raises(InputError) as caught:
+        prepare(read_image(data, "a\n" * 2500), "a\n" * 2500)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (3, 9000), (9000, 1)])

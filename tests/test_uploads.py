@@ -63,6 +63,13 @@ def test_three_digits_are_doubted_beside_the_picture_and_a_crop_puts_it_right(pa
     np.testing.assert_array_equal(unpack_image(page.query_params["x"]), prepare(picture, placement=DIGITS).image)
 
 
+def test_the_name_of_a_file_is_repeated_without_markup_and_not_at_length(page):
+    give(page, "IMG_1.jpg", b"no picture")
+    assert "'IMG_1.jpg' is not an image" in page.error[0].value
+    give(page, "**a**\n# " + "[b](c)" * 800 + ".jpg", b"no picture")
+    assert page.error[0].value.startswith("'??a???? ?b?(c)") and len(page.error[0].value) < 200
+
+
 @pytest.mark.parametrize("name", ["blank", "blank and ruled"])  # the others: tests/test_photos.py
 def test_a_blank_sheet_never_has_a_green_badge_without_a_word(page, name):
     give(page, "blank.jpg", jpeg(name))

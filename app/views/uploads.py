@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from app import session, text
-from app.state import pack_image
+from app.state import pack_image, short
 from app.words import t
 from gpvae_core.data.images import Box, read_image
 from gpvae_core.data.recipes import Recipe
@@ -43,7 +43,8 @@ def take(key: str, recipe: Recipe) -> None:
     """Read the file that has just been chosen: once, so that a large photo is decoded once."""
     file: Any = st.session_state[key]
     if file is not None:
-        _attempt(lambda: _keep(_prepared(read_one_at_a_time(file.getvalue(), file.name), file.name, recipe, None)))
+        name = short(file.name)
+        _attempt(lambda: _keep(_prepared(read_one_at_a_time(file.getvalue(), name), name, recipe, None)))
 
 
 def read_one_at_a_time(data: bytes, name: str) -> NDArray[np.uint8]:

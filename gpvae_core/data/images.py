@@ -18,7 +18,7 @@ from gpvae_core.data.paper import Box as Box
 from gpvae_core.data.paper import Grey as Grey
 from gpvae_core.data.paper import surround
 from gpvae_core.data.photos import find_ink
-from gpvae_core.errors import InputError
+from gpvae_core.errors import InputError, short
 from gpvae_core.files import check_ordinary
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
@@ -29,12 +29,15 @@ SUFFIXES = (
 GREY_APART = 12  # of 255: by which JPEG sets the channels of a grey picture apart
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000
-MAX_HELD = 56_000_000  # bytes that a decoder may hold at once, of a picture that it cannot reduce line by line
-WHOLE_FRAMES = {"WEBP": 16.0, "AVIF": 9.5}  # bytes a pixel that these decoders hold, measured
+MAX_SIDE = 20_000  # decoders hold some lines of the width, and a note of each line of the height
+MAX_HELD = 59_000_000  # bytes at once: of the file, its picture, and what that is reduced to
+WHOLE_FRAMES = {"WEBP": 16.5, "AVIF": 11.6}  # bytes a pixel that these decoders hold, measured
 LONGEST = 1_024  # pixels a side that a picture is reduced to while it is decoded
+STRIP_HEIGHT, TILE_WIDTH, TILE_HEIGHT = 278, 322, 323  # tags of a TIFF
 SIDE = 28
 EDGE = 0.15  # share of the darkest ink from which on a pixel counts for the size
 SMOOTH_EDGE = 0.3  # the same where edges are ramps: about where a ramp crosses the pixel's own edge
+LONGEST_NAME = 100  # characters of a file's name that a sentence repeats
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _CURE = "save it as an ordinary PNG or JPEG of a digit and try again"
 
@@ -82,6 +85,7 @@ def read_image(source: Path | bytes, name: str) -> Grey:
     Raises InputError where it is missing, empty, too large (before decoding it) or no image.
     """
     data = source if isinstance(source, bytes) else _read(source)
+    name = short(name, LONGEST_NAME)
     if not data:
         raise InputError(f"'{name}' is empty (0 bytes); {_CURE}")
     if len(data) > MAX_BYTES:
@@ -135,18 +139,43 @@ def _check_size(pixels: int, name: str) -> None:
         raise InputError(f"'{name}' holds {pixels:,} pixels, more than {MAX_PIXELS:,}; make it smaller and try again")
 
 
-def _check_held(image: Image.Image, name: str) -> None:
-    """Phones' own formats, JPEG and HEIC, at any size that a phone takes; others as far as memory goes."""
-    most = int(MAX_HELD / _held(image))
-    if image.width * image.height > most:
+def _check_held(image: Image.Image, file: int, name: str) -> None:
+    """Phones' own formats, JPEG and HEIC, at any size that a phone takes; others as far as memory goes.
+
+    ``file``: its bytes.
+    """
+    if max(image.size) > MAX_SIDE:
         raise InputError(
-            f"'{name}' holds {image.width * image.height:,} pixels, more than the {most:,} that a picture of its kind "
-            "may have; save it as an ordinary JPEG, or make it smaller, and try again"
+            f"'{name}' measures {image.width:,}x{image.height:,} pixels, more than {MAX_SIDE:,} on a side; cut out the "
+            "digit and try again"
+        )
+    pixels = image.width * image.height
+    each = _held(image) * (1 + _unpacked_at_once(image) / pixels)
+    reduced = 0 if image.format in WHOLE_FRAMES else LONGEST**2  # there what was decoded is gone by then
+    most = int((MAX_HELD - file) / each) - reduced
+    if pixels > most:
+        raise InputError(
+            f"'{name}' holds {pixels:,} pixels, more than the {most:,} that a picture of its kind may have; save it as "
+            "an ordinary JPEG, or make it smaller, and try again"
         )
 
 
+def _unpacked_at_once(image: Image.Image) -> int:
+    """Pixels that a packed TIFF's decoder holds beside the picture: a strip, which may be all of it, or a tile."""
+    if "libtiff" not in _decoders(image):
+        return 0
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if TILE_WIDTH in tags:
+        return int(tags[TILE_WIDTH] * tags[TILE_HEIGHT])
+    return int(image.width * min(image.height, tags.get(STRIP_HEIGHT, image.height)))
+
+
+def _decoders(image: Image.Image) -> set[str]:
+    return {tile[0] for tile in getattr(image, "tile", [])}
+
+
 def _held(image: Image.Image) -> float:
-    """Bytes a pixel while it is decoded and reduced."""
+    """Bytes a pixel of the decoded picture."""
     if image.format == "JPEG":  # line by line; a progressive one keeps 2 bytes for each coefficient
         parts = [across * down for _, across, down, _ in getattr(image, "layer", [])]
         return 2 * sum(parts) / max(parts) if parts and "progressive" in image.info else 0.1
@@ -154,9 +183,8 @@ def _held(image: Image.Image) -> float:
         return 0.1
     if image.format in WHOLE_FRAMES:
         return WHOLE_FRAMES[image.format]
-    if image.mode in ("1", "P", "PA"):
-        return 5 if _transparent(image) else 2
-    return {"L": 1, "I;16": 2}.get(image.mode, 4)
+    least = 3 if "bmp_rle" in _decoders(image) else 2 if image.format == "GIF" else 1  # what they hold beside it
+    return max(least, 2 if image.mode.startswith("I;16") else {"1": 1, "L": 1, "P": 1}.get(image.mode, 4))
 
 
 @contextmanager
@@ -173,7 +201,7 @@ def _decoded(data: bytes, name: str) -> Image.Image:
     """Reduced and turned as EXIF says. What it was reduced from is gone then."""
     with _opened(data) as image:
         _check_size(image.width * image.height, name)
-        _check_held(image, name)
+        _check_held(image, len(data), name)
         # the turn comes after the reduction: turning 24 megapixels would hold them twice
         return ImageOps.exif_transpose(_reduced(image))
 
@@ -186,23 +214,22 @@ def _reduced(image: Image.Image) -> Image.Image:
     width, height = (max(1, side * LONGEST // longest) for side in image.size)
     image.draft("L", (width, height))  # JPEG alone
     factor = ceil(max(image.size) / LONGEST)
-    if image.mode.startswith("I;"):  # 16 bits: Pillow cannot reduce them
-        reduced = Image.fromarray(_block_means(image, factor))
-        reduced.info.update(image.info)  # the turn
-        return reduced
+    image.load()
+    mode = _reducible(image)
+    reduced = Image.new(mode, (ceil(image.width / factor), ceil(image.height / factor)))
+    # strip by strip: to change the mode, and to weigh colours by their alpha, Pillow makes a copy of all that it gets
+    for row in range(reduced.height):
+        strip = image.crop((0, row * factor, image.width, min((row + 1) * factor, image.height)))
+        reduced.paste((strip if strip.mode == mode else strip.convert(mode)).reduce(factor), (0, row))
+    reduced.info.update(image.info)  # the turn
+    return reduced
+
+
+def _reducible(image: Image.Image) -> str:
+    """The mode to reduce it in, where Pillow cannot in its own."""
     if image.mode in ("1", "P", "PA"):
-        image = image.convert("RGBA" if _transparent(image) else "L")
-    return image.reduce(factor)
-
-
-def _block_means(image: Image.Image, factor: int) -> NDArray[np.float32]:
-    """Strip by strip: an array of the whole image would hold it again, and its mean once more."""
-    rows, columns = (length // factor for length in (image.height, image.width))
-    means = np.empty((rows, columns), np.float32)
-    for k in range(rows):
-        strip = np.asarray(image.crop((0, k * factor, columns * factor, (k + 1) * factor)))
-        strip.reshape(factor, columns, factor).mean(axis=(0, 2), dtype=np.float32, out=means[k])
-    return means
+        return "RGBA" if _transparent(image) else "L"
+    return "F" if image.mode.startswith("I;") else image.mode
 
 
 def _transparent(image: Image.Image) -> bool:
@@ -251,6 +278,7 @@ def prepare(grey: Grey, name: str = "image", *, crop: Box | None = None, placeme
 
     A 28x28 picture that already stands so is taken as it is. Raises InputError where there is no ink.
     """
+    name = short(name, LONGEST_NAME)
     if crop is None and (own := _as_it_is(grey, placement)) is not None:
         return Prepared(own, None)
     found = find_ink(grey, name, crop)
