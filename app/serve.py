@@ -6,6 +6,7 @@ started again; when this program ends, all of them end. The page *Serving it* in
 """
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -17,12 +18,16 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from gpvae_core.errors import short
+
 HERE = Path(__file__).resolve().parent
+HOST_NAME = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.IGNORECASE)
 PATIENCE = 300.0  # seconds until a worker has to be healthy
 LOOK_EVERY = 0.5
 # Streamlit's page and plotly put scripts and styles into the page itself, and workers and pictures into blobs
@@ -141,11 +146,42 @@ def _ancestors(context: click.Context, option: click.Parameter, value: str) -> s
     return value
 
 
+class HostName(click.ParamType):
+    """A name on the network, as Caddy takes it; with ``addresses``, an IP address as well."""
+
+    name = "name"
+
+    def __init__(self, *, addresses: bool = False) -> None:
+        self.addresses = addresses
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if (self.addresses and _is_address(value)) or (len(value) <= 253 and HOST_NAME.fullmatch(value)):
+            return value
+        what, example = ("address or name", "0.0.0.0") if self.addresses else ("domain", "vae.example.org")
+        raise click.BadParameter(f"'{short(value)}' is no {what}; give for example {example}", ctx, param)
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return "%" not in value
+
+
 @click.command(help=__doc__)
 @click.option("--workers", type=click.IntRange(1, 64), default=os.cpu_count() or 2, show_default="one for each core")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The interface; 0.0.0.0 is all of them.")
+@click.option(
+    "--host",
+    type=HostName(addresses=True),
+    default="127.0.0.1",
+    show_default=True,
+    help="The interface; 0.0.0.0 is all of them.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
-@click.option("--domain", help="Serve https under this name instead, on port 443; Caddy gets the certificate.")
+@click.option(
+    "--domain", type=HostName(), help="Serve https under this name instead, on port 443; Caddy gets the certificate."
+)
 @click.option("--path", default="", callback=_path, help="Serve below this path, for example /lab.")
 @click.option(
     "--frame-ancestors",

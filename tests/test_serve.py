@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from app.serve import Plan, caddy, main
+from app.serve import HostName, Plan, caddy, main
 from tests.pages import PATIENCE, evidence, settle
 from tests.server import several, started_by
 from tests.test_browser_input import photo_of_a_digit
@@ -130,6 +130,11 @@ def test_caddy_takes_every_plan(tmp_path, site, host, path, ancestors, fallback)
     assert f"frame-ancestors {ancestors}" in text and f'"policy":"{fallback}"' in text and '"policy":"cookie"' in text
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::", "localhost", "lab-1.example.org"])
+def test_names_and_addresses_are_taken(host):
+    assert HostName(addresses=True).convert(host, None, None) == host
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -137,8 +142,14 @@ def test_caddy_takes_every_plan(tmp_path, site, host, path, ancestors, fallback)
         (["--frame-ancestors", "x; y"], "is no list of sources"),
         (["--workers", "0"], "0 is not in the range"),
         (["--port", "70000"], "70000 is not in the range"),
+        (["--domain", "a.org {\n}"], "'a.org { }' is no domain; give for example vae.example.org"),
+        (["--domain", ""], "'' is no domain"),
+        (["--domain", "x" * 64 + ".org"], "is no domain"),
+        (["--host", "0.0.0.0 { }"], "'0.0.0.0 { }' is no address or name; give for example 0.0.0.0"),
+        (["--host", "fe80::1%{x}"], "is no address or name"),
     ],
 )
-def test_a_wrong_option_gets_a_sentence(arguments, sentence):
+def test_a_wrong_option_gets_a_sentence(arguments, sentence, monkeypatch):
+    monkeypatch.setattr("app.serve.caddy", lambda: pytest.fail("it is about to serve"))
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2 and sentence in result.output
