@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from scipy.stats import chi2, spearmanr
@@ -209,12 +211,61 @@ def test_a_stored_table_of_other_weights_is_refused_and_of_other_data_is_not_the
     with pytest.raises(InputError, match=r"computed with other weights \(abababab\)"):
         stored_columns(elsewhere, "digits", 3)
     same = replace(elsewhere, digest="ab" * 32)
-    assert stored_columns(same, "mnist", 3) == {} and stored_columns(same, "digits", 4) == {}
+    assert stored_columns(same, "mnist", 3) == {}
     np.testing.assert_array_equal(stored_columns(same, "digits", 3)["a"], [0, 1, 2])
     (tmp_path / TABLE).write_bytes(b"half a file")
     with pytest.raises(InputError, match="not a whole table"):
         stored_columns(same, "digits", 3)
     assert stored_columns(load_checkpoint("digits-2d"), "folder:x", 359) == {}
+
+
+WRONG = {
+    "one row short": ({"a": [1.0, 2.0]}, "has 2 rows for 3 test images"),
+    "far too long": ({"a": pa.nulls(10**6, pa.float32())}, "has 1,000,000 rows for 3 test images"),
+    "nulls": ({"a": pa.nulls(3)}, "has a column 'a' of type null, not of numbers"),
+    "nulls that could be numbers": ({"a": pa.nulls(3, pa.float32())}, "has no number in its column 'a'"),
+    "not a number": ({"a": [1.0, 2.0, 3.0], "b": [np.nan] * 3}, "has no number in its column 'b'"),
+    "text": ({"a": ["1", "2", "3"]}, "has a column 'a' of type string, not of numbers"),
+    "times": (
+        {"a": pa.array([1, 2, 3], pa.timestamp("ms"))},
+        r"has a column 'a' of type timestamp\[ms\], not of numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_stored_table_that_is_none_of_numbers_is_named(case, tmp_path, digits_2d):
+    columns, said = WRONG[case]
+    write_parquet(pa.table(columns), tmp_path / TABLE, digits_2d.digest)
+    before = pa.total_allocated_bytes()
+    with pytest.raises(InputError, match=rf"{TABLE} {said}; restore it or delete it$"):
+        stored_columns(replace(digits_2d, folder=tmp_path), "digits", 3)
+    assert pa.total_allocated_bytes() - before < 1e6
+
+
+def write_parquet(table, path, digest):
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"digest": digest, "dataset": "digits"}), path)
+
+
+def test_a_stored_table_is_read_only_once_it_fits(tmp_path, digits_2d, monkeypatch):
+    write_parquet(pa.table({"a": [1.0, 2.0]}), tmp_path / TABLE, digits_2d.digest)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", lambda *_, **__: pytest.fail("it is read"))
+    with pytest.raises(InputError, match="has 2 rows"):
+        stored_columns(replace(digits_2d, folder=tmp_path), "digits", 3)
+
+
+def test_a_stored_table_without_origin_a_column_twice_and_a_folder_are_named(tmp_path, digits_2d):
+    here = replace(digits_2d, folder=tmp_path)
+    pyarrow.parquet.write_table(pa.table({"a": [1.0]}), tmp_path / TABLE)
+    with pytest.raises(InputError, match="does not say which weights it was computed with"):
+        stored_columns(here, "digits", 1)
+    write_parquet(pa.table([[1.0], [2.0]], names=["a", "a"]), tmp_path / TABLE, digits_2d.digest)
+    with pytest.raises(InputError, match="has the column 'a' twice"):
+        stored_columns(here, "digits", 1)
+    (tmp_path / TABLE).unlink()
+    (tmp_path / TABLE).mkdir()
+    with pytest.raises(InputError, match=f"{TABLE} is a folder"):
+        stored_columns(here, "digits", 1)
 
 
 def test_stored_gaps_of_the_other_encoders_are_the_librarys(digits, digits_2d, digits_engine):
