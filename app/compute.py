@@ -240,7 +240,7 @@ def zoom_window(low: Array, high: Array, overlays: list[Overlay]) -> tuple[Array
     for q in overlays:
         reach = 2.6 * q.std
         wide_low, wide_high = np.minimum(low, q.mean - reach), np.maximum(high, q.mean + reach)
-        if (wide_high - wide_low).max() > WIDEST * side:
+        if not (wide_high - wide_low).max() <= WIDEST * side:  # also where q has no finite moments
             left_out.append(q.label)
         else:
             low, high = wide_low, wide_high
@@ -257,8 +257,8 @@ def decode(checkpoint: Checkpoint, z: Array) -> Array:
 
 
 def grey(pixels: Array) -> NDArray[np.uint8]:
-    """Pixels, cut to [0, 1], as bytes."""
-    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    """Pixels, cut to [0, 1], as bytes; 0 where the decoder gives none."""
+    return np.rint(255 * np.nan_to_num(np.clip(pixels, 0, 1))).astype(np.uint8)
 
 
 MAP_TILES = 15

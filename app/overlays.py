@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.theme import MASSES
 from gpvae_core.distributions import DiagonalGaussian, FullGaussian, Posterior
 from gpvae_core.exact.expectations import moments, single
+from gpvae_core.exact.joint import FARTHEST
 
 Array = NDArray[np.floating]
 POINTS = 90  # of an ellipse
@@ -85,18 +86,20 @@ def overlay(key: str, label: str, q: Posterior, place: int = 0) -> Overlay:
 
 
 def outlines(q: Posterior) -> dict[float, list[Array]]:
-    """The edges of the regions of highest density of one q that hold MASSES of it."""
+    """The edges of the regions of highest density of one q that hold MASSES of it; none beyond FARTHEST."""
     one = single(q)
-    if isinstance(one, DiagonalGaussian | FullGaussian):
-        return {mass: [ellipse(one.mean.numpy(), one.scale_tril.numpy(), mass)] for mass in MASSES}
-    return _contours(one)
+    if not isinstance(one, DiagonalGaussian | FullGaussian):
+        return _contours(one)
+    edges = {mass: ellipse(one.mean.numpy(), one.scale_tril.numpy(), mass) for mass in MASSES}
+    return {mass: [edge] if (np.abs(edge) <= FARTHEST).all() else [] for mass, edge in edges.items()}
 
 
 def ellipse(mean: Array, frame: Array, mass: float) -> Array:
     """The edge of the region that holds ``mass`` of a Gaussian, (POINTS, 2): radius sqrt(-2 log(1 - mass))."""
     angle = np.linspace(0, 2 * np.pi, POINTS)
     circle = np.sqrt(-2 * np.log1p(-mass)) * np.stack([np.cos(angle), np.sin(angle)], 1)
-    edge: Array = mean + circle @ frame.T
+    with np.errstate(invalid="ignore"):  # of an infinite width
+        edge: Array = mean + circle @ frame.T
     return edge
 
 

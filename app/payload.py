@@ -17,6 +17,7 @@ from app.theme import MASSES
 from app.walks import walks
 from app.words import browser, spoken, t
 from gpvae_core.data.images import SIDE
+from gpvae_core.exact.joint import FARTHEST
 
 HEAT_NODES = 81
 UNKNOWN = 255
@@ -201,7 +202,7 @@ def overlay_data(q: Overlay) -> dict[str, Any]:
         **style,
         "dash": DASH_ARRAYS[q.style.dash],
         "marker": q.style.marker,
-        "mean": q.mean.tolist(),
+        "mean": np.nan_to_num(q.mean, nan=FARTHEST).clip(-FARTHEST, FARTHEST).tolist(),  # JSON has no NaN
         "lines": [_outline(q.key, mass, lines) for mass, lines in q.outlines.items()],
     }
 

@@ -26,8 +26,17 @@ from app.meter import (
     trust_badge,
     worst_error,
 )
-from app.overlays import BEST, overlay
-from app.payload import ZOOM_LEVELS, alt_texts, gaps_data, hill_words, log_contours, mass_contours, plane_data
+from app.overlays import BEST, outlines, overlay
+from app.payload import (
+    ZOOM_LEVELS,
+    alt_texts,
+    gaps_data,
+    hill_words,
+    log_contours,
+    mass_contours,
+    overlay_data,
+    plane_data,
+)
 from app.theme import MASSES
 from app.views.sources import is_empty, simulate
 from gpvae_core.data.corruptions import Corruption
@@ -390,3 +399,12 @@ def test_two_images_are_compared_number_by_number(view, digits, digits_2d, digit
         assert float(more) == pytest.approx(theirs[name].value - mine[name].value, abs=error + 6e-4)
     same = difference_table(view, view)
     assert all(float(line.strip("| ").rsplit(" | ", 1)[1]) == 0 for line in same.splitlines()[2:])
+
+
+def test_a_q_without_finite_moments_is_left_out_of_the_window():
+    """The whole plane was NaN."""
+    q = DiagonalGaussian(torch.zeros(2).double(), torch.tensor([np.inf, 0.1]).double())
+    low, high, left_out = zoom_window(np.array([-0.05, -0.05]), np.array([0.05, 0.05]), [overlay("wide", "wide", q)])
+    assert left_out == ["wide"] and np.isfinite([low, high]).all()
+    assert all(lines == [] for lines in outlines(q).values())
+    json.dumps(overlay_data(overlay("wide", "wide", q)), allow_nan=False)
