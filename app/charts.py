@@ -19,6 +19,7 @@ CLASSES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MOST_CLASSES = len(CLASSES)
 # beside a chart: few enough to leave its title alone on a phone
 BUTTONS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]}
+PICKING = BUTTONS | {"displayModeBar": True}  # the lasso is one of them
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
 LEAST = 1e-4  # nats, on the map's scale: a KL of nothing but rounding
@@ -59,7 +60,7 @@ def scatter(
     return figure.update_layout(
         **_room(projector),
         legend={"title": f"{t('class')} ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
-        dragmode="lasso",
+        dragmode="zoom",  # with a lasso as the first tool Streamlit lets no click choose a dot
         showlegend=len(figure.data) > 1,
     )
 
@@ -139,7 +140,7 @@ def latent_map(
         yaxis=axis | {"title": "z₂", "scaleanchor": "x", "constraintoward": "top"},
         **_room(projector, 900 if projector else 680),
         legend={"title": f"{t('class')} ", "itemsizing": "constant", "orientation": "h", "y": 1, "yanchor": "bottom"},
-        dragmode="lasso",
+        dragmode="zoom",  # with a lasso as the first tool Streamlit lets no click choose a dot
         showlegend=len(figure.data) > 1,
     )
 

@@ -119,7 +119,10 @@ NO_EXACT = (
 )
 MAP_TITLE = "Latent map"
 MAP_LEAD = "Each dot is a test image where the encoder puts it, over what the plane decodes to there."
-PICK = "Click a dot, or draw a loop around several, to see the images; click an image to open its posterior."
+PICK = (
+    "Click a dot to see its image. For several, choose the lasso above the chart and draw a loop around them. A click "
+    "on an image opens its posterior."
+)
 PICKED = "{count:,} chosen. Click one to see its posterior."
 MANY_PICKED = "{count:,} chosen. Below are the {most} with the highest {label}. Click one to see its posterior."
 TURN = "log p(z|x) in 3-D"

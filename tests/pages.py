@@ -143,7 +143,8 @@ def place_of(part) -> dict[str, float]:
 
 
 def lasso(page, plot, *corners: tuple[float, float]) -> None:
-    """Draw a loop through ``corners`` of a chart, in shares of its width and height."""
+    """Take the lasso and draw a loop through ``corners`` of a chart, in shares of its width and height."""
+    page.locator("[data-title='Lasso Select']").click()
     box = place_of(plot)
     first, *others = [(box["x"] + box["width"] * a, box["y"] + box["height"] * b) for a, b in (*corners, corners[0])]
     page.mouse.move(*first)
@@ -151,3 +152,20 @@ def lasso(page, plot, *corners: tuple[float, float]) -> None:
     for place in others:
         page.mouse.move(*place, steps=4)
     page.mouse.up()
+
+
+PLACE_OF_DOT = """(chart, image) => {
+  const { xaxis, yaxis } = chart._fullLayout;
+  const box = chart.querySelector('.nsewdrag').getBoundingClientRect();
+  for (const { type, customdata, x, y } of chart._fullData) {
+    const k = type === 'scattergl' ? Array.from(customdata).indexOf(image) : -1;
+    if (k >= 0) return [box.x + xaxis.d2p(x[k]), box.y + yaxis.d2p(y[k])];
+  }
+}"""
+
+
+def dot(page, image: int) -> list[float]:
+    """Where the dot of a test image stands in the window."""
+    chart = page.locator(".js-plotly-plot").first
+    place_of(chart)
+    return chart.evaluate(PLACE_OF_DOT, image)

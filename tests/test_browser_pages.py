@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from app.figures.sheet import FIGURE_2_QUANTILES
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.stored import stored_columns
-from tests.pages import evidence, idle, lasso, look, pixels, settle, until
+from tests.pages import dot, evidence, idle, lasso, look, pixels, settle, until
 
 
 def download(page, name: str, suffix: str):
@@ -162,6 +162,18 @@ def test_a_loop_around_dots_shows_their_images_and_a_click_opens_one(visit, digi
     assert f"i={index}" in page.url and "/difficulty" not in page.url
     page.go_back()
     until(page, "the chart again", lambda: "/difficulty" in page.url and plot.count() > 0)
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize("path", ["difficulty", "map"])
+def test_a_click_or_a_tap_on_a_dot_shows_its_image(visit, path, size):
+    page = visit("?c=digits-2d", size, path=path)
+    until(page, "the chart", lambda: page.locator(".js-plotly-plot .nsewdrag").count() > 0)
+    place = dot(page, 64)
+    page.touchscreen.tap(*place) if size == "phone" else page.mouse.click(*place)
+    tile = page.locator(".gallery button")
+    until(page, "the chosen image", lambda: tile.count() == 1)
+    assert "test image 64" in (tile.get_attribute("title") or "")
 
 
 @pytest.mark.long

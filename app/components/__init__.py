@@ -1,4 +1,4 @@
-"""Our own components: plane, drawing sheet, gallery, dock, decoded box, the browser's history, the menu of pages.
+"""Our own components: plane, drawing sheet, gallery, dock, decoded box, the browser's history, menu of pages, taps.
 
 Streamlit sends a component's JavaScript with each of its messages. The plane's is too long for that: the browser
 fetches it once, from the folder static/.
@@ -88,6 +88,11 @@ def history() -> None:
 def menu() -> None:
     """On a phone, let a page chosen in the menu close it; say which language the page is in. Shows nothing."""
     _registered("menu")(data={"language": words.spoken()}, key="menu")
+
+
+def taps() -> None:
+    """Let a finger choose a dot of a chart, as a click does; shows nothing."""
+    _registered("taps")(key="taps")
 
 
 def atlas(data: dict[str, Any], key: str) -> None:

@@ -45,7 +45,7 @@ def _difficulty() -> None:
         projector=session.current().projector,
     )
     event: Any = st.plotly_chart(
-        figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun", config=charts.BUTTONS
+        figure, key=f"scatter-{checkpoint.digest[:8]}-{across}-{up}", on_select="rerun", config=charts.PICKING
     )
     picking.show(where, picking.chosen(event, len(where.data.test)), columns[up], names[up])
     common.say_what_is_shown(checkpoint, where)

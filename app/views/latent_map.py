@@ -41,7 +41,7 @@ def _map() -> None:
         by_gap=session.current().by_gap,
         projector=session.current().projector,
     )
-    event: Any = st.plotly_chart(figure, key=f"map-{checkpoint.digest[:8]}", on_select="rerun", config=charts.BUTTONS)
+    event: Any = st.plotly_chart(figure, key=f"map-{checkpoint.digest[:8]}", on_select="rerun", config=charts.PICKING)
     values, label = (means[:, 0], "z₁") if gaps is None else (gaps, t("exact KL of the encoder"))
     picking.show(where, picking.chosen(event, len(where.data.test)), values, label)
     common.say_what_is_shown(checkpoint, where)

@@ -33,6 +33,7 @@ def _within(message: Any, key: str) -> Any:
 
 def show(where: loaders.Source, rows: list[int], values: Array, label: str) -> None:
     """The images of the dots that were clicked or lassoed, the highest first; a click opens one in Explore."""
+    components.taps()
     if not rows:
         st.caption(t(text.PICK))
         return
