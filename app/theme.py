@@ -4,7 +4,12 @@ from pathlib import Path
 
 MASSES = (0.5, 0.8, 0.95)
 COLOURS = {"exact": "#555555", "truth": "#007A59"}  # of each q: app/overlays.py
-PROJECTOR = "html {font-size: 21px; --around: 20.5rem} html:has(.st-key-lesson) {--around: 25rem}"
+PROJECTOR = """html {font-size: 21px; --around: 17.2rem} html:has(.st-key-lesson) {--around: 23rem}
+/* the plane has the room of the title, which the menu of pages has, too */
+@media (min-width: 1280px) {
+  html:has(.st-key-plane) h1 {display: none}
+  html:has(.st-key-plane) .stHorizontalBlock:has(> .stColumn .st-key-top) {min-height: 0}
+}"""
 
 
 def css(name: str) -> str:

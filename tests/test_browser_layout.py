@@ -193,6 +193,21 @@ def test_on_a_projector_too_and_its_switch_keeps_clear_of_the_pages_names(visit,
     assert last["x"] + last["width"] <= switch["x"] and abs(switch["y"] - last["y"]) < last["height"]
 
 
+def test_a_projector_has_the_larger_plane_and_the_walk_beside_it(visit):
+    sides = {}
+    for query in ("", "&big=1"):
+        page = visit(f"?c=digits-2d&from=number&i=5&data=digits{query}")
+        settle(page)
+        for width, height in SCREENS[2:]:
+            page.set_viewport_size({"width": width, "height": height})
+            redrawn(page)
+            plane, walk = (page.locator(part).bounding_box() for part in (".panel-zoom", ".walker input"))
+            sides.setdefault(width, []).append(plane["width"])
+            assert plane["y"] + plane["height"] <= height or not query
+    assert walk["y"] + walk["height"] <= 1080
+    assert all(large > 1.03 * usual for usual, large in sides.values())
+
+
 def test_the_whole_gallery_is_seen_beside_the_plane(visit):
     page = visit("?c=digits-2d-wide")
     tiles = page.locator(".gallery button")
