@@ -92,6 +92,31 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     until(page, "no Gaussian", lambda: mine_of(page) == ())
 
 
+def test_a_revealed_guess_is_in_the_window_with_its_grips_and_on_the_prior_too(visit):
+    page = visit(IMAGE + "&guess=1&me=0.5,-2,0.4,0.5")
+
+    def whole():
+        frame = page.locator(".panel-zoom .frame").bounding_box()
+        ring = page.locator(".panel-zoom path.mine[data-mass='0.95']").bounding_box()
+        grips = page.locator(".panel-zoom .grip:visible").count()
+        return grips == 3 and all(
+            frame[at] <= ring[at] and ring[at] + ring[side] <= frame[at] + frame[side]
+            for at, side in (("x", "width"), ("y", "height"))
+        )
+
+    until(page, "the guess", lambda: page.locator(".plane-root.veiled").count() > 0)
+    idle(page)
+    page.get_by_role("button", name="Reveal").click()
+    settle(page)
+    assert whole() and page.get_by_role("button", name="Fit all").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Posterior", exact=True).click()
+    assert not whole()
+    page.get_by_role("button", name="Put it on the prior").click()
+    until(page, "the prior", lambda: mine_of(page) == (0.0, 0.0, 1.0, 1.0))
+    idle(page)
+    assert whole()
+
+
 def test_a_finger_drags_it_and_the_guess_is_revealed_and_counted(visit):
     page = visit(IMAGE + "&guess=1", "phone")
     until(page, "the grips", lambda: grip(page, "box").count() > 0 and grip(page, "box").is_visible())

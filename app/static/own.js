@@ -43,7 +43,7 @@ class Own {
     this.root = element("div", { class: "own" }, this.begin, this.clear, this.prior, this.room);
     this.begin.addEventListener("click", () => { this.begun = true; this.plane.tell("start"); });
     this.clear.addEventListener("click", () => this.plane.tell("clear"));
-    this.prior.addEventListener("click", () => this.plane.tell("prior"));
+    this.prior.addEventListener("click", () => { this.jumps = true; this.plane.tell("prior"); });
     this.grips = {};
     for (const panel of Object.values(plane.panels)) {
       this.grips[panel.name] = [["centre", t("centre")], ["first", t("width along z₁")], ["second", t("width along z₂")]].map(
@@ -97,6 +97,13 @@ class Own {
       this.begun = false;
       requestAnimationFrame(() => this.grips.zoom[0].focus({ preventScroll: true }));
     }
+  }
+
+  // Whether it was put elsewhere by a button, which may be out of sight.
+  jumped() {
+    const { jumps } = this;
+    this.jumps = false;
+    return jumps;
   }
 
   remember(kl) {

@@ -15,6 +15,7 @@ const PLACES = [0, 0.7].flatMap((out) =>
   [0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8].map((k) => [(k * Math.PI) / 8, out]));
 const PREFERRED = { 0.5: 0, 0.8: -Math.PI / 2, 0.95: Math.PI / 2 }; // each mass another side of its region
 const NAMED_AT = Math.PI / 2;
+const REACH = 2.6; // standard deviations of a q that a window holds: the edge of its 95 % region, and a little more
 const GROUND = 0.3; // how dark the decoded ground is, of the ink's own
 const SVG = "http://www.w3.org/2000/svg";
 let words = {}; // what the page says, by its English, where it speaks another language
@@ -216,7 +217,7 @@ class Panel {
   // What the larger panel can be asked to hold.
   windowButtons() {
     return [
-      [t("Fit all"), t("the posterior and every encoder near it"), () => this.home],
+      [t("Fit all"), t("the posterior and every encoder near it"), () => this.fit()],
       [t("Posterior"), t("the posterior alone"), () => this.plane.mass],
       [t("Whole plane"), t("as much of it as was decoded"), () => this.plane.panels.box.home],
     ].map(([label, title, wanted]) => {
@@ -228,13 +229,26 @@ class Panel {
   }
 
   show(home, alt) {
-    if (!this.home || JSON.stringify(home) !== JSON.stringify(this.home)) this.view = { ...home };
+    const other = JSON.stringify(home) !== JSON.stringify(this.home);
     this.home = home;
+    if (other) this.view = this.fit();
     this.stage.setAttribute("aria-label", `${alt} ${t("Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.")}`);
   }
 
+  // The window that it has by itself, and the user's own Gaussian, wherever that was put.
+  fit() {
+    const { q } = this.plane.own;
+    if (!q || this.name !== "zoom") return { ...this.home };
+    const { centre, half } = this.home;
+    const ends = [0, 1].map((axis) => [-1, 1].map((side) => {
+      const [own, other] = [q.mean[axis] + side * REACH * q.std[axis], centre[axis] + side * half];
+      return side * Math.max(side * own, side * other);
+    }));
+    return { centre: ends.map(([low, high]) => (low + high) / 2), half: Math.max(...ends.map(([low, high]) => high - low)) / 2 };
+  }
+
   reset() {
-    this.look({ ...this.home });
+    this.look(this.fit());
   }
 
   scale(factor, about = null) {
@@ -581,6 +595,7 @@ class Plane {
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
     this.panels.zoom.turn.hidden = !data.turns;
     this.mass = this.massWindow();
+    if (this.own.jumped()) this.panels.zoom.view = this.panels.zoom.fit();
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
     this.room.dataset.room = data.hint;
     this.cursor = null;
