@@ -177,6 +177,18 @@ def test_a_click_or_a_tap_on_a_dot_shows_its_image(visit, path, size):
 
 
 @pytest.mark.long
+def test_a_training_is_watched_in_the_language_of_the_page(visit):
+    page = visit("?lang=de", path="train")
+    idle(page)
+    for key in ("Home", "ArrowRight", "ArrowRight"):  # three epochs
+        page.get_by_role("slider").first.press(key)
+    idle(page)
+    page.get_by_role("button", name="Trainieren", exact=True).click()
+    under_way = page.get_by_text(re.compile("Epoche [12] von 3"))  # which no run of the whole page has drawn
+    until(page, "the training", lambda: under_way.count() > 0)
+
+
+@pytest.mark.long
 def test_a_model_is_trained_stopped_resumed_and_opened_and_nobody_else_sees_it(visit):
     page = visit(path="train")
     idle(page)

@@ -71,3 +71,14 @@ def test_no_pickle():
         for f in ROOT.glob("gpvae_core/**/*.py")
         if re.search(r"pickle\.|torch\.(load|save)\(|import pickle", f.read_text())
     ] == []
+
+
+def test_every_fragment_speaks_the_language_of_the_page():
+    """Streamlit runs it without the page around it, in a thread that speaks English."""
+    fragments = [
+        node
+        for path in (ROOT / "app").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and any("fragment" in ast.unparse(one) for one in node.decorator_list)
+    ]
+    assert fragments and all("session.current()" in ast.unparse(node.body[1]) for node in fragments)

@@ -95,6 +95,7 @@ def _ask() -> None:
 @st.fragment(run_every=EVERY)
 def _watched() -> None:
     """The training under way, drawn anew each second; the whole page when it ends."""
+    session.current()  # whose language is spoken: a fragment runs without the page
     training = loaders.training()
     if training is None or training.state not in ("running", "waiting"):
         st.rerun()
