@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from math import floor, inf, isfinite, log1p, log10
+from math import ceil, floor, inf, isfinite, log1p, log10
 from typing import NamedTuple
 
 import numpy as np
@@ -220,11 +220,19 @@ def _with_error(n: Number) -> str:
     """E.g. "KL(p ‖ base encoder) = 5286.4, error 0.2 nat, 0.003 % of it"."""
     if not isfinite(n.doubt):
         return t("{number} = {shown}, error unknown", number=n.said, shown=n.shown)
-    error = t("{number} = {shown}, error {error:g} nat", number=n.said, shown=n.shown, error=float(f"{n.error:.1g}"))
+    error = t("{number} = {shown}, error {error:g} nat", number=n.said, shown=n.shown, error=_rounded_up(n.error))
     if n.scale == 1:
         return error
-    whose = t("{share:.1g} % of its KL") if n.what.startswith("ELBO") else t("{share:.1g} % of it")
-    return f"{error}, {whose.format(share=100 * n.doubt)}"
+    whose = t("{share:g} % of its KL") if n.what.startswith("ELBO") else t("{share:g} % of it")
+    return f"{error}, {whose.format(share=_rounded_up(100 * n.doubt))}"
+
+
+def _rounded_up(value: float) -> float:
+    """Two digits, and never less: what lies above a limit reads so."""
+    if value <= 0:
+        return 0.0
+    place = floor(log10(value)) - 1
+    return float(f"{ceil(value / 10.0**place - 1e-9) * 10.0**place:.2g}")
 
 
 def _share(value: float) -> str:
