@@ -1,5 +1,6 @@
 """The page's first sentences, made from an image's numbers."""
 
+from collections.abc import Collection
 from html import escape
 
 from app.compute import View
@@ -7,6 +8,7 @@ from app.meter import short
 from app.words import t
 
 READ = "The encoder reads this {label} as a <b>{read}</b>. It misses the true posterior by {nats}."
+READ_OTHER = "The encoder reads this {label} as another digit. It misses the true posterior by {nats}."
 MISSES = "The encoder misses the true posterior by {nats}."
 MISSES_DIGIT = "The encoder misses the true posterior of this {label} by {nats}."
 AMORTIZATION = (
@@ -19,16 +21,17 @@ APPROXIMATION = (
 )
 
 
-def headline(view: View, label: int | None, read: int | None) -> str:
+def headline(view: View, label: int | None, read: Collection[int]) -> str:
     """One sentence that says what is wrong, and a second that says why; HTML.
 
-    ``label`` is the digit that the image shows, ``read`` the one that the encoder's guess decodes to; None: not known.
+    ``label`` is the digit that the image shows, None where that is not known, and ``read`` are those that the encoder's
+    guess may decode to.
     """
     r, encoder = view.report, view.stages[0]
     kl, best = float(r[f"kl_{encoder.key}"]), float(r["kl_best"])
     nats = f"<b>{short(kl)} {t('nats')}</b>"
-    if label is not None and read is not None and read != label:
-        first = t(READ, label=label, read=read, nats=nats)
+    if label is not None and read and label not in read:
+        first = t(READ if len(read) == 1 else READ_OTHER, label=label, read=next(iter(read)), nats=nats)
     else:
         first = t(MISSES, nats=nats) if label is None else t(MISSES_DIGIT, label=label, nats=nats)
     misses = t(AMORTIZATION if kl - best > best else APPROXIMATION)

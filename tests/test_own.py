@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from app import own
+from app import loaders, own
 from app.compute import compute_view
 from app.coverage import EXACT, sentence
 from app.headline import headline
@@ -15,8 +15,10 @@ from app.lesson import STEPS, Seen
 from app.payload import own_data, plane_data, veiled
 from app.state import State, from_query, to_query
 from app.words import languages, words
+from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.distributions import DiagonalGaussian
 from gpvae_core.exact import Estimate
+from gpvae_core.paths import grid_cache
 
 MINE = (0.3, -0.4, 0.25, 0.15)
 
@@ -125,11 +127,20 @@ def test_ones_own_gaussian_is_in_the_link_and_nothing_else_passes():
 
 def test_the_first_sentence_is_made_from_the_numbers(view):
     r = view.report
-    said = headline(view, 5, 6)
+    said = headline(view, 5, {6})
     assert "reads this 5 as a <b>6</b>" in said and f"{r['kl_base']:.3g} nats" in said
     assert f"{r['kl_base'] - r['kl_best']:.3g} nats</b> are the <b>amortization gap" in said
-    assert "reads" not in headline(view, 5, 5) and "of this 5" in headline(view, 5, None)
-    assert "true posterior by" in headline(view, None, 3)
+    assert "reads this 5 as another digit" in headline(view, 5, {4, 9})
+    assert "reads" not in headline(view, 5, {5, 9}) and "of this 5" in headline(view, 5, set())
+    assert "true posterior by" in headline(view, None, {3})
+
+
+def test_a_picture_whose_neighbours_disagree_may_show_what_any_of_them_shows(digits):
+    wide = load_checkpoint("digits-2d-wide")
+    view = compute_view(wide, wide.engine(cache=grid_cache()), digits.test.pixels(slice(35, 36))[0, 0].numpy())
+    read = loaders.read_digits(wide, view.pictures[view.stages[0].label])
+    assert digits.test.labels[35] == 3 and len(read) > 1 and 3 not in read
+    assert loaders.read_digits(wide, digits.test.pixels(slice(35, 36))[0, 0].numpy()) == {3}
 
 
 # --- the lesson ---------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     guessing, projector = session.current().guess, session.current().projector
     view, own = mine.joined(checkpoint, subject, shown.view_of(checkpoint, subject, others))
     if not guessing:
-        read = loaders.read_digit(checkpoint, view.pictures[view.stages[0].label])
+        read = loaders.read_digits(checkpoint, view.pictures[view.stages[0].label])
         st.html(headline(view, subject.label, read))
     guess.bar(subject, view, None if subject.index is None else len(loaders.images_of(checkpoint).data.test))
     shown.plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, own=own)
