@@ -99,6 +99,8 @@ def nothing_is_serious(page) -> None:
     [
         ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4", "light"),
         ("", "?c=digits-2d&from=simulate&seed=2&step=3&me=0.1,0.2,0.3,0.4", "dark"),
+        ("", "", "light"),
+        ("", "?c=digits-2d&from=number&i=5&data=digits&vs=image:7", "light"),
         ("", "?c=digits-2d&from=draw", "light"),
         ("", "?c=digits-2d&from=number&i=5&data=digits&guess=1", "dark"),
         ("figures", "?c=digits-2d&n=1", "light"),

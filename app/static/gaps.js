@@ -6,7 +6,7 @@ class Gaps {
   constructor(plane) {
     this.plane = plane;
     this.top = element("p", { class: "gap-top" });
-    this.columns = element("div", { class: "gap-columns" });
+    this.columns = element("div", { class: "gap-columns", role: "group", tabindex: "0", "aria-label": t("The gap, in nats") }); // keys scroll it
     const words = { approximation: t("approximation gap"), amortization: t("amortization gap"), whole: t("both: not a diagonal Gaussian") };
     const key = Object.entries(words).map(([name, said]) => element("span", {}, element("i", { class: name }), said));
     this.undivided = key[2];
