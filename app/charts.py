@@ -107,14 +107,10 @@ def latent_map(
         ticks = np.arange(np.floor(known.min()), np.ceil(known.max()) + 1) if known.size else []
         bar = {"title": t("median KL, nats"), "orientation": "h", "y": -0.12, "yanchor": "top", "thickness": 14}
         bar |= {"tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
-        cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": medians.T}
+        said = [[_of_cell(value) for value in row] for row in medians.T]
+        cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": said}
         figure.add_trace(
-            Heatmap(
-                **cells,
-                colorscale="Viridis",
-                colorbar=bar,
-                hovertemplate=f"{t('median KL')} %{{customdata:.3g}} {t('nats')}<extra></extra>",
-            )
+            Heatmap(**cells, colorscale="Viridis", colorbar=bar, hovertemplate="%{customdata}<extra></extra>")
         )
     shown = np.flatnonzero(np.isfinite(means).all(1) & (np.abs(means) <= half).all(1))
     for name, rows, colour in _classes(labels, shown):
@@ -143,6 +139,10 @@ def latent_map(
         dragmode="zoom",  # with a lasso as the first tool Streamlit lets no click choose a dot
         showlegend=len(figure.data) > 1,
     )
+
+
+def _of_cell(median: float) -> str:
+    return f"{t('median KL')} {median:.3g} {t('nats')}" if np.isfinite(median) else t("no test image lies here")
 
 
 def median_cells(means: Array, gaps: Array, half: float, count: int = 24) -> tuple[Array, Array]:

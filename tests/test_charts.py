@@ -63,6 +63,9 @@ def test_the_map_has_each_image_inside_the_box_once_and_the_median_gap_of_each_c
         assert sorted(dots) == [0, 1, 2, 3]
         assert [trace.type for trace in figure.data].count("heatmap") == by_gap
         assert len(figure.layout.images) == (not by_gap)
+    said = latent_map(means, None, gaps, tiles, 4.0, by_gap=True).data[0].customdata
+    assert {text for row in said for text in row if "KL" not in text} == {"no test image lies here"}
+    assert {"median KL 3 nats", "median KL 7 nats"} <= {text for row in said for text in row}
 
 
 def test_the_mosaic_has_the_first_axis_to_the_right_and_the_second_up():
