@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from playwright.sync_api import expect
 
 from app.compute import decode
@@ -83,9 +84,12 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
         heights.append(float(re.search(r"ELBO (-?[\d.]+)", page.locator(".walk-text").inner_text()).group(1)))
         page.get_by_role("button", name="Step").click()
     assert heights == sorted(heights) and zoom.locator("path.line.walk").count() == 3
-    expect(page.locator(".at-cursor figcaption")).to_have_text("decoded at the cursor")
     page.get_by_role("slider", name="Place on the walk").fill("0.5")
-    expect(page.locator(".walk-text")).to_contain_text("step 0 of")
+    expect(page.locator(".walk-text")).to_contain_text("between steps 0 and 1 of")
+    elbo = float(re.search(r"about (-?[\d.]+)", page.locator(".walk-text").inner_text())[1])
+    top = float(re.search(r"= (-?[\d.]+)", page.locator(".gap-top").inner_text())[1])
+    assert float(page.locator(".gap-column.walk b").inner_text()) == pytest.approx(top - elbo, rel=0.01)
+    expect(page.locator(".at-cursor figcaption")).to_have_text("decoded on the walk")
     page.get_by_role("button", name="Clear the walk").click()
     assert zoom.locator("path.line.walk").count() == 0 and zoom.locator("path.line.trail").count() == 0
     expect(page.locator(".at-cursor figcaption")).to_have_text("at the posterior's peak")

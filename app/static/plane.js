@@ -786,15 +786,16 @@ class Plane {
 
   // --- the point under the cursor
 
-  point(z) {
+  point(z, there = t("decoded at the cursor")) {
     this.cursor = z;
     for (const panel of Object.values(this.panels)) panel.drawCursor();
     const guessed = this.own.data?.veil ? this.own.q?.mean : null; // what a guess says, as no top is known
     const at = z ?? guessed ?? null;
     const pixels = at === null ? null : this.decoded(at) ?? this.boxAtlas?.decode(at);
     paint(this.atCursor, pixels ?? this.top.pixels);
-    const said = !pixels ? t("not decoded here") : z === null ? t("decoded at your centre") : t("decoded at the cursor");
+    const said = !pixels ? t("not decoded here") : z === null ? t("decoded at your centre") : there;
     this.cursorName.textContent = at === null ? this.top.name : said;
+    this.atCursor.setAttribute("aria-label", this.cursorName.textContent);
     this.say();
   }
 

@@ -77,7 +77,7 @@ class Walk {
     if (this.place === this.path.length - 1 && this.plane.data.listens) this.plane.tell("walked");
     this.say();
     this.plane.draw();
-    this.plane.point(this.place < 0 ? null : this.at().mean); // what is decoded on the way
+    this.plane.point(this.place < 0 ? null : this.at().mean, t("decoded on the walk"));
   }
 
   // The Gaussian between two steps.
@@ -88,11 +88,16 @@ class Walk {
     return { mean: mix(a.mean, b.mean), tril: mix(a.tril, b.tril) };
   }
 
-  // How far below log p(x) it stands, in nats.
-  kl(evidence) {
+  // Between two steps it lies between theirs.
+  get elbo() {
     const k = Math.min(Math.floor(this.place), this.path.length - 1);
     const [from, to] = [this.path[k].elbo, this.path[Math.min(k + 1, this.path.length - 1)].elbo];
-    return Math.max(0, evidence - from - (this.place - k) * (to - from));
+    return from + (this.place - k) * (to - from);
+  }
+
+  // How far below log p(x) it stands, in nats.
+  kl(evidence) {
+    return Math.max(0, evidence - this.elbo);
   }
 
   // The ELBO of each step, and how far the walk has come.
@@ -116,10 +121,16 @@ class Walk {
       this.text.textContent = this.words?.start ?? "";
       return;
     }
-    const step = this.path[Math.floor(this.place)];
-    const last = this.path.length - 1;
-    const place = t("step {k} of {last}", { k: Math.floor(this.place), last });
-    this.text.textContent = this.place < last ? `${place}: ELBO ${step.text} ${t("nats")}` : `${place}. ${this.words.end}`;
+    this.text.ariaLive = this.timer ? "off" : "polite"; // nobody listens to a number of each frame
+    this.text.textContent = this.said();
+  }
+
+  said() {
+    const [k, last] = [Math.floor(this.place), this.path.length - 1];
+    const place = t("step {k} of {last}", { k, last });
+    if (k === last) return `${place}. ${this.words.end}`;
+    if (k === this.place) return `${place}: ELBO ${this.path[k].text} ${t("nats")}`;
+    return t("between steps {k} and {next} of {last}: ELBO about {elbo} nats", { k, next: k + 1, last, elbo: Number(this.elbo.toPrecision(6)) });
   }
 
   marks(panel) {
