@@ -10,6 +10,7 @@ NEAR = 0.5  # nats from the best Gaussian that a step asks for
 CLEARLY = 0.05  # nats by which the encoder has to be beaten, or half of what it can be beaten by at all
 LAST = 0.2  # of the gallery's order
 LOOKED_AT, DRAWN = 3, 3
+WIDE = 1.0  # the s_x of the checkpoints that the lesson begins with
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Seen:
 
     ``kls``: of the user's Gaussian, of the encoder and of the best Gaussian, in nats, None without a Gaussian.
     ``images``: how many other images were shown. ``rank``: of the image in the gallery's order, 0 for its last and 1
-    for its first. ``draws``: simulated images. ``guessed``, ``walked``: whether that was done.
+    for its first. ``draws``: simulated images. ``guessed``, ``walked``: whether that was done. ``noise``: s_x of the
+    checkpoint, None where its likelihood has none.
     """
 
     state: State
@@ -28,6 +30,7 @@ class Seen:
     draws: int = 0
     guessed: bool = False
     walked: bool = False
+    noise: float | None = None
 
     @property
     def beaten(self) -> bool:
@@ -77,7 +80,7 @@ STEPS = [
         lambda seen: seen.images >= 1 and seen.rank is not None and seen.rank <= LAST,
     ),
     _times(_TEST_IMAGE | {"way": "simulate", "z": None}, lambda seen: seen.draws, DRAWN),
-    Step(_TEST_IMAGE, lambda seen: "wide" not in seen.state.checkpoint),
+    Step(_TEST_IMAGE, lambda seen: seen.noise is not None and seen.noise < WIDE),
     Step(_TEST_IMAGE | {"way": "draw", "strokes": ""}, lambda seen: bool(seen.state.strokes)),
 ]
 

@@ -14,6 +14,7 @@ from app.headline import headline
 from app.lesson import STEPS, Seen
 from app.payload import own_data, plane_data, veiled
 from app.state import State, from_query, to_query
+from app.views.common import pixel_noise
 from app.words import languages, words
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.distributions import DiagonalGaussian
@@ -169,12 +170,19 @@ def test_a_step_is_done_by_what_it_asks_for_and_by_nothing_else():
         Seen(State(), images=3),
         Seen(State(), rank=0.19, images=1),
         Seen(State(), draws=3),
-        Seen(State(checkpoint="mnist-2d")),
+        Seen(State(), noise=0.2),
         Seen(State(strokes="abc")),
     ]
     assert all(step.done(seen) for step, seen in zip(STEPS, ways, strict=True))
     assert not STEPS[1].done(Seen(State(guess=True), images=1))  # nothing grey is to be seen
     assert not STEPS[6].done(Seen(State(), rank=0.21, images=1))
+    assert not STEPS[8].done(Seen(State(), noise=1.0)) and not STEPS[8].done(Seen(State(checkpoint="binary-mnist-2d")))
+
+
+def test_the_lesson_knows_the_noise_of_each_shipped_checkpoint():
+    noise = {name: pixel_noise(load_checkpoint(f"{name}-2d")) for name in ("mnist", "digits", "binary-mnist")}
+    assert noise.pop("binary-mnist") is None and all(0 < value < 0.5 for value in noise.values())
+    assert pixel_noise(load_checkpoint("digits-2d-wide")) == 1
 
 
 @pytest.mark.parametrize(

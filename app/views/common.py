@@ -134,6 +134,12 @@ def choose_checkpoint(*, labelled: bool = True) -> Checkpoint:
     return checkpoint
 
 
+def pixel_noise(checkpoint: Checkpoint) -> float | None:
+    """s_x, the standard deviation of a pixel around the decoder's mean; None where the likelihood has none."""
+    gaussian = checkpoint.config.likelihood == "gaussian"
+    return float(checkpoint.model.generative.likelihood.std) if gaussian else None
+
+
 def _change_checkpoint(name: str) -> None:
     """Another checkpoint, on the same test image where it has that one: other data sets start at their own."""
     before = session.current().dataset

@@ -65,7 +65,7 @@ def _explore() -> None:
                 view = beside.show((checkpoint, subject), other, others)
     if session.current().step:
         with led:
-            lesson.panel(view, columns)
+            lesson.panel(checkpoint, view, columns)
     common.say_what_is_shown(checkpoint, where)
 
 

@@ -14,6 +14,7 @@ from app.own import KEY
 from app.state import State, lesson_query
 from app.views import common, guess
 from app.words import words
+from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 
 SEEN, FIRST = "lesson-seen", "lesson-image"  # since the step began; the test image that the lesson began with
@@ -58,7 +59,7 @@ def walked() -> None:
     st.session_state.setdefault(SEEN, {})["walked"] = True
 
 
-def panel(view: View | None, columns: Columns) -> None:
+def panel(checkpoint: Checkpoint, view: View | None, columns: Columns) -> None:
     """The step's words, whether it is done, and the way on. ``view``: what the page shows, if anything."""
     state = session.current()
     if not 1 <= state.step <= len(STEPS):
@@ -67,7 +68,7 @@ def panel(view: View | None, columns: Columns) -> None:
     number, ui, step = state.step, _words()["ui"], _words()["step"][state.step - 1]
     if number == 1 and state.way == "gallery":
         st.session_state[FIRST] = state.index
-    seen = _seen(view, columns)
+    seen = _seen(checkpoint, view, columns)
     done = STEPS[number - 1].done(seen)
     with st.container(border=True, key="lesson"):
         left, right = st.columns([3, 2], vertical_alignment="center")
@@ -121,7 +122,7 @@ def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> bool:
     return answer is not None
 
 
-def _seen(view: View | None, columns: Columns) -> Seen:
+def _seen(checkpoint: Checkpoint, view: View | None, columns: Columns) -> Seen:
     """What was done since the step began."""
     state, kept = session.current(), st.session_state.setdefault(SEEN, {})
     images, draws = kept.setdefault("images", []), kept.setdefault("draws", [])
@@ -140,6 +141,7 @@ def _seen(view: View | None, columns: Columns) -> Seen:
         draws=max(len(draws) - 1, 0),
         guessed=len(st.session_state.get(guess.SCORE, [])) > kept.setdefault("guesses", 0),
         walked=kept.get("walked", False),
+        noise=common.pixel_noise(checkpoint),
     )
 
 

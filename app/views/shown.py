@@ -11,7 +11,7 @@ from app.compute import Array, Encoders, View, to_bytes
 from app.figures.sheet import Sheet, single
 from app.payload import plane_data, veiled
 from app.state import to_query
-from app.views import mine
+from app.views import common, mine
 from app.views.sources import Subject
 from app.words import t
 from gpvae_core.checkpoints import Checkpoint
@@ -84,8 +84,8 @@ def numbers(checkpoint: Checkpoint, view: View, columns: Columns, *, narrow: boo
     with st.expander(t("Every number, with its numerical error"), icon=":material/table:"):
         st.markdown(meter.numbers_table(view))
         st.markdown(meter.places_table(view))
-        if checkpoint.config.likelihood == "gaussian":
-            st.caption(density(view.pixels.size, float(checkpoint.model.generative.likelihood.std)))
+        if (noise := common.pixel_noise(checkpoint)) is not None:
+            st.caption(density(view.pixels.size, noise))
         st.caption(t(text.NUMBERS))
 
 
