@@ -72,6 +72,11 @@ class State:
     playlist: str = ""
     scene: int = 0
 
+    @property
+    def locked(self) -> bool:
+        """Whether the controls are hidden; a step of the lesson needs them."""
+        return self.bare and not self.step
+
 
 def pack_image(image: NDArray[np.uint8]) -> str:
     """A model input (28, 28) as text for the address bar."""

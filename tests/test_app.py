@@ -40,6 +40,17 @@ def opened(**query) -> AppTest:
     return test
 
 
+@pytest.mark.usefixtures("offline")
+def test_without_controls_nothing_changes_the_page_but_a_lesson_has_its_controls():
+    def named(test):
+        return {one.label for kind in ("toggle", "button") for one in test.get(kind)}
+
+    image = {"from": "number", "i": "5", "data": "digits"}
+    changing = {"Projector", "Guess first"}
+    assert changing <= named(opened(**image)) and not changing & named(opened(bare="1", **image))
+    assert "Projector" in named(opened(bare="1", step="9", **image))
+
+
 def shown(test: AppTest) -> dict[str, str]:
     table = next(m.value for m in test.markdown if "exact log p(x)" in m.value)
     cells = [line.replace("\\|", "/").split("|")[1:3] for line in table.splitlines()[2:]]

@@ -178,13 +178,22 @@ def test_the_lesson_goes_by_keys_and_checks_what_is_done(visit):
 
 
 def test_a_shared_link_hides_the_controls_and_speaks_german(visit):
-    page = visit(IMAGE + "&bare=1&step=3&lang=de")
+    page = visit(IMAGE + "&bare=1&lang=de")
     settle(page)
     assert not page.locator(".st-key-controls").is_visible()
-    expect(page.locator(".st-key-lesson")).to_contain_text("Schritt 3 von 10: Die Lücke")
     page.get_by_role("button", name="Teilen").click()
     expect(page.get_by_text("QR-Code des Links")).to_be_visible()
+    expect(page.get_by_text("Ohne Regler")).to_be_visible()
+
+
+def test_a_step_of_the_lesson_keeps_its_controls_whatever_the_link_says(visit):
+    page = visit(IMAGE + "&bare=1&step=3&lang=de")
+    settle(page)
+    expect(page.locator(".st-key-controls")).to_be_visible()
+    expect(page.locator(".st-key-lesson")).to_contain_text("Schritt 3 von 10: Die Lücke")
+    page.get_by_role("button", name="Teilen").click()
     expect(page.get_by_text("me=").or_(page.get_by_text("step=3")).first).to_be_visible()
+    expect(page.get_by_text("Ohne Regler")).to_have_count(0)
 
 
 def test_a_language_chosen_at_the_foot_is_spoken_by_page_and_plane_and_kept_in_the_link(visit):

@@ -51,18 +51,19 @@ def framed(
 
     ``more`` is drawn under *Share*, with the state's query and the page's address.
     """
-    st.html(theme.page_style(session.current().projector, bare=session.current().bare))
+    st.html(theme.page_style(session.current().projector, bare=session.current().locked))
     left, right = st.columns([5, 2], vertical_alignment="center")
     left.title(title, anchor=False, help=lead)
     with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="top"):
-        st.toggle(t("Projector"), help=t(text.PROJECTOR_HELP), width="content", **session.bound("projector"))
+        if not session.current().locked:
+            st.toggle(t("Projector"), help=t(text.PROJECTOR_HELP), width="content", **session.bound("projector"))
         share = st.popover(t("Share"), icon=":material/share:", on_change="rerun")
     problems = st.container()
     try:
         body()
     except InputError as error:
         st.error(str(error), icon=":material/error:")
-    if not session.current().bare:
+    if not session.current().locked:
         _choose_language()
     with problems:  # last: they are found on the way
         session.show_problems()
@@ -96,7 +97,8 @@ def _share(query: dict[str, str], more: Callable[[dict[str, str], str], None] | 
         st.image(picture.getvalue(), caption=t(text.QR_TITLE), width=260)
     else:
         st.caption(t(text.TOO_LONG))
-    st.toggle(t(text.BARE), help=t(text.BARE_HELP), **session.bound("bare"))
+    if not session.current().step:
+        st.toggle(t(text.BARE), help=t(text.BARE_HELP), **session.bound("bare"))
     if more is not None:
         with st.expander(t("Make a playlist"), icon=":material/playlist_add:"):
             more(query, base)

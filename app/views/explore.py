@@ -52,7 +52,7 @@ def _explore() -> None:
         if subject is not None:
             subject = admissible(checkpoint, turn_dial(subject))
             other = beside.choose(checkpoint, subject, where, columns)
-    if not session.current().bare:
+    if not session.current().locked:
         components.dock({name: t(said) for name, said in text.DOCK.items()}, wanted=subject is None)
     with picture:
         if subject is None:

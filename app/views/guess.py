@@ -52,7 +52,7 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"{subject.sentence}.", width="content")
-        if led:
+        if led or session.current().locked:
             return
         if last and images and len(guesses) < ROUNDS:
             st.button(t("Next image"), type="primary", on_click=_next, args=(images,), key="next-guess")

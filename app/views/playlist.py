@@ -41,7 +41,7 @@ def bar() -> None:
         st.markdown(t("Scene **{number}** of {count}", number=number + 1, count=len(scenes)), width="content")
         _step("next", t("Next scene"), ":material/skip_next:", number + 1, number + 1 < len(scenes))
         st.button(t("Leave the playlist"), on_click=lambda: session.update(playlist="", scene=0), key="leave-playlist")
-    if scenes[number].note and not state.bare:
+    if scenes[number].note and not state.locked:
         st.info(plain(scenes[number].note), icon=":material/speaker_notes:")
 
 
