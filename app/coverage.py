@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.stats import binom
 
 from app.compute import Array
 from app.jobs import Report
@@ -17,6 +18,9 @@ EXACT = "exact posterior"
 PROMISE = (
     "Of 100 images, the {mass:.0f} % region should hold the true z in {mass:.0f}, give or take {chance:.0f} by chance: "
     "{parts}."
+)
+OUTSIDE = (
+    "Outside that range: {those}. By chance alone an honest region's count is there in {share:.1f} of 100 such runs."
 )
 HELD = "that of {q} in **{count:.0f}**"
 
@@ -45,6 +49,15 @@ def masses(checkpoint: Checkpoint, engine: PosteriorEngine, seed: int, report: R
 
 def sentence(found: dict[str, Array], mass: float = 0.8) -> str:
     """How often each region of ``mass`` held the true z."""
-    parts = [t(HELD, q=the(words), count=100 * (values <= mass).mean()) for words, values in found.items()]
-    chance = 1.96 * 100 * (mass * (1 - mass) / IMAGES) ** 0.5
-    return t(PROMISE, mass=100 * mass, chance=chance, parts=", ".join(parts))
+    counts = {the(words): 100 * float((values <= mass).mean()) for words, values in found.items()}
+    parts = [t(HELD, q=q, count=count) for q, count in counts.items()]
+    chance = round(1.96 * 100 * (mass * (1 - mass) / IMAGES) ** 0.5)
+    said = t(PROMISE, mass=100 * mass, chance=chance, parts=", ".join(parts))
+    outside = [t("that of {q}", q=q) for q, count in counts.items() if abs(count - 100 * mass) > chance + 1e-9]
+    return f"{said} {t(OUTSIDE, those=', '.join(outside), share=100 * _by_chance(chance, mass))}" if outside else said
+
+
+def _by_chance(most: int, mass: float) -> float:
+    """The probability that a binomial count of IMAGES with ``mass`` is more than ``most`` from its mean."""
+    middle, count = round(IMAGES * mass), binom(IMAGES, mass)
+    return float(count.cdf(middle - most - 1) + count.sf(middle + most))

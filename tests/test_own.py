@@ -1,6 +1,7 @@
 """A Gaussian of one's own, the guess, the lesson: their numbers against brute force, their words complete."""
 
 import base64
+import re
 
 import numpy as np
 import pytest
@@ -206,6 +207,12 @@ def test_the_encoder_has_to_be_beaten_clearly(kls, beaten, near):
 def test_coverage_is_said_by_its_counts():
     said = sentence({EXACT: np.linspace(0.005, 0.995, 100), "encoder": np.r_[np.zeros(30), np.ones(70)]})
     assert "in **80**" in said and "encoder in **30**" in said and "the 80 % region" in said
+    outside = said.partition("Outside that range: ")[2]
+    assert outside.startswith("that of the encoder. By chance alone")
+    counts = np.random.default_rng(0).binomial(100, 0.8, 400_000)
+    share = 100 * (abs(counts - 80) > 8).mean()
+    assert float(re.search(r"there in ([\d.]+) of 100", outside)[1]) == pytest.approx(share, abs=0.1)
+    assert "Outside" not in sentence({EXACT: np.linspace(0.005, 0.995, 100)})
 
 
 def test_a_kl_of_ones_own_says_its_error(view):
