@@ -51,6 +51,24 @@ def test_without_controls_nothing_changes_the_page_but_a_lesson_has_its_controls
     assert "Projector" in named(opened(bare="1", step="9", **image))
 
 
+@pytest.mark.usefixtures("offline")
+def test_a_score_is_not_held_against_itself():
+    test = AppTest.from_function(difficulty_page, default_timeout=120)
+    test.query_params.update({"c": "digits-2d", "sort": "kl_base", "y": "kl_base"})
+    test.run()
+    across, up = (next(s for s in test.selectbox if what in s.label) for what in ("left to right", "upwards"))
+    assert not test.exception and across.value == "kl_base" != up.value
+    assert len(up.options) == len(across.options) - 1
+
+
+def difficulty_page() -> None:
+    from app import session
+    from app.views import difficulty
+
+    session.enter("difficulty")
+    difficulty.page()
+
+
 def shown(test: AppTest) -> dict[str, str]:
     table = next(m.value for m in test.markdown if "exact log p(x)" in m.value)
     cells = [line.replace("\\|", "/").split("|")[1:3] for line in table.splitlines()[2:]]

@@ -10,8 +10,9 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from app.charts import DEPTH, histogram, latent_map, median_cells, mosaic, scatter, surface
-from app.views.common import order_names
+from app.views.common import order_names, with_unit
 from app.views.difficulty import finding
+from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.diagnostics.statistics import spearman_interval
 from gpvae_core.diagnostics.stored import other_columns, stored_columns
 
@@ -36,6 +37,12 @@ def test_any_encoders_exact_kl_can_be_held_against_a_score_and_sorts_where_all_i
     assert "kl_gn" not in order_names(digits_2d, columns)
     names = order_names(digits_2d, columns, some=True)
     assert "these 100 images" in finding(columns, names, "uncertainty", "kl_gn")
+
+
+def test_an_axis_says_its_unit():
+    assert with_unit("kl_base", "exact KL of the base encoder") == "exact KL of the base encoder, nats"
+    assert with_unit("modes", "number of modes") == "number of modes"
+    assert all(with_unit(name, "it") == f"it, {score.unit}" for name, score in SCORES.items())
 
 
 def test_a_chart_has_every_finite_image_once_and_logs_where_they_can_be():

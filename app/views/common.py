@@ -33,6 +33,7 @@ EXACT = {f"kl_{key}": "exact KL {of}" for key in STAGES} | {
     "mass_outside_box": "mass outside the box",
     "modes": "number of modes",
 }
+COUNTED = ("modes", "mass_outside_box")  # exact figures that are not in nats
 ORDER = "Sorted by"
 GAPS = ("kl_base", "kl_start", "kl_q")  # of what one pass of the encoder says
 LONGEST_CODE = 1200  # characters of a link that a phone's camera still reads from a screen
@@ -270,6 +271,13 @@ def order_names(checkpoint: Checkpoint, columns: Columns, *, some: bool = False)
     return {
         name: label for name, label in labels.items() if name in columns and (some or not np.isnan(columns[name]).any())
     }
+
+
+def with_unit(name: str, label: str) -> str:
+    """The label of a score or an exact figure with its unit, for an axis."""
+    if name in SCORES:
+        return f"{label}, {t(SCORES[name].unit)}"
+    return label if name in COUNTED else f"{label}, {t('nats')}"
 
 
 def order_in_use(names: dict[str, str], words: str, first: Sequence[str] = ()) -> str:

@@ -30,7 +30,7 @@ def _difficulty() -> None:
     with second:
         across = common.choose_order(names, "Score, from left to right")
     with third:
-        up = _choose_target(names)
+        up = _choose_target({name: label for name, label in names.items() if name != across}, across)
     with fourth:
         st.toggle(t("Linear axes"), **session.bound("linear"))
     if not any(name in common.EXACT for name in names):
@@ -39,7 +39,7 @@ def _difficulty() -> None:
     figure = charts.scatter(
         columns[across],
         columns[up],
-        (names[across], names[up]),
+        (common.with_unit(across, names[across]), common.with_unit(up, names[up])),
         where.data.test.labels,
         logs=not session.current().linear,
         projector=session.current().projector,
@@ -51,11 +51,11 @@ def _difficulty() -> None:
     common.say_what_is_shown(checkpoint, where)
 
 
-def _choose_target(names: dict[str, str]) -> str:
-    """The figure on the upright axis; a link's that is not there is named."""
+def _choose_target(names: dict[str, str], across: str) -> str:
+    """The figure on the upright axis, another than ``across``; a link's that is not there is named."""
     state = session.current()
     if state.against not in names:
-        if state.against:
+        if state.against and state.against != across:
             session.complain(t(text.NO_FIGURE, name=short(state.against), list=t(UPWARDS)))
         exact = [name for name in names if name in common.EXACT]
         session.update(against=(exact or list(names))[0])

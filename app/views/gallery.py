@@ -11,7 +11,7 @@ from app import components, messages, session
 from app.compute import Array, grey
 from app.meter import brief, percentile
 from app.payload import packed
-from app.views.common import EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
+from app.views.common import COUNTED, EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
 from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
@@ -21,7 +21,6 @@ THUMBNAILS = 12
 # share of images whose gap is smaller than that of the one shown first; among those near 98 % the one at which the
 # numbers of both wide models are trusted, and the encoders' pictures are clearly of another digit
 TELLING = 0.9805
-COUNTED = ("modes", "mass_outside_box")  # exact figures that are not in nats
 MOST_PILLS = 12  # more classes than these are chosen from a list
 GALLERY = "gallery"
 
