@@ -117,6 +117,22 @@ def test_a_revealed_guess_is_in_the_window_with_its_grips_and_on_the_prior_too(v
     assert whole()
 
 
+def test_a_guess_shows_what_it_decodes_to_and_nobodys_kl(visit):
+    page = visit("?c=digits-2d&guess=1&me=0.5,-2,0.4,0.5&lang=en")
+    until(page, "the guess", lambda: page.locator(".plane-root.veiled").count() > 0)
+    tiles = page.locator(".gallery button")
+    until(page, "the gallery", lambda: tiles.count() > 1)
+    idle(page)
+    assert not any(re.search(r"\d", text) for text in tiles.all_inner_texts())
+    assert not any("KL" in tile.get_attribute("title") for tile in tiles.all())
+    until(page, "the picture", lambda: pages.pixels(page, ".at-cursor canvas").max() > 100)
+    expect(page.locator(".at-cursor figcaption")).to_have_text("decoded at your centre")
+    page.get_by_role("button", name="Reveal").click()
+    settle(page)
+    expect(page.get_by_text(re.compile("(Your Gaussian|The encoder) is closer"))).to_be_visible()
+    assert all(re.search(r"\d", text) for text in tiles.all_inner_texts())
+
+
 def test_a_finger_drags_it_and_the_guess_is_revealed_and_counted(visit):
     page = visit(IMAGE + "&guess=1", "phone")
     until(page, "the grips", lambda: grip(page, "box").count() > 0 and grip(page, "box").is_visible())

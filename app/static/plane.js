@@ -567,7 +567,7 @@ class Plane {
     root.append(element("div", { class: "plane-grid" }, this.panels.zoom.root, this.pictures, this.gaps.root, this.panels.box.root,
       element("div", { class: "actions" }, this.own.root, this.walk.root, this.room), this.toggles));
     window.addEventListener("gpvae-view", (event) => this.follow(event.detail));
-    window.addEventListener("gpvae-atlas", () => { if (this.data) { this.takeBoxAtlas(); this.draw(); } });
+    window.addEventListener("gpvae-atlas", () => { if (this.data) { this.takeBoxAtlas(); this.point(this.cursor); this.draw(); } });
     document.fonts?.ready.then(() => this.data && this.draw()); // widths of texts were another font's before
   }
 
@@ -598,8 +598,7 @@ class Plane {
     if (this.own.jumped()) this.panels.zoom.view = this.panels.zoom.fit();
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
     this.room.dataset.room = data.hint;
-    this.cursor = null;
-    this.say();
+    this.point(null);
     this.draw();
   }
 

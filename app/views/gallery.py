@@ -123,7 +123,10 @@ def _thumbnails(test: ImageSet, order: Order, rank: int, key: str, take: Callabl
         ranks[1 + np.abs(ranks[1:-1] - rank).argmin()] = rank  # the ends stay
     rows, values = order.rows[np.unique(ranks)], order.values
     captions = None if order.key in EXACT else [f"{percentile(values, values[i]):.3g} %" for i in rows]
-    data = thumbnail_data(test, rows, values, order.name, chosen=int(order.rows[rank]), captions=captions)
+    silent = session.current().guess  # what is to be guessed is not told
+    data = thumbnail_data(
+        test, rows, values, order.name, chosen=int(order.rows[rank]), captions=captions, silent=silent
+    )
     components.gallery(data, key, lambda: _take_choice(order.rows, key, take))
 
 
@@ -135,12 +138,18 @@ def thumbnail_data(
     *,
     chosen: int = -1,
     captions: Sequence[str] | None = None,
+    silent: bool = False,
 ) -> dict[str, Any]:
-    """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed."""
+    """What the gallery component shows: test images ``rows``, each with its value or caption; ``chosen``: framed.
+
+    ``silent``: nothing but their numbers.
+    """
     items = [
         {"index": int(i), "caption": caption, "title": f"{t('test image {index}', index=i)}: {label} {values[i]:.4g}"}
         for i, caption in zip(rows, captions or [brief(values[i]) for i in rows], strict=True)
     ]
+    if silent:
+        items = [one | {"caption": "", "title": t("test image {index}", index=one["index"])} for one in items]
     return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
 
 

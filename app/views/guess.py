@@ -45,7 +45,7 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
     if last:
         won = last.mine < last.encoder
         say = st.success if won else st.warning
-        closer = t("Yours is closer.") if won else t("It is closer.")
+        closer = t("Your Gaussian is closer.") if won else t("The encoder is closer.")
         say(f"{t('You: {mine} nats. Encoder: {other}.', mine=short(last.mine), other=short(last.encoder))} {closer}")
     led = bool(session.current().step)  # by the lesson, which says what comes next, and of a test image what it is
     if led and subject.index is not None:
