@@ -28,7 +28,8 @@ ZOOM_NODES = 121
 ATLAS_NODES = 7
 BOX_ATLAS_NODES = 33
 BOX_NODES = 91  # of the box's log p(x, z), as the browser gets it
-REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds
+REACH = 4.0  # posterior standard deviations around the mean that the zoomed window holds at most
+TAIL, MARGIN = 5e-4, 0.1  # of the mass beyond each end, and of the width: as far as REACH in a Gaussian
 HILLS, FAINTEST = 3, 0.01  # of a posterior: how many are pictured, those that hold so much of the mass
 ARRIVED = 0.01  # nats: two searches that end closer than this found the same optimum
 WIDEST = 6.0  # times the posterior's own window: an encoder farther away is left out and named
@@ -228,9 +229,24 @@ def _view(
 def _window(exact: ExactPosterior, overlays: list[Overlay]) -> tuple[Array, Array, list[str]]:
     """Axes of a square lattice over the posterior's mass, and the names of the q's that do not fit."""
     reach = REACH * np.sqrt(np.diag(exact.covariance))
-    low, high, left_out = zoom_window(exact.mean - reach, exact.mean + reach, overlays)
+    low, high = extent(exact.points, exact.weights)
+    low, high, left_out = zoom_window(
+        np.maximum(low, exact.mean - reach), np.minimum(high, exact.mean + reach), overlays
+    )
     first, second = (np.linspace(low[j], high[j], ZOOM_NODES) for j in (0, 1))
     return first, second, left_out
+
+
+def extent(points: Array, weights: Array) -> tuple[Array, Array]:
+    """Both corners of the box that holds the mass but its TAILs: less than REACH where hills lie far apart."""
+    ends = []
+    for places in points.T:
+        order = np.argsort(places, kind="stable")
+        below = np.cumsum(weights[order])
+        low, high = places[order][np.searchsorted(below, [TAIL, below[-1] - TAIL])]
+        ends.append((low - MARGIN * (high - low), high + MARGIN * (high - low)))
+    low, high = np.array(ends).T
+    return low, high
 
 
 def zoom_window(low: Array, high: Array, overlays: list[Overlay]) -> tuple[Array, Array, list[str]]:

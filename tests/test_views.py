@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.compute import TOLERANCE, box_atlas, compute_view, compute_views, decode, zoom_window
+from app.compute import TOLERANCE, box_atlas, compute_view, compute_views, decode, extent, zoom_window
 from app.meter import (
     difference_table,
     gap_meter,
@@ -166,6 +166,16 @@ def test_window_holds_the_mass_and_names_what_it_leaves_out():
     assert (low < -0.05).all()
     assert (high > near.mean + 2.45 * near.std).all()
     assert high[0] < 1
+
+
+def test_the_window_of_hills_far_apart_ends_where_they_end():
+    rng = np.random.default_rng(0)
+    gaussian, weights = rng.normal([1.0, -1.0], [0.1, 0.5], (200_000, 2)), np.full(200_000, 5e-6)
+    low, high = extent(gaussian, weights)
+    np.testing.assert_allclose((low, high), ([0.6, -3.0], [1.4, 1.0]), atol=0.15)
+    apart = gaussian + rng.choice([-2.0, 2.0], (200_000, 1))
+    low, high = extent(apart, weights)  # four standard deviations are 8 to either side
+    np.testing.assert_allclose((low, high), ([-1.8, -5.2], [3.8, 3.2]), atol=0.4)
 
 
 def test_alt_text_is_made_from_the_numbers(view):
