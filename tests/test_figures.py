@@ -109,6 +109,20 @@ def test_a_panel_shows_the_exact_posterior_and_each_q_with_its_kl(sheet, digits,
     assert float(said) == pytest.approx(panel.view.report["kl_base"], rel=1e-3)
 
 
+def test_a_heading_begins_with_the_quantile(sheet):
+    for panel, q in zip(sheet.panels, sheet.config["quantiles"], strict=True):
+        name, quantile, value = panel.heading.split("\n")
+        assert (name, quantile) == (f"image {panel.index}", f"{100 * q:.0f} % quantile") and value.startswith(
+            "(U(x) = "
+        )
+
+
+def test_the_base_encoders_dashes_are_drawn_over_the_marginalised_line(sheet):
+    figure = panels.chart(sheet.panels[0].view, ("base", "marginal"), whole=False, dark=False, projector=False)
+    dashes = [trace.line.dash for trace in figure.data if trace.type == "scatter" and trace.mode == "lines"]
+    assert dashes[-2:] == ["solid", "dash"]
+
+
 def test_a_panel_of_the_whole_box_frames_the_part_that_holds_the_mass(sheet, digits_engine):
     view = sheet.panels[1].view
     figure = panels.chart(view, sheet.overlays, whole=True, dark=True, projector=True)

@@ -34,7 +34,7 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
         figure.add_shape(type="rect", **_corners(view), line={"color": WINDOW, "width": 2})
     else:
         figure.add_trace(_lines(chain(*mass_contours(view).values()), _exact(dark), "solid", 2))
-    for q in view.overlays:
+    for q in reversed(view.overlays):  # the first one, dashed, on top: where both agree, both show
         if q.key in drawn:
             colour = _colour(q, dark)
             if not whole:

@@ -106,7 +106,7 @@ def figure_1(
     name = label or t(SCORES[by].label)
     quantiles = even_quantiles(count)
     panels = [
-        _panel(index, labels, view_of, f"{name} = {columns[by][index]:.3g}\n({_quantile(q)})")
+        _panel(index, labels, view_of, f"{_quantile(q)}\n({name} = {columns[by][index]:.3g})")
         for index, q in zip(at_quantiles(columns[by], quantiles), quantiles, strict=True)
     ]
     key, first = next(iter(checkpoint.model.encoder.labels.items()))
@@ -137,7 +137,7 @@ def figure_2(
         )
     gain = columns["kl_base"] - columns["kl_marginal"]
     panels = [
-        _panel(index, labels, view_of, f"{t('KL gain {nats:+.3f} nats', nats=gain[index])}\n({_quantile(q)})")
+        _panel(index, labels, view_of, f"{_quantile(q)}\n({t('KL gain {nats:+.3f} nats', nats=gain[index])})")
         for index, q in zip(at_quantiles(gain, FIGURE_2_QUANTILES), FIGURE_2_QUANTILES, strict=True)
     ]
     quantiles, worse = _listed(FIGURE_2_QUANTILES), (gain < 0).mean()
