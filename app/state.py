@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import drawing, playlist
-from app.words import FIRST, languages
+from app.words import FIRST, languages, speak, spoken, t
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.data.images import SIDE
 from gpvae_core.errors import InputError
@@ -26,6 +26,7 @@ WAYS = {
 LARGEST = 2**31 - 1
 WRITTEN = re.compile(r"[+-]?([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
 NARROWEST, WIDEST = 1e-4, 4  # standard deviations of the user's own Gaussian
+NO_GAUSSIAN = "which is no Gaussian m1,m2,s1,s2 with a mean within 8 of the origin and widths of {least} to {most}"
 MOST_ENCODERS = 6  # at once: more lines nobody tells apart
 
 
@@ -97,7 +98,7 @@ def unpack_image(text: str) -> NDArray[np.uint8]:
 def _choice(options: Mapping[str, Any]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in options:
-            raise InputError(f"which is none of {', '.join(options)}")
+            raise InputError(t("which is none of {options}", options=", ".join(options)))
         return text
 
     return parse
@@ -105,16 +106,16 @@ def _choice(options: Mapping[str, Any]) -> Callable[[str], str]:
 
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) and int(text) <= LARGEST):
-        raise InputError(f"which is no whole number between 0 and {LARGEST}")
+        raise InputError(t("which is no whole number between 0 and {largest}", largest=LARGEST))
     return int(text)
 
 
 def _number(text: str) -> float:
     if not WRITTEN.fullmatch(text):  # Python's own float takes other scripts' digits, spaces and 1_0
-        raise InputError("which is no number")
+        raise InputError(t("which is no number"))
     value = float(text)
     if not math.isfinite(value):
-        raise InputError("which is not finite")
+        raise InputError(t("which is not finite"))
     return value
 
 
@@ -122,7 +123,7 @@ def place(text: str) -> tuple[float, float]:
     """A point on the plane, z1,z2. Raises InputError for anything else."""
     parts = [_number(part) for part in text.split(",")]
     if len(parts) != 2 or max(map(abs, parts)) > 8:
-        raise InputError("which is no point z1,z2 within 8 of the origin")
+        raise InputError(t("which is no point z1,z2 within 8 of the origin"))
     return parts[0], parts[1]
 
 
@@ -130,9 +131,7 @@ def gaussian(text: str) -> tuple[float, ...]:
     """Mean and standard deviations of a Gaussian on the plane, m1,m2,s1,s2. Raises InputError for anything else."""
     parts = [_number(part) for part in text.split(",")]
     if len(parts) != 4 or max(map(abs, parts[:2])) > 8 or not all(NARROWEST <= part <= WIDEST for part in parts[2:]):
-        raise InputError(
-            f"which is no Gaussian m1,m2,s1,s2 with a mean within 8 of the origin and widths of {NARROWEST} to {WIDEST}"
-        )
+        raise InputError(t(NO_GAUSSIAN, least=NARROWEST, most=WIDEST))
     return tuple(parts)
 
 
@@ -141,7 +140,7 @@ def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
         try:
             check(text)
         except InputError as error:
-            raise InputError(f"but {error}") from None
+            raise InputError(t("but {error}", error=error)) from None
         return text
 
     return parse
@@ -152,14 +151,14 @@ def _versus(text: str) -> str:
     if kind == "image":
         _whole(rest)
     elif kind != "checkpoint" or not rest:
-        raise InputError("which is neither image:NUMBER nor checkpoint:NAME")
+        raise InputError(t("which is neither image:NUMBER nor checkpoint:NAME"))
     return text
 
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name for name in text.split(",") if name))
     if len(names) > MOST_ENCODERS:
-        raise InputError(f"which are more than {MOST_ENCODERS} encoders at once")
+        raise InputError(t("which are more than {most} encoders at once", most=MOST_ENCODERS))
     return names
 
 
@@ -192,11 +191,16 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "scene": ("scene", _whole),
     "lang": ("language", _choice(languages())),
 }
+LEFT_OUT = "The link says {key}={text}, {error}. It is left out."
 SHOWN = 40  # characters of a bad value that a sentence repeats
 
 
 def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
-    """The state that an address bar asks for, and a sentence for each part of it that cannot be had."""
+    """The state that an address bar asks for, and a sentence for each part of it that cannot be had.
+
+    In the language that it asks for, which is spoken from here on.
+    """
+    speak(query.get("lang", spoken()))
     problems: list[str] = []
     values: dict[str, Any] = {}
     dial: dict[str, float] = {}
@@ -211,10 +215,10 @@ def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
             elif key == "noise-seed":
                 dial["seed"] = _whole(text)
             else:
-                raise InputError("a key that is not known here")
+                raise InputError(t("a key that is not known here"))
         except InputError as error:
             dial.pop(key, None)
-            problems.append(f"The link says {short(key)}={short(text)}, {error}. It is left out.")
+            problems.append(t(LEFT_OUT, key=short(key), text=short(text), error=error))
     for flag in ("projector", "descending", "linear", "guess", "bare", "by_gap", "whole"):
         values[flag] = bool(values.get(flag))
     return State(**values, corruption=Corruption(**dial)), problems  # type: ignore[arg-type]
