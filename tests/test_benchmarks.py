@@ -17,7 +17,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import adversarial, claims, cluster, exact_gaps, paper_tables, refined_training, seeds, table_one
+from benchmarks import adversarial, claims, cluster, exact_gaps, gpu, paper_tables, refined_training, seeds, table_one
 from benchmarks.card import card
 from benchmarks.common import command, fell_out, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
@@ -327,3 +327,13 @@ def test_an_adversarial_row_counts_its_decodes():
     (first, *_) = adversarial.ridges()
     row = adversarial.measured(first)
     assert row["decodes"] > 100 and not row["quiet_and_wrong"]
+
+
+def test_the_script_for_a_gpu_runs_whole_on_a_cpu(tmp_path, monkeypatch):
+    out = tmp_path / "found.json"
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--quick", "--out", str(out)])
+    gpu.main()
+    found = json.loads(out.read_text())["found"]
+    assert {record["part"] for record in found} == {"correctness", "throughput", "processes", "training", "steps"}
+    assert [record["beyond_both_errors"] for record in found if "beyond_both_errors" in record] == [0]
+    assert all(record["first_steps_apart"] == 0 for record in found if record["part"] == "steps")
