@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.words import t
 from gpvae_core.errors import InputError
 
 SIDE = 256  # of the sheet; coordinates are whole numbers 0..255
@@ -18,6 +19,9 @@ PEN = 22.0  # width of the stroke
 PICTURE = 112  # pixels a side of the picture that preprocessing gets
 TOLERANCE = 1.5  # sheet units that simplification may move a line by
 MAX_POINTS = 4_000
+TOO_MANY = "the drawing has more than {most:,} points or strokes; clear it and draw with fewer strokes"
+DAMAGED = "the link's {what} is damaged; ask for the link again, or give the {what} anew"
+TOO_LARGE = "the link's {what} is damaged or too large; ask for the link again, or give the {what} anew"
 Stroke = list[tuple[int, int]]
 
 
@@ -29,11 +33,9 @@ def simplified(strokes: list[list[list[int]]]) -> list[Stroke]:
     try:
         arrays = [_places(stroke).clip(0, SIDE - 1) for stroke in strokes[: MAX_POINTS + 1]]
     except (ValueError, TypeError, OverflowError):
-        raise InputError("the drawing is not a list of strokes of points (x, y); draw it again") from None
+        raise InputError(t("the drawing is not a list of strokes of points (x, y); draw it again")) from None
     if len(arrays) > MAX_POINTS or sum(map(len, arrays)) > MAX_POINTS:
-        raise InputError(
-            f"the drawing has more than {MAX_POINTS:,} points or strokes; clear it and draw with fewer strokes"
-        )
+        raise InputError(t(TOO_MANY, most=MAX_POINTS))
     return [[(int(x), int(y)) for x, y in _thinned(points)] for points in arrays if len(points)]
 
 
@@ -95,7 +97,7 @@ def decode(text: str) -> list[Stroke]:
         steps = np.frombuffer(raw[start + 2 : start + 2 + 2 * count], dtype=np.uint8)
         points += count
         if count == 0 or len(steps) < 2 * count or points > MAX_POINTS:
-            raise InputError("the link's drawing is damaged; ask for the link again, or draw it anew")
+            raise InputError(t("the link's drawing is damaged; ask for the link again, or draw it anew"))
         stroke = np.cumsum(steps.reshape(-1, 2).astype(np.int64), axis=0) % SIDE
         strokes.append([(int(x), int(y)) for x, y in stroke])
         start += 2 + 2 * count
@@ -114,9 +116,9 @@ def from_text(text: str, what: str, most: int) -> bytes:
         unpacker = zlib.decompressobj()
         raw = unpacker.decompress(packed, most + 1)
     except (ValueError, binascii.Error, zlib.error):
-        raise InputError(f"the link's {what} is damaged; ask for the link again, or give the {what} anew") from None
+        raise InputError(t(DAMAGED, what=t(what))) from None
     if len(raw) > most or not unpacker.eof:
-        raise InputError(f"the link's {what} is damaged or too large; ask for the link again, or give the {what} anew")
+        raise InputError(t(TOO_LARGE, what=t(what)))
     return raw
 
 

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.drawing import from_text, to_text
+from app.words import t
 from gpvae_core.errors import InputError
 
 MOST_SCENES, LONGEST_NOTE = 20, 300  # scenes; characters
 LONGEST = 40_000  # bytes of all together
+NOT_SO = "the link's playlist must have 1 to {scenes} scenes, with notes of {longest} characters at most"
 OWN = ("play", "scene")  # the keys of the address that name the playlist itself
 
 
@@ -37,11 +39,9 @@ def decode(text: str) -> tuple[Scene, ...]:
         said = json.loads(raw)
         scenes = tuple(Scene({str(k): str(v) for k, v in query.items()}, str(note)) for query, note in said)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise InputError("the link's playlist is damaged; ask for the link again") from None
+        raise InputError(t("the link's playlist is damaged; ask for the link again")) from None
     if not 1 <= len(scenes) <= MOST_SCENES or any(len(scene.note) > LONGEST_NOTE for scene in scenes):
-        raise InputError(
-            f"the link's playlist must have 1 to {MOST_SCENES} scenes, with notes of {LONGEST_NOTE} characters at most"
-        )
+        raise InputError(t(NOT_SO, scenes=MOST_SCENES, longest=LONGEST_NOTE))
     if any(key in OWN for scene in scenes for key in scene.query):
-        raise InputError("a scene of the link's playlist holds a playlist itself; make the list anew")
+        raise InputError(t("a scene of the link's playlist holds a playlist itself; make the list anew"))
     return scenes

@@ -88,7 +88,9 @@ def unpack_image(text: str) -> NDArray[np.uint8]:
     """The model input of ``pack_image``. Raises InputError for anything else."""
     raw = drawing.from_text(text, "image", SIDE * SIDE)
     if len(raw) != SIDE * SIDE:
-        raise InputError(f"the link's image has {len(raw)} pixels, not {SIDE * SIDE}; upload it anew")
+        raise InputError(
+            t("the link's image has {count} pixels, not {wanted}; upload it anew", count=len(raw), wanted=SIDE**2)
+        )
     return np.frombuffer(raw, dtype=np.uint8).reshape(SIDE, SIDE)
 
 

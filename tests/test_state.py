@@ -140,10 +140,12 @@ def test_uploads_travel_bit_for_bit(digits):
 def test_what_is_wrong_with_a_link_is_said_in_its_language():
     before = spoken()
     try:
-        _, problems = from_query({"z": "abc", "lang": "de", "nonsense": "1"})
+        _, problems = from_query({"z": "abc", "lang": "de", "nonsense": "1", "ink": "?"})
         assert problems == [
             "Der Link sagt z=abc, was keine Zahl ist. Das wird weggelassen.",
             "Der Link sagt nonsense=1, ein Schlüssel, den es hier nicht gibt. Das wird weggelassen.",
+            "Der Link sagt ink=?, aber der Link ist beschädigt (Zeichnung); lassen Sie ihn sich noch einmal geben, "
+            "oder geben Sie neu ein: Zeichnung. Das wird weggelassen.",
         ]
     finally:
         speak(before)
