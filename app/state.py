@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import drawing, playlist
-from app.words import FIRST, languages, speak, spoken, t
+from app.words import FIRST, languages, speaking, spoken, t
 from gpvae_core.data.corruptions import AMOUNTS, Corruption
 from gpvae_core.data.images import SIDE
 from gpvae_core.errors import InputError
@@ -200,9 +200,13 @@ SHOWN = 40  # characters of a bad value that a sentence repeats
 def from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
     """The state that an address bar asks for, and a sentence for each part of it that cannot be had.
 
-    In the language that it asks for, which is spoken from here on.
+    The sentences are in the language that it asks for.
     """
-    speak(query.get("lang", spoken()))
+    with speaking(query.get("lang", spoken())):
+        return _from_query(query)
+
+
+def _from_query(query: Mapping[str, str]) -> tuple[State, list[str]]:
     problems: list[str] = []
     values: dict[str, Any] = {}
     dial: dict[str, float] = {}

@@ -4,6 +4,8 @@ A language's ``text`` has what ``t`` is asked for, by its English, and ``browser
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,17 @@ def languages() -> dict[str, str]:
 def speak(language: str) -> None:
     """Let ``t`` answer in this language from here on, in this thread; in FIRST if there is no such language."""
     _spoken.set(language if language in languages() else FIRST)
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """The same within a block alone."""
+    before = spoken()
+    speak(language)
+    try:
+        yield
+    finally:
+        speak(before)
 
 
 def spoken() -> str:
