@@ -185,7 +185,7 @@ def test_the_second_image_is_taken_from_the_gallery_and_both_are_exported(visit)
     asked = re.search(r"test image (\d+)", look(page, lambda: other.get_attribute("title"))).group(1)
     other.click()
     page.get_by_role("heading", name=f"Test image {asked} under digits-2d").wait_for()
-    assert f"vs=image%3A{asked}" in page.url
+    until(page, "the address", lambda: f"vs=image%3A{asked}" in page.url)
     page.keyboard.press("Escape")
     settle(page)
     page.get_by_role("button", name="Export").click()
