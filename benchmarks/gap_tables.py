@@ -39,7 +39,7 @@ def _row(name: str, n: dict[str, Any]) -> list[str]:
 def over_seeds() -> list[list[str]]:
     """Mean KL of every training of the rows that were trained more than once, and its spread over the seeds."""
     rows = [["decoder", "q", "mean KL of each seed", "their mean, ± standard deviation", "median KL of each seed"]]
-    for decoder in ("digits-2d", "mnist-2d-wide", "binary-mnist-2d"):
+    for decoder in ("digits-2d", "mnist-2d", "mnist-2d-wide", "binary-mnist-2d"):
         found = read_json(RESULTS / f"exact-gaps-{decoder}.json")
         for name in ROWS:
             keys = sorted((key for key in found if split_key(key)[0] == name), key=split_key)
