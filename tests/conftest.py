@@ -1,6 +1,8 @@
 """Shared fixtures: real data where it is at hand, small models, the shipped checkpoints, the app in a browser."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
     threads = max(1, torch.get_num_threads() // workers)
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    # whoever starts the tests in the background of a script has them ignore Ctrl-C, and so all that they start
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +60,7 @@ def errors_of_pages_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence that stands on a page for whatever nobody foresaw would hide it from the tests."""
 
     def again() -> None:
-        raise  # noqa: PLE0704: within the handler
+        raise
 
     monkeypatch.setattr("app.gate.unforeseen", again)
 
@@ -120,13 +125,18 @@ def tiny_dataset() -> Dataset:
 
 
 @pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No MNIST, no network, no cache of an earlier run."""
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No MNIST, no network, no cache of an earlier run; nothing that the app has found stays found."""
+    from app.loaders import source  # here: Streamlit has much to say when it is imported first
+
     monkeypatch.setenv("GPVAE_DATA_DIR", str(tmp_path))
     share_grids(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for scheme in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
+    source.clear()
+    yield
+    source.clear()
 
 
 @pytest.fixture
