@@ -329,6 +329,7 @@ def test_an_adversarial_row_counts_its_decodes():
     assert row["decodes"] > 100 and not row["quiet_and_wrong"]
 
 
+@pytest.mark.long
 def test_the_script_for_a_gpu_runs_whole_on_a_cpu(tmp_path, monkeypatch):
     out = tmp_path / "found.json"
     monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--quick", "--out", str(out)])

@@ -173,13 +173,20 @@ def test_the_module_runs_as_a_program_with_exit_code_2_on_junk(tmp_path):
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+RANK = "rank --checkpoint digits-2d --limit 2 --out r.csv"
+FULL, CLOSED = "cannot write to standard output (No space left on device)", "standard output is closed"
+
+
 @pytest.mark.parametrize(
-    ("shell", "said"),
-    [(">/dev/full", "cannot write to standard output (No space left on device)"), (">&-", "standard output is closed")],
+    ("words", "shell", "said", "unbuffered"),
+    [
+        (RANK, ">/dev/full", FULL, ""),
+        (RANK, ">/dev/full", FULL, "1"),
+        ("rank --help", ">/dev/full", FULL, ""),
+        (RANK, ">&-", CLOSED, ""),
+    ],
 )
-@pytest.mark.parametrize("words", ["rank --checkpoint digits-2d --limit 2 --out r.csv", "rank --help"])
-def test_a_result_that_nobody_can_receive_is_one_sentence(shell, said, words, unbuffered, tmp_path):
+def test_a_result_that_nobody_can_receive_is_one_sentence(words, shell, said, unbuffered, tmp_path):
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(PRETRAINED.parent)}
     command = f'"{sys.executable}" -m gpvae_core {words} {shell}'
     result = subprocess.run(
