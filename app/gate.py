@@ -46,7 +46,7 @@ class Guarded(SessionState):
 
 
 def guard() -> None:
-    """Have this session's state be ``Guarded``."""
+    """Make the state of whoever is connected ``Guarded``; once is enough."""
     context = get_script_run_ctx()
     state = context and context.session_state._state
     if type(state) is SessionState:

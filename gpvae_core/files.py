@@ -1,6 +1,7 @@
 """Files written whole or not at all, by any number of processes at once. Imports nothing heavy."""
 
 import json
+import math
 import os
 import stat
 import time
@@ -105,6 +106,15 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); check the path and its permissions") from None
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity: null stands for what is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_bytes(record: Mapping[str, Any]) -> bytes:

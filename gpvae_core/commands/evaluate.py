@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from gpvae_core.data.images import read_image
 from gpvae_core.diagnostics.judgement import posterior_report
 from gpvae_core.diagnostics.scores import SCORES, score_images
 from gpvae_core.errors import InputError
-from gpvae_core.files import write_atomically
+from gpvae_core.files import finite, write_atomically
 from gpvae_core.paths import grid_cache
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 
@@ -69,7 +68,7 @@ def evaluate(
     for name, bound in {**bounds, f"iwae_{samples}": iwae}.items():
         _check_finite(bound.values, name, opened)
         report |= {name: float(bound.values.mean()), f"{name}_error": bound.error, f"{name}_stderr": bound.stderr}
-    click.echo(json.dumps(_finite(report), indent=2))
+    click.echo(json.dumps(finite(report), indent=2))
 
 
 @click.command()
@@ -120,7 +119,7 @@ def posterior(
     for sentence in report.get("without_elbo", []):
         click.echo(sentence, err=True)
     click.echo(
-        json.dumps(_finite({"checkpoint": opened.name, "method": opened.config.method, **source, **report}), indent=2)
+        json.dumps(finite({"checkpoint": opened.name, "method": opened.config.method, **source, **report}), indent=2)
     )
 
 
@@ -132,15 +131,6 @@ def _check_finite(values: Any, name: str, checkpoint: Checkpoint) -> None:
             f"{checkpoint.name} has no finite {name} for {len(wrong)} of {len(values)} images (the first is image "
             f"{wrong[0]}); its weights are damaged or its training failed: restore the checkpoint or train it again"
         )
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: null stands for what is not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @click.command()

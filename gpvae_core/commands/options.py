@@ -50,7 +50,7 @@ class Cluster(Name):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         address = super().convert(value, param, ctx)
         if not CLUSTER.fullmatch(address):
-            self.fail(f"'{address[:40]}' is no cluster; give local, auto, or ray://HOST:PORT.", param, ctx)
+            self.fail(f"'{short(address)}' is no cluster; give local, auto, or ray://HOST:PORT.", param, ctx)
         return address
 
 

@@ -122,9 +122,13 @@ class Encoder(nn.Module, ABC):
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         """The training objective on a batch, to be maximised: by default the ELBO (2) of the method's q."""
-        q = self.infer(batch.seen, model).q
+        q = self.q_in_training(batch, model)
         fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
         return Objective({"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()})
+
+    def q_in_training(self, batch: Batch, model: GenerativeModel) -> Posterior:
+        """The q of a batch whose ELBO the default objective is: of what the encoder is shown."""
+        return self.infer(batch.seen, model).q
 
     def taught(self, x: Tensor, model: GenerativeModel) -> Posterior:
         """The q of images x that the networks can be taught by its density: the method's own."""

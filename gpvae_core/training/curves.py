@@ -1,14 +1,13 @@
 """What a training writes down of every epoch: a line of JSON in its folder and, if asked for, TensorBoard's events."""
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gpvae_core.errors import InputError
-from gpvae_core.files import read_bytes, write_atomically
+from gpvae_core.files import finite, read_bytes, write_atomically
 
 CURVES, EVENTS = "curves.jsonl", "tensorboard"
 GROUPS = ("parts", "validation", "health")  # of several numbers each
@@ -32,7 +31,7 @@ class Curves:
 
     def add(self, progress: Line) -> None:
         """Put one epoch's line down. A number that is not finite is null, which JSON can say."""
-        self.lines.append({key: _finite(progress[key]) for key in KEYS})
+        self.lines.append({key: finite(progress[key]) for key in KEYS})
         self._write()
         if self.show:
             self.show(self.lines[-1])
@@ -48,12 +47,6 @@ def _lines(path: Path, epoch: int) -> list[Line]:
         return [line for line in lines if int(line["epoch"]) <= epoch]
     except (KeyError, TypeError, ValueError):
         return []
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _writer() -> Callable[..., Any]:
