@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.distributions import Normal
 
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.cli import cli
@@ -30,6 +31,7 @@ from gpvae_core.training.runs import run
 from gpvae_core.training.steps import CLIP_NORM, Step, Weights
 
 SMALL = ModelConfig(hidden=8, channels=(4, 4, 4))
+PLAIN = replace(SMALL, method="vae")
 
 
 def config(**changes) -> TrainingConfig:
@@ -66,6 +68,38 @@ def test_a_killed_and_resumed_run_ends_like_one_that_was_not(tmp_path, tiny_data
     assert same(whole, resumed)
     assert rest[-1].validation == records[-1].validation
     assert (tmp_path / "cut" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_a_training_by_iwae_is_judged_by_iwae_and_goes_on_bit_for_bit(tmp_path, tiny_dataset):
+    by_draws = config(importance=5)
+    whole, records = train(tmp_path / "whole", tiny_dataset, by_draws, model_config=PLAIN)
+    train(tmp_path / "cut", tiny_dataset, by_draws, stop_after=2, model_config=PLAIN)
+    resumed, _ = train(tmp_path / "cut", tiny_dataset, by_draws, resume=True, model_config=PLAIN)
+    assert same(whole, resumed)
+    assert all(r.parts.keys() == {"importance_weighted"} for r in records)
+    assert records[-1].best_bound == max(r.validation["iwae"] for r in records)
+
+
+def test_the_objective_of_k_draws_is_their_mean_weights_logarithm(tiny_dataset):
+    """Written out with the same noise: decode, normal densities and a mean, image by image."""
+    model, x = build(PLAIN, seed=1), tiny_dataset.train.pixels(slice(0, 4))
+    batch = Batch(x, x, len(x), draws=3)
+    with torch.no_grad():
+        found = model.encoder.objective(batch, model.generative, generator=torch.Generator().manual_seed(2))
+        q, noise = model.encoder.infer(x, model.generative).q, torch.Generator().manual_seed(2)
+        z = q.rsample(3, generator=noise).double()
+        means, s_x = model.generative.decode(z.float()).double(), float(model.generative.likelihood.std)
+        joint = Normal(means, s_x).log_prob(x.double()).flatten(2).sum(-1) + Normal(0.0, 1.0).log_prob(z).sum(-1)
+        density = Normal(q.mean.double(), q.std.double()).log_prob(z).sum(-1)
+        expected = (joint - density).exp().mean(0).log().mean()
+    assert float(found.parts["importance_weighted"]) == pytest.approx(float(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["gpvae", "rme", "gn"])
+def test_a_method_with_an_objective_of_its_own_names_iwae(method, tmp_path, tiny_dataset):
+    own = replace(SMALL, method=method)
+    with pytest.raises(InputError, match=r"has an objective of its own.*leave --importance out"):
+        train(tmp_path, tiny_dataset, config(importance=2), model_config=own)
 
 
 @pytest.mark.parametrize("initial", [None, "start"])

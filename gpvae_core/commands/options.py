@@ -21,7 +21,7 @@ from gpvae_core.inference import METHODS, Method, most_of
 from gpvae_core.models import LEAST_STD, MOST_LATENT, MOST_STD, MOST_UNITS
 from gpvae_core.paths import DATA_DIR, at_home
 from gpvae_core.tensors import usable_device
-from gpvae_core.training.fit import MOST_SCALE, MOST_WEIGHT
+from gpvae_core.training.fit import MOST_DRAWS, MOST_SCALE, MOST_WEIGHT
 
 
 class Number(click.FloatRange):
@@ -83,6 +83,7 @@ DIMENSION = click.IntRange(1, MOST_LATENT)
 HIDDEN = click.IntRange(1, MOST_UNITS)
 MOST_JOBS = 256  # processes, each with torch of its own
 MOST_GPUS = 16  # of one run
+IMPORTANCE = click.IntRange(1, MOST_DRAWS)
 WEIGHT = Number(0, MOST_WEIGHT)
 SCALE = Number(0, MOST_SCALE)
 POSITIVE = Number(0, min_open=True)

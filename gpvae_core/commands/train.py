@@ -78,6 +78,12 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
     help="With --decoder: weight of log q(z|x) of its own images.",
 )
 @click.option(
+    "--importance",
+    type=options.IMPORTANCE,
+    default=TrainingConfig.importance,
+    help="Train by IWAE's bound of so many draws; 1 is the ELBO.",
+)
+@click.option(
     "--parts",
     type=options.COUNT,
     help="Take each batch in so many parts; by default as many as there are processes (torchrun).",
@@ -181,6 +187,6 @@ def _progress_line(progress: Progress) -> str:
     texts = [f"{name}[{' '.join(f'{k}={v:.4g}' for k, v in group.items())}]" for name, group in groups.items() if group]
     objective = sum(progress.parts.values())
     return (
-        f"epoch {progress.epoch}: objective={objective:.2f} {' '.join(texts)} best={progress.best_elbo:.2f}"
+        f"epoch {progress.epoch}: objective={objective:.2f} {' '.join(texts)} best={progress.best_bound:.2f}"
         f"@{progress.best_epoch} {progress.images_per_second:.0f} images/s"
     )

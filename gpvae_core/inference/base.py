@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gpvae_core.distributions import Posterior
 from gpvae_core.errors import InputError
 from gpvae_core.generative import GenerativeModel
-from gpvae_core.inference.bounds import elbo_terms
+from gpvae_core.inference.bounds import elbo_terms, importance_weighted_bound
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Objective:
 class Batch:
     """Images x (B, C, H, W) out of a data set of ``size`` images.
 
-    ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser.
+    ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser. ``draws``: of z, by which
+    the bound on log p(x) is importance-weighted; one is the ELBO.
     """
 
     x: Tensor
     seen: Tensor
     size: int
+    draws: int = 1
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,18 @@ class Encoder(nn.Module, ABC):
         """What the network's last layer sees of x, (B, p)."""
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
-        """The training objective on a batch, to be maximised: by default the ELBO (2) of the method's q."""
+        """The training objective on a batch, to be maximised: by default the ELBO (2) of the method's q, or IWAE-K."""
         q = self.q_in_training(batch, model)
+        if batch.draws > 1:
+            bound = importance_weighted_bound(model, batch.x, q, batch.draws, generator=generator)
+            return Objective({"importance_weighted": bound.mean()})
         fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)
         return Objective({"log_likelihood": fit.mean(), "neg_kl_z": neg_kl.mean()})
+
+    @property
+    def weighs_draws(self) -> bool:
+        """Whether the objective can be IWAE-K; not where a method brings its own."""
+        return type(self).objective is Encoder.objective
 
     def q_in_training(self, batch: Batch, model: GenerativeModel) -> Posterior:
         """The q of a batch whose ELBO the default objective is: of what the encoder is shown."""

@@ -49,6 +49,13 @@ def held_log_likelihood(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
 def importance_weighted_bound(
     model: GenerativeModel, x: Tensor, q: Posterior, samples: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """IWAE-K: log 1/K sum_k p(x, z_k) / q(z_k), z_k ~ q, in nats, (B,) (Burda, Grosse & Salakhutdinov 2016)."""
-    z, log_q = q.rsample_with_log_prob(samples, generator=generator)
-    return torch.logsumexp(model.log_joint(x, z) - log_q, dim=0) - log(samples)
+    """IWAE-K: log 1/K sum_k p(x, z_k) / q(z_k), z_k ~ q, in nats, (B,) (Burda, Grosse & Salakhutdinov 2016, eq. 8).
+
+    Every component of a mixture is drawn from K times, and counts by its weight: gradients reach the weights too.
+    """
+    ratios = []
+    for log_weight, part in q.parts():
+        z, log_part = part.rsample_with_log_prob(samples, generator=generator)
+        log_q, share = (log_part, 0.0) if log_weight is None else (q.log_prob(z), log_weight)
+        ratios.append(model.log_joint(x, z) - log_q + share)
+    return torch.logsumexp(torch.cat(ratios), dim=0) - log(samples)

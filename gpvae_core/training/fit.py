@@ -23,13 +23,14 @@ from gpvae_core.paths import WEIGHTS
 from gpvae_core.tensors import read_tensors, write_tensors
 from gpvae_core.training import processes
 from gpvae_core.training.curves import Curves
-from gpvae_core.training.evaluation import evaluate_elbo
+from gpvae_core.training.evaluation import evaluate_elbo, evaluate_iwae
 from gpvae_core.training.steps import CapturedStep, PartedStep, Step, Weights
 
 OnStep = Callable[[int, int, float], None]  # (epoch, images, objective)
 RAISING = ("base_lr_scale", "psi_lr_scale", "base_weight", "encoder_noise", "augment", "dreams")  # of the settings
 CHECKED = 500  # of the training images: whether their pixels suit the likelihood
 
+MOST_DRAWS = 1000  # of each image in training: their decodes are held at once
 MOST_SCALE, MOST_WEIGHT = 100.0, 1e6  # beyond them float32 ends before sense does
 Scale = Annotated[float, Field(ge=0, le=MOST_SCALE)]
 Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
@@ -49,6 +50,10 @@ class TrainingConfig:
     On such a decoder two more ways to train the encoder make sense. ``augment`` > 0 transforms every training image at
     random, 1 as far as ``transforms`` goes. ``dreams`` is the weight of log q(z|x) of images that the decoder made from
     known z ("reverse half-asleep" of Zhang, Hayes & Barber 2022).
+
+    ``importance`` draws of z for each image make the objective IWAE's bound (Burda et al. 2016) and, on validation, the
+    best epoch's. By default it is one draw, the ELBO. A method with an objective of its own (gpvae, rme, vlae, gn) has
+    no other.
 
     ``parts``: each batch is taken in so many parts, each with noise of its own, one after the other or by several
     processes (``processes``), a multiple of whose number it must be. Which of the two changes nothing but rounding.
@@ -72,6 +77,7 @@ class TrainingConfig:
     decoder: str | None = None
     augment: Scale = 0.0
     dreams: Weight = 0.0
+    importance: Annotated[Count, Field(le=MOST_DRAWS)] = 1
     parts: Count = 1
     split: Seed | None = None
     recipe: str | None = None
@@ -93,7 +99,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """One epoch: objective parts (training means, nats), validation ELBOs (nats), health, speed."""
+    """One epoch: objective parts (training means, nats), bounds on validation (nats), health, speed."""
 
     epoch: int
     parts: dict[str, float]
@@ -101,7 +107,7 @@ class Progress:
     health: dict[str, float]
     images_per_second: float
     best_epoch: int
-    best_elbo: float
+    best_bound: float
     seconds: float
     finished: bool = False
 
@@ -112,13 +118,14 @@ class _State:
 
     epoch: int = 0
     best_epoch: int = 0
-    best_elbo: float = -math.inf
+    best_bound: float = -math.inf
     seconds: float = 0.0
 
-    def take(self, elbo: float) -> None:
-        """Note the validation ELBO of this epoch."""
-        if elbo > self.best_elbo:
-            self.best_elbo, self.best_epoch = elbo, self.epoch
+    def take(self, validation: Mapping[str, float]) -> None:
+        """Note this epoch's bound on validation: IWAE's, where that is the objective, else the ELBO."""
+        bound = validation.get("iwae", validation["elbo"])
+        if bound > self.best_bound:
+            self.best_bound, self.best_epoch = bound, self.epoch
 
 
 def start_from(model: VariationalAutoencoder, trained: VariationalAutoencoder, images: ImageSet) -> None:
@@ -171,7 +178,7 @@ def fit(
     if begun:
         keep()  # what was cut off after its state lacks the weights
     elif config.initial:  # a start that no epoch betters is what is kept
-        state.take(_validated(model, config, dataset, 0)["elbo"])
+        state.take(_validated(model, config, dataset, 0))
         save()
         keep()
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
@@ -180,7 +187,7 @@ def fit(
         parts = _epoch(step, config, state.epoch, on_step)
         speed = len(dataset.train) / (time.perf_counter() - started)
         validation = _validated(model, config, dataset, state.epoch)
-        state.take(validation["elbo"])
+        state.take(validation)
         state.seconds += time.perf_counter() - started
         progress = Progress(
             epoch=state.epoch,
@@ -189,7 +196,7 @@ def fit(
             health=_health(model, dataset),
             images_per_second=speed,
             best_epoch=state.best_epoch,
-            best_elbo=state.best_elbo,
+            best_bound=state.best_bound,
             seconds=state.seconds,
             finished=state.epoch == config.epochs,
         )
@@ -207,6 +214,8 @@ def check_run(
     check_shape(model_config.image_shape, dataset.train)
     if not dataset.dynamic:
         model.generative.likelihood.check(dataset.train.pixels(slice(0, CHECKED)).to(model.device))
+    if config.importance > 1 and not model.encoder.weighs_draws:
+        raise InputError(f"{model_config.method} has an objective of its own, not IWAE's; leave --importance out")
     _check_parts(config)
 
 
@@ -228,6 +237,9 @@ def _validated(model: VariationalAutoencoder, config: TrainingConfig, dataset: D
         raise InputError(
             f"training stopped after epoch {epoch}: the validation ELBO is {found['elbo']}; {_anew(config, epoch)}"
         )
+    if config.importance > 1:
+        values = evaluate_iwae(model, dataset.validation, samples=config.importance, seed=0)
+        found["iwae"] = float(values.mean())
     return found
 
 
@@ -344,7 +356,7 @@ def _save_state(
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
-    counters = [state.epoch, state.best_epoch, state.best_elbo, state.seconds]
+    counters = [state.epoch, state.best_epoch, state.best_bound, state.seconds]
     tensors["counters"] = torch.tensor(counters, dtype=torch.float64)
     write_tensors(folder / STATE, tensors, {RUN: run})
 
@@ -364,8 +376,8 @@ def _resume(folder: Path, model: VariationalAutoencoder, optimizer: torch.optim.
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     try:
         moments = _moments(tensors, parameters)
-        epoch, best_epoch, best_elbo, seconds = tensors["counters"].tolist()
-        state = _State(int(epoch), int(best_epoch), best_elbo, seconds)
+        epoch, best_epoch, best_bound, seconds = tensors["counters"].tolist()
+        state = _State(int(epoch), int(best_epoch), best_bound, seconds)
         if not 0 <= state.best_epoch <= state.epoch:
             raise ValueError(f"its counters are {tensors['counters'].tolist()}")
     except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:

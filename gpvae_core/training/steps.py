@@ -19,12 +19,13 @@ WARM = 3  # steps before a capture: libraries choose their kernels and the optim
 
 @dataclass(frozen=True)
 class Weights:
-    """What is added to a method's own objective; see ``TrainingConfig``."""
+    """What a method's own objective is made of and what is added to it; see ``TrainingConfig``."""
 
     encoder_noise: float = 0.0
     base_weight: float = 0.0
     augment: float = 0.0
     dreams: float = 0.0
+    importance: int = 1
 
 
 class Step:
@@ -154,7 +155,9 @@ def _objective(
         x = warped(x, weights.augment * random_draws(len(x), generator=generator))
         x = model.generative.likelihood.admitted(x, generator=generator)
     seen = x + weights.encoder_noise * torch.randn(x.shape, generator=generator, device=x.device)
-    parts = dict(model.encoder.objective(Batch(x, seen, size), model.generative, generator=generator).parts)
+    parts = dict(
+        model.encoder.objective(Batch(x, seen, size, weights.importance), model.generative, generator=generator).parts
+    )
     if weights.base_weight:
         start = model.encoder.infer(seen, model.generative).start
         parts["base_elbo"] = weights.base_weight * elbo(model.generative, x, start, generator=generator).mean()
