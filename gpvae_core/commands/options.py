@@ -83,7 +83,7 @@ DIMENSION = click.IntRange(1, MOST_LATENT)
 HIDDEN = click.IntRange(1, MOST_UNITS)
 MOST_JOBS = 256  # processes, each with torch of its own
 MOST_GPUS = 16  # of one run
-IMPORTANCE = click.IntRange(1, MOST_DRAWS)
+IMPORTANCE = click.IntRange(0, MOST_DRAWS)
 WEIGHT = Number(0, MOST_WEIGHT)
 SCALE = Number(0, MOST_SCALE)
 POSITIVE = Number(0, min_open=True)

@@ -81,7 +81,7 @@ from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, r
     "--importance",
     type=options.IMPORTANCE,
     default=TrainingConfig.importance,
-    help="Train by IWAE's bound of so many draws; 1 is the ELBO.",
+    help="Train by IWAE's bound of so many draws of z; 0 leaves the ELBO.",
 )
 @click.option(
     "--parts",

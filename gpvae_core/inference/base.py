@@ -33,13 +33,13 @@ class Batch:
     """Images x (B, C, H, W) out of a data set of ``size`` images.
 
     ``seen`` is what the encoder is shown of x: x itself, or x with noise as a regulariser. ``draws``: of z, by which
-    the bound on log p(x) is importance-weighted; one is the ELBO.
+    the objective is importance-weighted; none leaves the ELBO.
     """
 
     x: Tensor
     seen: Tensor
     size: int
-    draws: int = 1
+    draws: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Encoder(nn.Module, ABC):
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         """The training objective on a batch, to be maximised: by default the ELBO (2) of the method's q, or IWAE-K."""
         q = self.q_in_training(batch, model)
-        if batch.draws > 1:
+        if batch.draws:
             bound = importance_weighted_bound(model, batch.x, q, batch.draws, generator=generator)
             return Objective({"importance_weighted": bound.mean()})
         fit, neg_kl = elbo_terms(model, batch.x, q, generator=generator)

@@ -52,8 +52,7 @@ class TrainingConfig:
     known z ("reverse half-asleep" of Zhang, Hayes & Barber 2022).
 
     ``importance`` draws of z for each image make the objective IWAE's bound (Burda et al. 2016) and, on validation, the
-    best epoch's. By default it is one draw, the ELBO. A method with an objective of its own (gpvae, rme, vlae, gn) has
-    no other.
+    best epoch's; 0 leaves the ELBO. A method with an objective of its own (gpvae, rme, vlae, gn) has no other.
 
     ``parts``: each batch is taken in so many parts, each with noise of its own, one after the other or by several
     processes (``processes``), a multiple of whose number it must be. Which of the two changes nothing but rounding.
@@ -77,7 +76,7 @@ class TrainingConfig:
     decoder: str | None = None
     augment: Scale = 0.0
     dreams: Weight = 0.0
-    importance: Annotated[Count, Field(le=MOST_DRAWS)] = 1
+    importance: Annotated[int, Field(ge=0, le=MOST_DRAWS)] = 0
     parts: Count = 1
     split: Seed | None = None
     recipe: str | None = None
@@ -214,7 +213,7 @@ def check_run(
     check_shape(model_config.image_shape, dataset.train)
     if not dataset.dynamic:
         model.generative.likelihood.check(dataset.train.pixels(slice(0, CHECKED)).to(model.device))
-    if config.importance > 1 and not model.encoder.weighs_draws:
+    if config.importance and not model.encoder.weighs_draws:
         raise InputError(f"{model_config.method} has an objective of its own, not IWAE's; leave --importance out")
     _check_parts(config)
 
@@ -237,7 +236,7 @@ def _validated(model: VariationalAutoencoder, config: TrainingConfig, dataset: D
         raise InputError(
             f"training stopped after epoch {epoch}: the validation ELBO is {found['elbo']}; {_anew(config, epoch)}"
         )
-    if config.importance > 1:
+    if config.importance:
         values = evaluate_iwae(model, dataset.validation, samples=config.importance, seed=0)
         found["iwae"] = float(values.mean())
     return found

@@ -25,7 +25,7 @@ class Weights:
     base_weight: float = 0.0
     augment: float = 0.0
     dreams: float = 0.0
-    importance: int = 1
+    importance: int = 0
 
 
 class Step:
