@@ -78,9 +78,12 @@ def write_address(to_query: Callable[[State], dict[str, str]]) -> None:
         st.query_params.from_dict(query)
 
 
-def bound(name: str, **resets: Any) -> dict[str, Any]:
-    """Arguments of the widget that shows and changes the state's ``name``; ``resets`` change with it."""
-    return controlled(name, getattr(current(), name), lambda value: update(**{name: value, **resets}))
+def bound(name: str, place: str = "", **resets: Any) -> dict[str, Any]:
+    """Arguments of the widget that shows and changes the state's ``name``; ``resets`` change with it.
+
+    ``place``: of a widget that stands now here, now there. Where it was sent to one place, the other would not show it.
+    """
+    return controlled(name, getattr(current(), name), lambda value: update(**{name: value, **resets}), place)
 
 
 def key_of(name: str) -> str:
@@ -88,9 +91,9 @@ def key_of(name: str) -> str:
     return f"{st.session_state[PAGE]}-{name}"
 
 
-def controlled(name: str, value: Any, changed: Callable[[Any], object]) -> dict[str, Any]:
+def controlled(name: str, value: Any, changed: Callable[[Any], object], place: str = "") -> dict[str, Any]:
     """Arguments of a widget that holds ``value`` now and tells ``changed`` what the user makes of it."""
-    key = key_of(name)
+    key = key_of(f"{name}-{place}" if place else name)
     if key not in st.session_state or st.session_state[key] != value:
         # only then: a value that is set is sent, and would undo what the user has done since this run began
         st.session_state[key] = value

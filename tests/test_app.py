@@ -128,7 +128,7 @@ def test_the_gallery_ascends_in_any_score_and_filters_by_class(digits, digits_2d
         values = stored_columns(digits_2d, "digits", len(digits.test))[name]
         assert values[ranks[0]] == values.min() and values[ranks[2]] == values.max()
         assert values[ranks[0]] <= values[ranks[1]] <= values[ranks[2]]
-    page.pills(key="explore-digit").set_value("4").run()
+    page.pills(key="explore-digit-gallery").set_value("4").run()
     assert not page.exception
     assert any(", a 4" in m.value for m in page.markdown)
     assert page.slider(key="explore-rank").max == (digits.test.labels == 4).sum() - 1

@@ -133,6 +133,21 @@ def test_a_guess_shows_what_it_decodes_to_and_nobodys_kl(visit):
     assert all(re.search(r"\d", text) for text in tiles.all_inner_texts())
 
 
+def test_a_random_image_is_of_all_classes_until_one_is_chosen(visit):
+    """The choice of a class stands in the gallery's own list, too, which nobody has opened here."""
+    page = visit("?c=digits-2d")
+    settle(page)
+    page.get_by_role("radio", name="At random").click()
+    idle(page)
+    expect(page.get_by_role("radio", name="all", exact=True)).to_be_checked()
+    first = page.url
+    page.get_by_role("button", name="Another one").click()
+    until(page, "another image", lambda: page.url != first)
+    idle(page)
+    expect(page.get_by_role("radio", name="all", exact=True)).to_be_checked()
+    assert page.locator("[data-testid=stAlert]").count() == 0
+
+
 def test_a_finger_drags_it_and_the_guess_is_revealed_and_counted(visit):
     page = visit(IMAGE + "&guess=1", "phone")
     until(page, "the grips", lambda: grip(page, "box").count() > 0 and grip(page, "box").is_visible())

@@ -40,7 +40,7 @@ def rows_of_class(test: ImageSet) -> Array:
     """Rows of the digit class asked for."""
     offered = classes(test)
     # a class shows its own first image: the one before need not be of it
-    bound = session.bound("digit", index=-1)
+    bound = session.bound("digit", place=session.current().way, index=-1)
     if len(offered) > MOST_PILLS:
         chosen = st.selectbox(t("Class"), offered, format_func=t, **bound)
     else:
