@@ -7,7 +7,7 @@ from app.compute import View
 from app.meter import short
 from app.words import t
 
-READ = "The encoder reads this {label} as a <b>{read}</b>. It misses the true posterior by {nats}."
+READ = "The encoder reads this {label} as <b>{read}</b>. It misses the true posterior by {nats}."
 READ_OTHER = "The encoder reads this {label} as another digit. It misses the true posterior by {nats}."
 MISSES = "The encoder misses the true posterior by {nats}."
 MISSES_DIGIT = "The encoder misses the true posterior of this {label} by {nats}."
@@ -21,8 +21,8 @@ APPROXIMATION = (
 )
 
 
-def headline(view: View, label: int | None, read: Collection[int]) -> str:
-    """One sentence that says what is wrong, and a second that says why; HTML.
+def headline(view: View, label: int | None, read: Collection[int], *, why: bool = True) -> str:
+    """One sentence that says what is wrong, and a second that says why, if it is wanted; HTML.
 
     ``label`` is the digit that the image shows, None where that is not known, and ``read`` are those that the encoder's
     guess may decode to.
@@ -37,6 +37,6 @@ def headline(view: View, label: int | None, read: Collection[int]) -> str:
     misses = t(AMORTIZATION if kl - best > best else APPROXIMATION)
     if best < 1e-3:  # "only less than 0.001"
         misses = misses.replace(t("only <b>"), "<b>")
-    second = misses.format(best=short(best), rest=short(kl - best))
+    second = f'<p class="second">{misses.format(best=short(best), rest=short(kl - best))}</p>' if why else ""
     alone = f"{t('encoder')}: {escape(t(encoder.label))}"
-    return f'<div class="headline" title="{alone}"><p class="first">{first}</p><p class="second">{second}</p></div>'
+    return f'<div class="headline" title="{alone}"><p class="first">{first}</p>{second}</div>'

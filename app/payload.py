@@ -1,6 +1,7 @@
 """A View as the plane component wants it: small numbers, packed, JSON-ready."""
 
 import base64
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.compute import Array, View, grey
 from app.meter import EVIDENCE, PARTS, gap_parts, number, said_numbers, short, subject, the
-from app.overlays import BEST_LABEL, Overlay
+from app.overlays import BEST, BEST_LABEL, Overlay
 from app.own import KEY as MINE
 from app.own import Mine
 from app.theme import MASSES
@@ -109,7 +110,7 @@ def hill_words(share: float) -> str:
 def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str, Any]:
     """The gaps as columns that hang from log p(x): of each q its KL and the parts of it, as nats and as text.
 
-    The deepest column is ``scale`` nats or longer.
+    The deepest column is ``scale`` nats or longer. ``plain``: none is taken apart, see ``without``.
     """
     shown = said_numbers(view)
     columns = [
@@ -126,7 +127,13 @@ def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str,
         for q in view.overlays
         if q.key != left_out
     ]
-    return {"evidence": view.report["log_evidence"], "top": shown[EVIDENCE], "columns": columns, "scale": scale}
+    return {
+        "evidence": view.report["log_evidence"],
+        "top": shown[EVIDENCE],
+        "columns": columns,
+        "scale": scale,
+        "plain": False,
+    }
 
 
 def veiled(data: dict[str, Any]) -> dict[str, Any]:
@@ -151,11 +158,40 @@ def veiled(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def own_data(view: View, mine: Mine | None, field: dict[str, Any] | None, *, veil: bool = False) -> dict[str, Any]:
+def without(data: dict[str, Any], view: View, hidden: Collection[str]) -> dict[str, Any]:
+    """The same plane without what is ``hidden``, of "best", "walk" and "marginalised": what is explained later.
+
+    Without the best Gaussian a gap is not taken apart.
+    """
+    later = view.stages[1:] if "marginalised" in hidden else []
+    gone = {q.key for q in later} | ({BEST} if "best" in hidden else set())
+    names = {t("from {the}", the=the(q.label)) for q in later}
+    plain = "best" in hidden
+    columns = [
+        column | ({"parts": []} if plain else {}) for column in data["gaps"]["columns"] if column["key"] not in gone
+    ]
+    return data | {
+        "overlays": [q for q in data["overlays"] if q["key"] not in gone],
+        "pictures": [picture for picture in data["pictures"] if picture["name"] not in names],
+        "gaps": data["gaps"] | {"columns": columns, "plain": plain},
+        "walks": [] if "walk" in hidden else data["walks"],
+    }
+
+
+def own_data(
+    view: View,
+    mine: Mine | None,
+    field: dict[str, Any] | None,
+    *,
+    veil: bool = False,
+    hidden: Collection[str] = (),
+) -> dict[str, Any]:
     """What the browser needs of the user's Gaussian, and of its rivals; ``field``: ``own.field``."""
     r = view.report
     key = view.stages[0].key
     rivals = {the(view.stages[0].label): r[f"kl_{key}"], the(BEST_LABEL): r["kl_best"]}
+    if "best" in hidden:
+        rivals.pop(the(BEST_LABEL))
     words = ", ".join(f"{name} {short(value)}" for name, value in rivals.items())
     kl = r.get(f"kl_{MINE}")
     known = kl is not None and not veil

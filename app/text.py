@@ -25,7 +25,7 @@ UPLOAD_HELP = (
     "shows it."
 )
 TEST_IMAGE = "**Test image {index}** of {data}"
-TEST_DIGIT = "**Test image {index}** of {data}, a {label}"
+TEST_DIGIT = "**Test image {index}** of {data}, digit {label}"
 TEST_CLASS = "**Test image {index}** of {data}, class {label}"
 OTHER_DATA = (
     "The link shows test image {index} of '{asked}', but this page shows '{here}': its image of the same number is "
@@ -145,9 +145,10 @@ NO_SCENE = "There is no scene {number}: the playlist ends at {last}."
 BARE = "Without controls"
 BARE_HELP = "Hides the controls, for a projector or a class: the link then shows the picture alone."
 GUESS = (
-    "The posterior is hidden. Where would z lie for this image? Move the green Gaussian there, set its two widths, "
-    "then reveal."
+    "The answer is hidden. Where would z lie for this image? Move the green Gaussian there, set its two widths, then "
+    "reveal."
 )
+MOVE_FIRST = "Move the green Gaussian first: as it stands, it is the prior."
 SCORE = "**{won} of {count}** closer than the encoder. Median KL: yours {mine}, the encoder's {encoder}."
 GUESS_HELP = "Hides the posterior and the encoder until you have placed a Gaussian of your own."
 EXPORT = (

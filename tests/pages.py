@@ -84,7 +84,7 @@ def bring_controls(page) -> None:
 def settle(page, step: str = "the page") -> None:
     """Wait until the script has run and the numbers are there; never for a length of time."""
     idle(page, step)
-    until(page, f"log p(x) of {step}", lambda: page.locator(".evidence").count() > 0)
+    until(page, f"log p(x) of {step}", lambda: page.locator(".evidence, .gap-top:not(:empty)").count() > 0)
     until(page, f"the contours of {step}", lambda: page.locator(".plane-root .line.exact").count() > 0)
     idle(page, step)
 

@@ -185,6 +185,7 @@ def test_the_lesson_goes_by_keys_and_checks_what_is_done(visit):
     panel = page.locator(".st-key-lesson")
     expect(panel).to_contain_text("Step 1 of 10")
     expect(panel).to_contain_text("Not done yet")
+    expect(page.get_by_role("button", name="Reveal")).to_be_disabled()  # nothing was guessed yet
     grip(page, "box").focus()
     for _ in range(4):
         page.keyboard.press("ArrowUp")
@@ -197,9 +198,17 @@ def test_the_lesson_goes_by_keys_and_checks_what_is_done(visit):
     settle(page)
     expect(panel).to_contain_text("Step 2 of 10")
     expect(panel).not_to_contain_text("z has two coordinates")  # the question comes when the step is done
+    assert page.locator("path.line.exact").count() and page.locator("path.line.base").count()
+    assert page.locator("path.line.best, path.line.marginal").count() == 0  # they are explained later
+    assert (
+        page.locator(".gap-column").count() == 2 and page.get_by_role("button", name=re.compile("^Walk")).count() == 0
+    )
+    height = panel.bounding_box()["height"]
     other = page.locator(".gallery button[aria-pressed=false]").first
     other.focus()
     other.press("Enter")
+    page.get_by_text("z has two coordinates").wait_for()
+    assert panel.bounding_box()["height"] == pytest.approx(height, abs=2)  # nothing moves under a hand that drags
     page.get_by_text("z has two coordinates").click()
     idle(page)
     expect(panel).to_contain_text("Right.")

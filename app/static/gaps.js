@@ -16,6 +16,7 @@ class Gaps {
   show(data) {
     this.data = data;
     this.root.hidden = !data;
+    this.root.classList.toggle("plain", data?.plain ?? false);
     this.undivided.hidden = !data?.columns.some((one) => !one.parts.length);
     this.top.textContent = data ? `log p(x) = ${data.top}` : "";
   }

@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts, components, coverage, first_paint, loaders, meter, session, text
 from app.compute import Encoders, View
 from app.headline import headline
+from app.lesson import hidden
 from app.payload import plane_data
 from app.state import to_query
 from app.views import beside, common, guess, lesson, mine, playlist, shown
@@ -81,12 +82,13 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     view, own = mine.joined(checkpoint, subject, shown.view_of(checkpoint, subject, others))
     if not guessing:
         read = loaders.read_digits(checkpoint, view.pictures[view.stages[0].label])
-        st.html(headline(view, subject.label, read))
+        st.html(headline(view, subject.label, read, why="best" not in hidden(session.current())))
     guess.bar(subject, view, None if subject.index is None else len(loaders.images_of(checkpoint).data.test))
     shown.plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, own=own)
     if guessing:
         return view
-    shown.numbers(checkpoint, view, columns, narrow=projector)
+    if not hidden(session.current()):
+        shown.numbers(checkpoint, view, columns, narrow=projector)
     if subject.truth is not None:
         _coverage(checkpoint)
     if not subject.private and is_shipped(checkpoint.folder):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import components, messages, session
+from app import components, lesson, messages, session
 from app.compute import Array, grey
 from app.meter import brief, percentile
 from app.payload import packed
@@ -70,8 +70,8 @@ def pick(checkpoint: Checkpoint, test: ImageSet, columns: Columns) -> int:
         rows = rows_of_class(test)
     order = _ordered(rows, columns, chosen, names)
     places = np.flatnonzero(order.rows == session.current().index)
-    rank = int(places[0]) if len(places) else int(np.flatnonzero(order.rows == telling(rows, columns))[0])
-    index = int(order.rows[rank])
+    index = session.current().index if len(places) else _first(rows, columns)
+    rank = int(np.flatnonzero(order.rows == index)[0])
     _thumbnails(test, order, rank, GALLERY, lambda chosen: session.update(index=chosen))
     bound = session.controlled("rank", rank, lambda value: session.update(index=int(order.rows[value])))
     if len(order.rows) > 1:
@@ -106,6 +106,14 @@ def _order_said(names: dict[str, str], *, whole: bool = False) -> str:
     if state.digit != "all" and not whole:
         parts.append(t("of class {digit}", digit=state.digit))
     return ", ".join(parts)
+
+
+def _first(rows: Array, columns: Columns) -> int:
+    """The test image, of ``rows``, that the page begins with, or a step of the lesson that wants another."""
+    step = lesson.step_of(session.current())
+    if step is None or step.clear is None or "log_evidence" not in columns:
+        return telling(rows, columns)
+    return int(rows[np.argsort(columns["log_evidence"][rows], kind="stable")][int(step.clear * (len(rows) - 1))])
 
 
 def telling(rows: Array, columns: Columns) -> int:

@@ -8,13 +8,13 @@ import streamlit as st
 
 from app import session, text
 from app.compute import View
+from app.lesson import PRIOR
 from app.meter import short
 from app.own import KEY
 from app.views.sources import Subject
 from app.words import t
 
 SCORE, ROUNDS = "guesses", 10
-PRIOR = (0.0, 0.0, 1.0, 1.0)
 
 
 class Guess(NamedTuple):
@@ -36,7 +36,15 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         st.write(t(text.GUESS))
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{subject.sentence}.", width="content")
-            st.button(t("Reveal"), type="primary", on_click=_reveal, args=(subject.name, view), key="reveal")
+            st.button(
+                t("Reveal"),
+                type="primary",
+                on_click=_reveal,
+                args=(subject.name, view),
+                key="reveal",
+                disabled=session.current().mine == PRIOR,
+                help=t(text.MOVE_FIRST) if session.current().mine == PRIOR else None,
+            )
             st.button(t("Show without guessing"), on_click=lambda: session.update(guess=False, mine=None))
         return
     told: list[Guess] = st.session_state.get(SCORE, [])
@@ -48,6 +56,8 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         closer = t("Your Gaussian is closer.") if won else t("The encoder is closer.")
         say(f"{t('You: {mine} nats. Encoder: {other}.', mine=short(last.mine), other=short(last.encoder))} {closer}")
     led = bool(session.current().step)  # by the lesson, which says what comes next, and of a test image what it is
+    if session.current().step == 1 and not last:  # shown without guessing: the step still asks for a guess
+        st.button(t("Guess first"), icon=":material/visibility_off:", on_click=start, key="guess")
     if led and subject.index is not None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 from app import session
 from app.compute import View
 from app.lesson import STEPS, Seen
+from app.meter import short
 from app.overlays import Overlay
 from app.own import KEY
 from app.state import State, lesson_query
 from app.views import common, guess
-from app.words import words
+from app.views.sources import draw_again
+from app.words import t, words
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 
-SEEN, FIRST = "lesson-seen", "lesson-image"  # since the step began; the test image that the lesson began with
+SEEN = "lesson-seen"  # since the step began
+PLACED_ON = "mine-of"  # the image on which the user's own Gaussian was placed
 HONEST = 0.8  # of the mass: the regions whose promise is counted
 
 
@@ -49,8 +52,8 @@ def glossary() -> None:
 
 def begin(step: int) -> None:
     """Set the page as the step wants it, and forget what was done before."""
-    back = {"index": st.session_state[FIRST]} if STEPS[step - 1].returns and FIRST in st.session_state else {}
-    session.update(step=step, **STEPS[step - 1].changes, **back)
+    session.update(step=step, **STEPS[step - 1].changes)
+    st.session_state.pop(PLACED_ON, None)  # one that the step places stands on whatever image it begins with
     st.session_state[SEEN] = {"guesses": len(st.session_state.get(guess.SCORE, []))}
 
 
@@ -66,40 +69,52 @@ def panel(checkpoint: Checkpoint, view: View | None, columns: Columns) -> None:
         session.update(step=0)
         return
     number, ui, step = state.step, _words()["ui"], _words()["step"][state.step - 1]
-    if number == 1 and state.way == "gallery":
-        st.session_state[FIRST] = state.index
     seen = _seen(checkpoint, view, columns)
-    done = STEPS[number - 1].done(seen)
+    done = _done(number, ui, seen)
     with st.container(border=True, key="lesson"):
         left, right = st.columns([3, 2], vertical_alignment="center")
-        with left:
+        with left, st.container(key="lesson-words"):
             title = ui["step"].format(number=number, count=len(STEPS), title=step["title"])
             st.markdown(f"**{title}** · {step['sentence']}")
-            mark = f":green[{ui['done']}]" if done else f":orange[{_open(ui, number, seen)}]"
-            st.markdown(f"**{ui['do']}:** {step['task']} {mark}")
+            if not done:
+                st.markdown(f"**{ui['do']}:** {step['task']} :orange[{_open(ui, number, seen)}]")
             if state.way == "simulate":
                 st.markdown(_kept_promises(ui))
             answered = done and _question(number, ui, step)
+            if answered and number == len(STEPS):
+                st.markdown(ui["finished"])
         right.latex(step["formula"])
         with right.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
+            if state.way == "simulate":
+                st.button(t("Another draw"), icon=":material/casino:", on_click=draw_again, key="lesson-draw")
             if number > 1:
                 st.button(ui["back"], on_click=begin, args=(number - 1,), key="lesson-back")
             if number < len(STEPS):
                 kind = "primary" if done else "secondary"
                 st.button(ui["next"], type=kind, on_click=begin, args=(number + 1,), key="lesson-next")
-            elif answered:
-                st.markdown(ui["finished"], width="content")
             st.button(ui["leave"], on_click=lambda: session.update(step=0, guess=False), key="lesson-leave")
             with st.popover(ui["words"]):
                 glossary()
 
 
+def _done(number: int, ui: dict[str, str], seen: Seen) -> bool:
+    """Whether the step's task was done since it began, said once where the panel is out of sight."""
+    kept = st.session_state[SEEN]
+    if not kept.get("done") and STEPS[number - 1].done(seen):
+        kept["done"] = True
+        st.toast(ui["told"].format(number=number), icon=":material/check:")
+    return bool(kept.get("done"))
+
+
 def _open(ui: dict[str, str], number: int, seen: Seen) -> str:
-    """That something is left to do, and how often it was done where it is to be done several times."""
-    if (several := STEPS[number - 1].count) is None:
-        return ui["open"]
-    count, wanted = several
-    return ui["times"].format(done=count(seen), wanted=wanted)
+    """That something is left to do: how often it was done, or how small the user's KL has to be."""
+    step = STEPS[number - 1]
+    if step.count is not None:
+        count, wanted = step.count
+        return ui["times"].format(done=count(seen), wanted=wanted)
+    if step.limit is not None and seen.kls is not None:
+        return ui["below"].format(nats=short(step.limit(seen.kls)), own=short(seen.kls[0]))
+    return ui["open"]
 
 
 def _kept_promises(ui: dict[str, str]) -> str:
@@ -114,7 +129,11 @@ def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> bool:
     order = np.roll(np.arange(len(step["options"])), number)
     options = [step["options"][k] for k in order]
     answer = st.radio(
-        step["question"], options, index=None, horizontal=True, key=f"answer-{number}-{session.current().language}"
+        f":green[{ui['done']}] **{ui['question']}:** {step['question']}",
+        options,
+        index=None,
+        horizontal=True,
+        key=f"answer-{number}-{session.current().language}",
     )
     if answer is not None:
         right = step["options"].index(answer) == step["answer"]
@@ -125,9 +144,11 @@ def _question(number: int, ui: dict[str, str], step: dict[str, Any]) -> bool:
 def _seen(checkpoint: Checkpoint, view: View | None, columns: Columns) -> Seen:
     """What was done since the step began."""
     state, kept = session.current(), st.session_state.setdefault(SEEN, {})
-    images, draws = kept.setdefault("images", []), kept.setdefault("draws", [])
+    images, draws, ranks = (kept.setdefault(name, []) for name in ("images", "draws", "ranks"))
     if state.way not in ("draw", "upload", "simulate") and state.index not in images:
         images.append(state.index)
+    if (rank := _rank(state, columns)) is not None and rank not in ranks:
+        ranks.append(rank)
     if state.way == "simulate" and (state.seed, state.z) not in draws:
         draws.append((state.seed, state.z))
     if view is not None and view.truth is not None and view.truth_mass is not None:
@@ -137,7 +158,7 @@ def _seen(checkpoint: Checkpoint, view: View | None, columns: Columns) -> Seen:
         state,
         kls=_kls(view),
         images=max(len(images) - 1, 0),
-        rank=_rank(state, columns),
+        ranks=tuple(ranks),
         draws=max(len(draws) - 1, 0),
         guessed=len(st.session_state.get(guess.SCORE, [])) > kept.setdefault("guesses", 0),
         walked=kept.get("walked", False),

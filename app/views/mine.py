@@ -7,14 +7,15 @@ import streamlit as st
 
 from app import loaders, messages, session
 from app.compute import View, to_bytes
+from app.lesson import PRIOR, hidden
 from app.own import Mine, with_own
 from app.payload import own_data
 from app.state import NARROWEST, WIDEST
-from app.views import guess, lesson
+from app.views import lesson
 from app.views.sources import Subject
 from gpvae_core.checkpoints import Checkpoint
 
-PLACED_ON, TURN = "mine-of", "turn"
+TURN = "turn"
 
 
 def joined(checkpoint: Checkpoint, subject: Subject, view: View) -> tuple[View, dict[str, Any]]:
@@ -26,20 +27,20 @@ def joined(checkpoint: Checkpoint, subject: Subject, view: View) -> tuple[View, 
         elbo = loaders.own_elbo(checkpoint, pixels, placed, evidence)
         view = with_own(view, placed, elbo, loaders.own_walk(checkpoint, pixels, placed))
     field = None if placed is None or guessing else loaders.own_field(checkpoint, view)
-    return view, own_data(view, placed, field, veil=guessing)
+    return view, own_data(view, placed, field, veil=guessing, hidden=hidden(session.current()))
 
 
 def _placed(checkpoint: Checkpoint, subject: Subject) -> Mine | None:
     """The user's Gaussian, if it was placed on this image under this decoder; a guess always has one."""
     image = (checkpoint.decoder_digest, to_bytes(subject.pixels))
     if session.current().guess and session.current().mine is None:
-        session.update(mine=guess.PRIOR)
-    if session.current().mine is not None and st.session_state.setdefault(PLACED_ON, image) != image:
-        session.update(mine=guess.PRIOR if session.current().guess else None)
+        session.update(mine=PRIOR)
+    if session.current().mine is not None and st.session_state.setdefault(lesson.PLACED_ON, image) != image:
+        session.update(mine=PRIOR if session.current().guess else None)
     if session.current().mine is None:
-        st.session_state.pop(PLACED_ON, None)
+        st.session_state.pop(lesson.PLACED_ON, None)
     else:
-        st.session_state[PLACED_ON] = image
+        st.session_state[lesson.PLACED_ON] = image
     return session.current().mine  # type: ignore[return-value]
 
 
@@ -58,7 +59,7 @@ def take(key: str, view: View) -> None:
     if message == "start":
         message = _begun(view)
     elif message == "prior":
-        message = guess.PRIOR
+        message = PRIOR
     if message == "walked":
         lesson.walked()
     elif message == "turn":

@@ -9,7 +9,8 @@ import streamlit as st
 from app import components, loaders, messages, meter, session, text
 from app.compute import Array, Encoders, View, to_bytes
 from app.figures.sheet import Sheet, single
-from app.payload import plane_data, veiled
+from app.lesson import hidden
+from app.payload import plane_data, veiled, without
 from app.state import to_query
 from app.views import common, mine
 from app.views.sources import Subject
@@ -53,7 +54,8 @@ def plane(
         turns=own is not None,
         scale=scale,
     )
-    components.plane(veiled(data) if guessing else data, key, lambda: _take_point(key), lambda: mine.take(key, view))
+    data = veiled(data) if guessing else without(data, view, hidden(session.current()))
+    components.plane(data, key, lambda: _take_point(key), lambda: mine.take(key, view))
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
     if guessing:
         return

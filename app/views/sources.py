@@ -191,7 +191,7 @@ def _simulated(checkpoint: Checkpoint) -> Subject:
     state = session.current()
     st.number_input(t("Seed"), 0, LARGEST, **session.bound("seed"))
     with st.container(horizontal=True):
-        st.button(t("Another draw"), icon=":material/casino:", on_click=_draw_again)
+        st.button(t("Another draw"), icon=":material/casino:", on_click=draw_again)
         if state.z is not None:
             st.button(t("z from the prior"), icon=":material/undo:", on_click=lambda: session.update(z=None))
     st.caption(t(text.SIMULATE))
@@ -201,7 +201,8 @@ def _simulated(checkpoint: Checkpoint) -> Subject:
     return Subject(pixels, t("a simulated image (seed {seed})", seed=state.seed), sentence, truth=z)
 
 
-def _draw_again() -> None:
+def draw_again() -> None:
+    """Simulate with the next seed, from a z of its own."""
     session.update(seed=(session.current().seed + 1) % LARGEST, z=None)
 
 
