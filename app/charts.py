@@ -2,6 +2,7 @@
 
 import base64
 import io
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ BUTTONS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "zoomIn2
 PICKING = BUTTONS | {"displayModeBar": True}  # the lasso is one of them
 HEIGHT, PROJECTOR_HEIGHT = 480, 720
 CROWD = 2_000  # dots
+PLAIN = 3  # the power of ten up to which a tick's number is written out
+FEW_DECADES = 4  # on a logarithmic axis: there is room for three ticks in each
 LEAST = 1e-4  # nats, on the map's scale: a KL of nothing but rounding
 LEVEL = {"color": CLASSES[4], "dash": "dash", "width": 3}
 EXACT, Q = CLASSES[-1], style_of("q").colour  # as on every plane; a grey that is seen on white and on black
@@ -55,7 +58,7 @@ def scatter(
         )
     for axis, values, title in (("xaxis", x[shown], names[0]), ("yaxis", y[shown], names[1])):
         kind = "log" if logs and len(values) and values.min() > 0 else "linear"
-        ticks = {"dtick": 1} if kind == "log" else {}  # decades alone: a lone 2 or 5 is read as a value
+        ticks = decades(values) if kind == "log" else {}
         figure.update_layout({axis: {"type": kind, "title": title, "exponentformat": "power"} | ticks})
     return figure.update_layout(
         **_room(projector),
@@ -63,6 +66,19 @@ def scatter(
         dragmode="zoom",  # with a lasso as the first tool Streamlit lets no click choose a dot
         showlegend=len(figure.data) > 1,
     )
+
+
+def decades(values: Array) -> dict[str, Any]:
+    """Ticks of a logarithmic axis over ``values``: whole numbers as 0.02, where Plotly's own are a lone 2.
+
+    At powers of ten and, where these are few, at their doubles and fives.
+    """
+    low, high = floor(log10(values.min())), ceil(log10(values.max()))
+    steps = (1, 2, 5) if high - low <= FEW_DECADES else (1,)
+    places = [(step, k) for k in range(low, high + 1) for step in steps]
+    said = [f"{step * 10.0**k:g}" if abs(k) <= PLAIN else f"{step}·10<sup>{k}</sup>" for step, k in places]
+    said = [words.removeprefix("1·") for words in said]
+    return {"tickmode": "array", "tickvals": [step * 10.0**k for step, k in places], "ticktext": said}
 
 
 def _room(projector: bool, height: int | None = None) -> dict[str, Any]:
@@ -105,13 +121,20 @@ def latent_map(
         middle, depth = (edges[:-1] + edges[1:]) / 2, np.log10(np.maximum(medians, LEAST))
         known = depth[np.isfinite(depth)]
         ticks = np.arange(np.floor(known.min()), np.ceil(known.max()) + 1) if known.size else []
-        bar = {"title": t("median KL, nats"), "orientation": "h", "y": -0.12, "yanchor": "top", "thickness": 14}
+        bar = {
+            "title": {"text": t("median KL, nats"), "font": {"size": 18 if projector else 13}},
+            "orientation": "h",
+            "y": -0.12,
+            "yanchor": "top",
+            "thickness": 14,
+        }
         bar |= {"tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
         said = [[_of_cell(value) for value in row] for row in medians.T]
         cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": said}
         figure.add_trace(
             Heatmap(**cells, colorscale="Viridis", colorbar=bar, hovertemplate="%{customdata}<extra></extra>")
         )
+    edge = {"color": "#fff", "width": 1} if by_gap else {}  # on a ground of colours
     shown = np.flatnonzero(np.isfinite(means).all(1) & (np.abs(means) <= half).all(1))
     for name, rows, colour in _classes(labels, shown):
         figure.add_trace(
@@ -121,7 +144,7 @@ def latent_map(
                 customdata=rows,
                 mode="markers",
                 name=name,
-                marker={"color": colour, "size": 6 if projector else 4, "opacity": 0.75},
+                marker={"color": colour, "size": (6 if projector else 4) + by_gap, "opacity": 0.75, "line": edge},
                 hovertemplate=f"{t('test image')} %{{customdata}}<br>z = (%{{x:.2f}}, %{{y:.2f}})",
             )
         )
@@ -176,6 +199,7 @@ def _url(png: io.BytesIO) -> str:
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
+CAMERA = {"eye": {"x": 1.2, "y": -1.5, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.1}}  # the whole box is in view
 DEPTH = 12.0  # nats below the peak at which the surface's floor lies
 
 
@@ -196,8 +220,10 @@ def surface(first: Array, second: Array, log_density: Array, *, projector: bool 
             hovertemplate=f"z = (%{{x:.3f}}, %{{y:.3f}})<br>%{{z:.2f}} {t('nats')}<extra></extra>",
         )
     )
+    box = {"x": 1.0, "y": float(np.clip(np.ptp(second) / np.ptp(first), 0.5, 2.0)), "z": 0.7}
     return figure.update_layout(
-        scene={"xaxis": {"title": "z₁"}, "yaxis": {"title": "z₂"}, "zaxis": {"title": "log p(z|x)"}},
+        scene={"xaxis": {"title": "z₁"}, "yaxis": {"title": "z₂"}, "zaxis": {"title": "log p(z|x)"}}
+        | {"aspectmode": "manual", "aspectratio": box, "camera": CAMERA},
         height=PROJECTOR_HEIGHT if projector else HEIGHT,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         font={"size": 18 if projector else 13},

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from app.charts import DEPTH, histogram, latent_map, median_cells, mosaic, scatter, surface
+from app.charts import DEPTH, decades, histogram, latent_map, median_cells, mosaic, scatter, surface
 from app.views.common import order_names, with_unit
 from app.views.difficulty import finding
 from gpvae_core.diagnostics.scores import SCORES
@@ -104,3 +104,11 @@ def test_the_histogram_counts_every_image_once():
     figure = histogram({"exact posterior": values, "encoder": np.ones(100)})
     assert figure.data[0].y.tolist() == [10] * 10 and figure.data[1].y.tolist() == [0] * 9 + [100]
     assert figure.data[2].name == "honest regions" and set(figure.data[2].y) == {10}
+
+
+def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers_that_hold_its_values():
+    few, many = decades(np.array([0.03, 4.0])), decades(np.array([1e-6, 30.0]))
+    assert few["tickvals"][0] <= 0.03 and few["tickvals"][-1] >= 4 and {"0.02", "0.5", "1"} <= set(few["ticktext"])
+    assert [float(said) for said in few["ticktext"]] == pytest.approx(few["tickvals"])
+    assert many["tickvals"] == pytest.approx([10.0**k for k in range(-6, 3)])
+    assert many["ticktext"][:1] + many["ticktext"][-3:] == ["10<sup>-6</sup>", "1", "10", "100"]
