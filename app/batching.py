@@ -1,4 +1,4 @@
-"""One thread for all posteriors: requests that wait together are computed together; whoever left is not waited for."""
+"""One thread for all posteriors: in turn, together where they wait together, and none that nobody waits for."""
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
@@ -19,6 +19,7 @@ class LeftError(Exception):
 
 
 class _Request(NamedTuple, Generic[Item, Result]):
+    key: Hashable
     item: Item
     future: Future[Result]
     wanted: Callable[[], bool]
@@ -30,7 +31,10 @@ def always() -> bool:
 
 
 class Batcher(Generic[Item, Result]):
-    """Calls ``compute(items)`` in a thread of its own, with all items of one key that wait, MOST at a time.
+    """Calls ``compute(items)`` in a thread of its own, with items of one key that wait together, MOST at a time.
+
+    The oldest request is always among them. A session waits for one posterior at a time, and its next request comes
+    behind all that wait then: so sessions are served in turn, whatever their checkpoints.
 
     Torch uses every core for one call, so two at once would slow each other down; and it starts a new team of threads
     in every thread that calls it, which a session's script, a new thread for each run, would pay for each time.
@@ -38,7 +42,7 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
         self.compute = compute
-        self.waiting: SimpleQueue[tuple[Hashable, _Request[Item, Result]]] = SimpleQueue()
+        self.waiting: SimpleQueue[_Request[Item, Result]] = SimpleQueue()
         self.open = 0  # requests without an answer
         self._lock = Lock()
         Thread(target=self._serve, name="batches", daemon=True).start()
@@ -54,25 +58,22 @@ class Batcher(Generic[Item, Result]):
                 raise InputError(BUSY.format(self.open))
             self.open += 1
         try:
-            request: _Request[Item, Result] = _Request(item, Future(), wanted)
-            self.waiting.put((key, request))
+            request: _Request[Item, Result] = _Request(key, item, Future(), wanted)
+            self.waiting.put(request)
             return request.future.result()
         finally:
             with self._lock:
                 self.open -= 1
 
     def _serve(self) -> None:
-        queues: dict[Hashable, list[_Request[Item, Result]]] = {}  # in the order of each key's oldest request
+        line: list[_Request[Item, Result]] = []  # the oldest first
         while True:
-            while not queues or not self.waiting.empty():
-                key, request = self.waiting.get()
-                queues.setdefault(key, []).append(request)
-            key = next(iter(queues))
-            requests = self._still_wanted(queues.pop(key))
-            if len(requests) > MOST:
-                queues[key] = requests[MOST:]  # behind the other keys: no checkpoint starves another
-            if requests:
-                self._answer(requests[:MOST])
+            while not line or not self.waiting.empty():
+                line.append(self.waiting.get())
+            line = self._still_wanted(line)
+            if line:
+                turn, line = _split(line)
+                self._answer(turn)
 
     @staticmethod
     def _still_wanted(requests: list[_Request[Item, Result]]) -> list[_Request[Item, Result]]:
@@ -96,3 +97,9 @@ class Batcher(Generic[Item, Result]):
                 return
             for request in requests:  # one bad image must not spoil its neighbours
                 self._answer([request])
+
+
+def _split(line: list[_Request[Item, Result]]) -> tuple[list[_Request[Item, Result]], list[_Request[Item, Result]]]:
+    """The oldest request with the next ones of its key, MOST in all; and the rest."""
+    same = [k for k, request in enumerate(line) if request.key == line[0].key][:MOST]
+    return [line[k] for k in same], [request for k, request in enumerate(line) if k not in same]

@@ -14,6 +14,7 @@ import threadpoolctl
 from sklearn.neighbors import KNeighborsClassifier
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequests, ScriptRequestType
 
 from app import charts, compute, coverage, kept, own
 from app.batching import Batcher, LeftError, always
@@ -317,9 +318,10 @@ def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] |
     engine = opening(checkpoint).result()
     key = (str(checkpoint.folder), checkpoint.digest, *(other.digest for _, other in others))
     try:
-        return _batcher()(key, Request(checkpoint, engine, pixels, truth, others), _wanted())
+        return _batcher()(key, Request(checkpoint, engine, pixels, truth, others), _newest())
     except LeftError:
-        st.stop()  # nobody looks at this run's page any more
+        st.session_state.get(TRAINING)  # where Streamlit begins the run that was asked for meanwhile
+        st.stop()  # else nobody looks at this run's page any more
 
 
 def _wanted() -> Callable[[], bool]:
@@ -328,6 +330,18 @@ def _wanted() -> Callable[[], bool]:
     if context is None or not runtime.exists():
         return always
     return partial(runtime.get_instance().is_active_session, context.session_id)
+
+
+def _newest() -> Callable[[], bool]:
+    """Whether that session is connected and has not asked for anything else since."""
+    context, connected = get_script_run_ctx(), _wanted()
+    asked = context and context.script_requests
+    return connected if asked is None else lambda: connected() and not _asks_anew(asked)
+
+
+def _asks_anew(asked: ScriptRequests) -> bool:
+    """Whether the whole page is to run again: Streamlit tells it only by breaking off the run that is told."""
+    return getattr(asked, "_state", None) is ScriptRequestType.RERUN and not asked._rerun_data.fragment_id_queue
 
 
 @st.cache_data(show_spinner=False, max_entries=512, scope="session", hash_funcs=IDENTITY)

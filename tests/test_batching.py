@@ -2,10 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
-from app import batching
+from app import batching, loaders
 from app.batching import MOST, Batcher, LeftError
 from gpvae_core.errors import InputError
 
@@ -31,6 +33,34 @@ def test_requests_that_wait_together_are_computed_together_and_answered_each_its
         assert [future.result(30) for future in later] == 2 * [10 * item for item in range(1, MOST + 3)]
     assert calls[0] == [0]
     assert sorted(map(len, calls[1:])) == [2, 2, MOST, MOST]
+
+
+def test_nobody_is_passed_twice_by_another_session_whatever_its_checkpoint():
+    served, started, go = [], Event(), Event()
+
+    def compute(items):
+        started.set()
+        assert go.wait(30)
+        served.extend(items)
+        if "greedy" in items:  # asks again as soon as it is answered
+            again.append(pool.submit(batcher, "b", "greedy again"))
+            while batcher.waiting.qsize() < 1:
+                pass
+        return items
+
+    batcher, again, waiting = Batcher(compute), [], []
+    in_turn = [*(("a", k) for k in range(2 * MOST + 1)), ("b", "greedy")]
+    with ThreadPoolExecutor(32) as pool:
+        first = pool.submit(batcher, "a", "first")
+        assert started.wait(30)
+        for key, item in in_turn:
+            waiting.append(pool.submit(batcher, key, item))
+            while batcher.waiting.qsize() < len(waiting):
+                pass
+        go.set()
+        assert [future.result(30) for future in [first, *waiting]] == ["first", *(item for _, item in in_turn)]
+        assert again[0].result(30) == "greedy again"
+    assert served == ["first", *(item for _, item in in_turn), "greedy again"]
 
 
 def test_one_bad_item_fails_alone():
@@ -82,3 +112,20 @@ def test_nothing_is_computed_for_whoever_left_and_the_queue_is_bounded(monkeypat
             leaves.result(30)
     assert sorted(calls) == list("acde") and batcher.open == 0
     assert batcher("", "g") == "g"
+
+
+def test_a_newer_request_of_the_session_drops_the_older_one_but_a_fragment_of_the_page_does_not(monkeypatch):
+    asked = ScriptRequests()
+    run = SimpleNamespace(session_id="one", script_requests=asked)
+    monkeypatch.setattr(loaders, "get_script_run_ctx", lambda: run)
+    monkeypatch.setattr(loaders.runtime, "exists", lambda: True)
+    server = SimpleNamespace(is_active_session=lambda session: session == "one")
+    monkeypatch.setattr(loaders.runtime, "get_instance", lambda: server)
+    wanted = loaders._newest()
+    assert wanted()
+    asked.request_rerun(RerunData(fragment_id="a part that renews itself"))
+    assert wanted()
+    asked.request_rerun(RerunData())
+    assert not wanted()
+    assert asked.on_scriptrunner_yield() is not None  # Streamlit breaks off that run, and begins the next
+    assert wanted()
