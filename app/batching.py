@@ -1,15 +1,17 @@
 """One thread for all posteriors: in turn, together where they wait together, and none that nobody waits for."""
 
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Generic, NamedTuple, TypeVar
 
 from gpvae_core.errors import InputError
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 MOST = 4  # of one batch: beyond it the last one waits longer than it gains
+LONG = 1.0  # seconds: what a batch of MOST takes on a busy machine
 MOST_WAITING = 300  # requests, each with its thread: a class of sixty never has so many
 BUSY = "the server is busy: {} requests wait before this one; wait a moment, then choose the image again"
 
@@ -34,21 +36,31 @@ class Batcher(Generic[Item, Result]):
     """Calls ``compute(items)`` in a thread of its own, with items of one key that wait together, MOST at a time.
 
     The oldest request is always among them. A session waits for one posterior at a time, and its next request comes
-    behind all that wait then: so sessions are served in turn, whatever their checkpoints.
+    behind all that wait then: so sessions are served in turn, whatever their checkpoints. What takes longer than LONG
+    lets one turn of the others pass at its next ``pause``, and again after as long.
 
     Torch uses every core for one call, so two at once would slow each other down; and it starts a new team of threads
     in every thread that calls it, which a session's script, a new thread for each run, would pay for each time.
     """
 
-    def __init__(self, compute: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+    def __init__(
+        self, compute: Callable[[Sequence[Item]], Sequence[Result]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.compute = compute
+        self.clock = clock
         self.waiting: SimpleQueue[_Request[Item, Result]] = SimpleQueue()
         self.open = 0  # requests without an answer
         self._lock = Lock()
-        Thread(target=self._serve, name="batches", daemon=True).start()
+        self._line: list[_Request[Item, Result]] = []  # what has come, the oldest first; for the thread alone
+        self._begun: list[
+            list[_Request[Item, Result]]
+        ] = []  # and not ended: the last one is computed, one before it pauses
+        self._since = 0.0  # when that one began or went on
+        self._thread = Thread(target=self._serve, name="batches", daemon=True)
+        self._thread.start()
 
     def __call__(self, key: Hashable, item: Item, wanted: Callable[[], bool] = always) -> Result:
-        """The result for ``item``, after those before it. ``wanted()`` is asked when its turn comes.
+        """The result for ``item``, after those before it. ``wanted()`` is asked when its turn comes, and in pauses.
 
         Raises what computing it alone raises, LeftError where it was not wanted any more, and InputError where
         MOST_WAITING wait already.
@@ -65,15 +77,34 @@ class Batcher(Generic[Item, Result]):
             with self._lock:
                 self.open -= 1
 
+    def pause(self) -> None:
+        """For ``compute`` to call between its steps: others may have their turn here. Elsewhere it does nothing.
+
+        Raises LeftError where nobody wants any more what is being computed. Who has a turn in the pause of another one
+        gives none away, so nobody waits for more than one that takes long.
+        """
+        if current_thread() is not self._thread or self.clock() - self._since < LONG:
+            return
+        if not any(request.wanted() for request in self._begun[-1]):
+            raise LeftError
+        if len(self._begun) == 1:
+            self._turn()
+        self._since = self.clock()
+
     def _serve(self) -> None:
-        line: list[_Request[Item, Result]] = []  # the oldest first
         while True:
-            while not line or not self.waiting.empty():
-                line.append(self.waiting.get())
-            line = self._still_wanted(line)
-            if line:
-                turn, line = _split(line)
-                self._answer(turn)
+            self._line.append(self.waiting.get())
+            while self._line:
+                self._turn()
+
+    def _turn(self) -> None:
+        """Answer the oldest request, with the next ones of its key; nothing where none waits."""
+        while not self.waiting.empty():
+            self._line.append(self.waiting.get())
+        self._line = self._still_wanted(self._line)
+        if self._line:
+            turn, self._line = _split(self._line)
+            self._answer(turn)
 
     @staticmethod
     def _still_wanted(requests: list[_Request[Item, Result]]) -> list[_Request[Item, Result]]:
@@ -88,15 +119,25 @@ class Batcher(Generic[Item, Result]):
 
     def _answer(self, requests: list[_Request[Item, Result]]) -> None:
         try:
-            results = self.compute([request.item for request in requests])
-            for request, result in zip(requests, results, strict=True):
-                request.future.set_result(result)
+            results = self._computed(requests)
         except Exception as error:
-            if len(requests) == 1:
-                requests[0].future.set_exception(error)
+            if len(requests) == 1 or isinstance(error, LeftError):
+                for request in requests:
+                    request.future.set_exception(error)
                 return
             for request in requests:  # one bad image must not spoil its neighbours
                 self._answer([request])
+        else:
+            for request, result in zip(requests, results, strict=True):
+                request.future.set_result(result)
+
+    def _computed(self, requests: list[_Request[Item, Result]]) -> Sequence[Result]:
+        self._begun.append(requests)
+        self._since = self.clock()
+        try:
+            return self.compute([request.item for request in requests])
+        finally:
+            self._begun.pop()
 
 
 def _split(line: list[_Request[Item, Result]]) -> tuple[list[_Request[Item, Result]], list[_Request[Item, Result]]]:

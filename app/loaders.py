@@ -160,7 +160,8 @@ def opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
 def _opening(checkpoint: Checkpoint) -> Job[PosteriorEngine]:
     def work(report: Report) -> PosteriorEngine:
         cache = None if is_private(checkpoint) else grid_cache()
-        return checkpoint.engine(tolerance=compute.TOLERANCE, cache=cache, report=report)
+        pause = _batcher().pause
+        return checkpoint.engine(tolerance=compute.TOLERANCE, cache=cache, report=report, pause=pause)
 
     return Job(partial(t, "Decoding the latent plane of {name}, once", name=checkpoint.name), work)
 

@@ -21,7 +21,7 @@ from gpvae_core.encoders import Offer, encoder_weights, offers
 from gpvae_core.errors import InputError
 from gpvae_core.exact import Estimate, PosteriorEngine
 from gpvae_core.exact.divergences import check_proper, elbos_by_decodes
-from gpvae_core.exact.joint import Decoded
+from gpvae_core.exact.joint import Decoded, no_pause
 from gpvae_core.fields import Count, Roughness, Seed, check
 from gpvae_core.files import json_bytes, read_bytes, read_json, write_atomically
 from gpvae_core.generative import Simulation
@@ -194,13 +194,14 @@ class Checkpoint:
         tolerance: float = 1e-3,
         cache: Path | None = None,
         report: Callable[[float], None] = lambda share: None,
+        pause: Callable[[], None] = no_pause,
     ) -> PosteriorEngine:
         """Exact posteriors under its decoder, to ``tolerance`` nats in log p(x); see ``PosteriorEngine``.
 
         The base grid is kept in the folder ``cache`` if one is given.
         """
-        model = self.model.generative
-        return PosteriorEngine(model, tolerance=tolerance, cache=cache, digest=self.decoder_digest, report=report)
+        model, digest = self.model.generative, self.decoder_digest
+        return PosteriorEngine(model, tolerance=tolerance, cache=cache, digest=digest, report=report, pause=pause)
 
 
 def save_checkpoint(folder: Path, model: VariationalAutoencoder, config: ModelConfig, training: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from app import batching, loaders
-from app.batching import MOST, Batcher, LeftError
+from app.batching import LONG, MOST, Batcher, LeftError
 from gpvae_core.errors import InputError
 
 
@@ -61,6 +61,57 @@ def test_nobody_is_passed_twice_by_another_session_whatever_its_checkpoint():
         assert [future.result(30) for future in [first, *waiting]] == ["first", *(item for _, item in in_turn)]
         assert again[0].result(30) == "greedy again"
     assert served == ["first", *(item for _, item in in_turn), "greedy again"]
+
+
+def test_what_takes_long_lets_one_turn_pass_at_a_time_and_who_has_it_gives_none_away():
+    told, now, started, go = [], [0.0], Event(), Event()
+
+    def compute(items):
+        (item,) = items
+        started.set()
+        assert go.wait(30)
+        for step in range(7 if "long" in item else 1):
+            now[0] += 0.4 * LONG
+            batcher.pause()
+            told.append(f"{item} {step}")
+        return items
+
+    batcher = Batcher(compute, clock=lambda: now[0])
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(batcher, "a", "long")]
+        assert started.wait(30)
+        for key in ("also long", "short", "shorter"):
+            asked.append(pool.submit(batcher, key, key))
+            while batcher.waiting.qsize() < len(asked) - 1:
+                pass
+        batcher.pause()  # of another thread: not its business
+        go.set()
+        assert [one.result(30) for one in asked] == ["long", "also long", "short", "shorter"]
+    also = [f"also long {k}" for k in range(7)]
+    first, then, last = (["long 0", "long 1"], ["long 2", "long 3", "long 4"], ["long 5", "long 6"])
+    assert told == [*first, *also, *then, "short 0", *last, "shorter 0"]
+
+
+def test_what_takes_long_ends_once_nobody_waits_for_it():
+    now, started, go, here = [0.0], Event(), Event(), {"it"}
+
+    def compute(items):
+        started.set()
+        assert go.wait(30)
+        while "it" in items:
+            now[0] += LONG
+            batcher.pause()
+        return items
+
+    batcher = Batcher(compute, clock=lambda: now[0])
+    with ThreadPoolExecutor(2) as pool:
+        leaves = pool.submit(batcher, "", "it", lambda: "it" in here)
+        assert started.wait(30)
+        here.clear()
+        go.set()
+        with pytest.raises(LeftError):
+            leaves.result(30)
+    assert batcher("", "another") == "another"
 
 
 def test_one_bad_item_fails_alone():

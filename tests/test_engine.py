@@ -1,5 +1,6 @@
 """The engine beyond one image's evidence: batches, previews, samples, any q, best Gaussians, calibration."""
 
+from copy import copy
 from functools import cache
 from math import log, log1p
 
@@ -18,6 +19,7 @@ from gpvae_core.errors import InputError
 from gpvae_core.exact import PosteriorEngine
 from gpvae_core.exact.best_gaussian import best_gaussians
 from gpvae_core.exact.covering import resolved
+from gpvae_core.exact.divergences import elbos
 from gpvae_core.exact.expectations import hermite
 from gpvae_core.exact.grid import BaseGrid
 from gpvae_core.exact.joint import Decoded
@@ -73,6 +75,33 @@ def test_a_batch_gives_what_its_images_give_alone(digits, digits_engine):
         alone = digits_engine.posterior(images[k])
         assert abs(result.log_evidence - alone.log_evidence) < result.log_evidence_error + alone.log_evidence_error
         np.testing.assert_allclose(result.mean, alone.mean, atol=1e-4)
+
+
+def test_others_may_have_their_turn_in_a_pause_and_change_nothing(digits, digits_engine):
+    images, between = digits.test.pixels(slice(0, 2)), []
+
+    def others():
+        if not between:
+            between.append(None)
+            between[:] = [engine.posterior(images[1])]
+
+    engine = copy(digits_engine)
+    engine.pause = others
+    for k, found in enumerate([engine.posterior(images[0]), *between]):
+        alone = digits_engine.posterior(images[k])
+        assert (found.log_evidence, found.evaluations) == (alone.log_evidence, alone.evaluations)
+        q = DiagonalGaussian(torch.tensor(alone.mean), torch.tensor(alone.covariance).diagonal().sqrt())
+        assert elbos([found], [q]) == elbos([alone], [q])
+
+
+def test_what_a_pause_raises_ends_it(digits, digits_engine):
+    def ends():
+        raise TimeoutError
+
+    engine = copy(digits_engine)
+    engine.pause = ends
+    with pytest.raises(TimeoutError):
+        engine.posterior(digits.test.pixels(slice(0, 1)))
 
 
 def test_images_that_need_float64_share_a_batch_with_those_that_do_not(digits, digits_2d):

@@ -15,7 +15,7 @@ from gpvae_core.exact import interpolation
 from gpvae_core.exact.cells import Cubature, Window
 from gpvae_core.exact.covering import broad, cover, depth, resolved
 from gpvae_core.exact.grid import BaseGrid, build_grid, open_grid
-from gpvae_core.exact.joint import FARTHEST, QUADRATURE, Array, Decoded, Index, Task, run, tallied
+from gpvae_core.exact.joint import FARTHEST, QUADRATURE, Array, Decoded, Index, Task, no_pause, run, tallied
 from gpvae_core.exact.lattice import HALVE, Lattice
 from gpvae_core.exact.left_out import left_out
 from gpvae_core.exact.modes import (
@@ -67,6 +67,8 @@ class PosteriorEngine:
         cache: A folder in which the decoded grids are kept.
         digest: What identifies the weights there.
         report: Told the share of the grids that is decoded.
+        pause: Called before each batch of decodes for an image, for a server that lets others have their turn there.
+            What it raises ends the computation.
 
     Raises:
         InputError: The latent is not two-dimensional, the decoder does not take it or gives means that are not finite.
@@ -83,6 +85,7 @@ class PosteriorEngine:
         cache: Path | None = None,
         digest: str | None = None,
         report: Callable[[float], None] = lambda share: None,
+        pause: Callable[[], None] = no_pause,
     ) -> None:
         if model.latent_dim != 2:
             raise InputError(
@@ -95,6 +98,7 @@ class PosteriorEngine:
         self.image_shape = _image_shape(self.model)
         self.tolerance = tolerance
         self.max_evaluations = max_evaluations
+        self.pause = pause
 
         total = nodes**2 + FAR_NODES**2
 
@@ -148,7 +152,7 @@ class PosteriorEngine:
         or further than FARTHEST.
         """
         images = self._checked(images)
-        joint = Decoded(self.model, images)
+        joint = Decoded(self.model, images, self.pause)
         fields = self.grid.log_joint(self.model, joint.images)
         found = [find_starts(self.grid.axis, field) for field in fields]
         told, elsewhere = _places(near, len(images)), self._elsewhere(joint.images)
@@ -156,7 +160,7 @@ class PosteriorEngine:
         modes = find_modes(joint, self.grid, starts, list(told))
         if joint.images.dtype == torch.float64:
             return self._integrate(joint, fields, modes, found)
-        exact = Decoded(self.double_model, images)
+        exact = Decoded(self.double_model, images, self.pause)
         fine = self._fine_enough(joint, exact, modes)
         first = self._integrate(joint.take(fine), fields[fine], [modes[k] for k in fine], [found[k] for k in fine])
         results = dict(zip(fine, first, strict=True))

@@ -1,6 +1,6 @@
 """log p(x, z) of many images at many points at once, and the tasks that ask for it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from math import log, pi
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,10 @@ QUADRATURE = 0.75  # of a tolerance: what quadrature may take of it; the decoder
 FARTHEST = 1e6  # latent units: the prior is e^(-5e11) there, and what a decoder says of it is not its fault
 
 
+def no_pause() -> None:
+    """Of work that gives way to none."""
+
+
 def chunk_size(device: torch.device) -> int:
     """Decodes at once: a processor's caches hold so many activations; a GPU needs many to be busy."""
     return 128 if device.type == "cpu" else 8192
@@ -39,21 +43,23 @@ class LogJoint(Protocol):
 class Decoded:
     """log p(x_i, z) by real decodes: exact but for the decoder's own arithmetic, accumulated in float64.
 
-    ``images`` (B, C, H, W), on the model's device and in its dtype.
+    ``images`` (B, C, H, W), on the model's device and in its dtype. ``pause`` is called before each batch of decodes.
     """
 
-    def __init__(self, model: GenerativeModel, images: Tensor) -> None:
+    def __init__(self, model: GenerativeModel, images: Tensor, pause: Callable[[], None] = no_pause) -> None:
         self.model = model
         self.images = images.to(next(model.parameters(), images))
+        self.pause = pause
 
     @staticmethod
     def stacked(parts: Sequence["Decoded"]) -> "Decoded":
         """The images of all parts, which share a model."""
-        return parts[0] if len(parts) == 1 else Decoded(parts[0].model, torch.cat([part.images for part in parts]))
+        first, images = parts[0], [part.images for part in parts]
+        return first if len(parts) == 1 else Decoded(first.model, torch.cat(images), first.pause)
 
     def take(self, rows: Sequence[int] | Index) -> "Decoded":
         """The same for some of the images."""
-        return Decoded(self.model, self.images[torch.as_tensor(np.asarray(rows, np.intp))])
+        return Decoded(self.model, self.images[torch.as_tensor(np.asarray(rows, np.intp))], self.pause)
 
     @torch.no_grad()
     @full_precision()
@@ -75,6 +81,7 @@ class Decoded:
         return result
 
     def _chunk(self, owner: Index, z: Array) -> Array:
+        self.pause()
         pixels = self.model.likelihood.log_prob(self._images_of(owner), self.model.decode(self._points(z))).flatten(1)
         total = pixels.sum(-1).cpu().double() if pixels.device.type == "mps" else pixels.sum(-1, dtype=torch.float64)
         values: Array = total.cpu().numpy()
@@ -88,6 +95,7 @@ class Decoded:
         J by central differences of the decoder, five decodes a point. At these sizes that is several times faster than
         two forward-mode products, and works for any decoder. It is good to 1e-4: a thousandth of a mode's width.
         """
+        self.pause()
         step = 1e-3 if self.images.dtype == torch.float32 else 1e-5
         stencil = step * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
         chunks = _chunks(z[:, None] + stencil, chunk_size(self.images.device) // 5)
