@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from queue import SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Generic, NamedTuple, TypeVar
@@ -11,7 +11,7 @@ from gpvae_core.errors import InputError
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 MOST = 4  # of one batch: beyond it the last one waits longer than it gains
-LONG = 1.0  # seconds: what a batch of MOST takes on a busy machine
+LONG = 1.0  # seconds of the thread's CPU time, twice what a batch of MOST takes: on a busy machine nothing is longer
 MOST_WAITING = 300  # requests, each with its thread: a class of sixty never has so many
 BUSY = "the server is busy: {} requests wait before this one; wait a moment, then choose the image again"
 
@@ -20,11 +20,19 @@ class LeftError(Exception):
     """Whoever asked is gone, so nothing was computed."""
 
 
-class _Request(NamedTuple, Generic[Item, Result]):
+class Asked(NamedTuple, Generic[Item, Result]):
+    """A request; ``lasts`` is set where computing it takes long."""
+
     key: Hashable
     item: Item
     future: Future[Result]
     wanted: Callable[[], bool]
+    lasts: Future[None]
+
+    def soon(self) -> bool:
+        """Wait for the result, and say that it is there; not where it takes long."""
+        wait([self.future, self.lasts], return_when=FIRST_COMPLETED)
+        return self.future.done()
 
 
 def always() -> bool:
@@ -44,38 +52,43 @@ class Batcher(Generic[Item, Result]):
     """
 
     def __init__(
-        self, compute: Callable[[Sequence[Item]], Sequence[Result]], clock: Callable[[], float] = time.monotonic
+        self, compute: Callable[[Sequence[Item]], Sequence[Result]], clock: Callable[[], float] = time.thread_time
     ) -> None:
         self.compute = compute
         self.clock = clock
-        self.waiting: SimpleQueue[_Request[Item, Result]] = SimpleQueue()
+        self.waiting: SimpleQueue[Asked[Item, Result]] = SimpleQueue()
         self.open = 0  # requests without an answer
         self._lock = Lock()
-        self._line: list[_Request[Item, Result]] = []  # what has come, the oldest first; for the thread alone
+        self._line: list[Asked[Item, Result]] = []  # what has come, the oldest first; for the thread alone
         self._begun: list[
-            list[_Request[Item, Result]]
+            list[Asked[Item, Result]]
         ] = []  # and not ended: the last one is computed, one before it pauses
         self._since = 0.0  # when that one began or went on
         self._thread = Thread(target=self._serve, name="batches", daemon=True)
         self._thread.start()
 
     def __call__(self, key: Hashable, item: Item, wanted: Callable[[], bool] = always) -> Result:
-        """The result for ``item``, after those before it. ``wanted()`` is asked when its turn comes, and in pauses.
+        """The result for ``item``, after those before it; see ``ask``."""
+        return self.ask(key, item, wanted).future.result()
 
-        Raises what computing it alone raises, LeftError where it was not wanted any more, and InputError where
-        MOST_WAITING wait already.
+    def ask(self, key: Hashable, item: Item, wanted: Callable[[], bool] = always) -> Asked[Item, Result]:
+        """Ask for ``item``, whose turn is after those before it. ``wanted()`` is asked then, and in pauses.
+
+        The result raises what computing it alone raises, and LeftError where it was not wanted any more. Raises
+        InputError where MOST_WAITING wait already.
         """
         with self._lock:
             if self.open >= MOST_WAITING:
                 raise InputError(BUSY.format(self.open))
             self.open += 1
-        try:
-            request: _Request[Item, Result] = _Request(key, item, Future(), wanted)
-            self.waiting.put(request)
-            return request.future.result()
-        finally:
-            with self._lock:
-                self.open -= 1
+        request: Asked[Item, Result] = Asked(key, item, Future(), wanted, Future())
+        request.future.add_done_callback(self._close)
+        self.waiting.put(request)
+        return request
+
+    def _close(self, answered: Future[Result]) -> None:
+        with self._lock:
+            self.open -= 1
 
     def pause(self) -> None:
         """For ``compute`` to call between its steps: others may have their turn here. Elsewhere it does nothing.
@@ -87,6 +100,9 @@ class Batcher(Generic[Item, Result]):
             return
         if not any(request.wanted() for request in self._begun[-1]):
             raise LeftError
+        for request in self._begun[-1]:
+            if not request.lasts.done():
+                request.lasts.set_result(None)
         if len(self._begun) == 1:
             self._turn()
         self._since = self.clock()
@@ -107,7 +123,7 @@ class Batcher(Generic[Item, Result]):
             self._answer(turn)
 
     @staticmethod
-    def _still_wanted(requests: list[_Request[Item, Result]]) -> list[_Request[Item, Result]]:
+    def _still_wanted(requests: list[Asked[Item, Result]]) -> list[Asked[Item, Result]]:
         """Those that are; the others are told at once, so that their threads end."""
         kept = []
         for request in requests:
@@ -117,7 +133,7 @@ class Batcher(Generic[Item, Result]):
                 request.future.set_exception(LeftError())
         return kept
 
-    def _answer(self, requests: list[_Request[Item, Result]]) -> None:
+    def _answer(self, requests: list[Asked[Item, Result]]) -> None:
         try:
             results = self._computed(requests)
         except Exception as error:
@@ -131,7 +147,7 @@ class Batcher(Generic[Item, Result]):
             for request, result in zip(requests, results, strict=True):
                 request.future.set_result(result)
 
-    def _computed(self, requests: list[_Request[Item, Result]]) -> Sequence[Result]:
+    def _computed(self, requests: list[Asked[Item, Result]]) -> Sequence[Result]:
         self._begun.append(requests)
         self._since = self.clock()
         try:
@@ -140,7 +156,7 @@ class Batcher(Generic[Item, Result]):
             self._begun.pop()
 
 
-def _split(line: list[_Request[Item, Result]]) -> tuple[list[_Request[Item, Result]], list[_Request[Item, Result]]]:
+def _split(line: list[Asked[Item, Result]]) -> tuple[list[Asked[Item, Result]], list[Asked[Item, Result]]]:
     """The oldest request with the next ones of its key, MOST in all; and the rest."""
     same = [k for k, request in enumerate(line) if request.key == line[0].key][:MOST]
     return [line[k] for k in same], [request for k, request in enumerate(line) if k not in same]

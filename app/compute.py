@@ -100,12 +100,15 @@ def compute_view(
     pixels: Array,
     truth: tuple[float, float] | None = None,
     others: Encoders = (),
+    *,
+    preview: bool = False,
 ) -> View:
     """The exact posterior of ``pixels`` (28, 28) and every q on it; ``truth``: the z that made the image, if known.
 
-    ``others``: further encoders on the checkpoint's decoder, by name. Raises InputError as the engine does.
+    ``others``: further encoders on the checkpoint's decoder, by name. ``preview``: read off the engine's grid instead,
+    see ``PosteriorEngine.preview``. Raises InputError as the engine does.
     """
-    (view,) = compute_views(checkpoint, engine, [pixels], [truth], others)
+    (view,) = compute_views(checkpoint, engine, [pixels], [truth], others, preview=preview)
     return view
 
 
@@ -116,6 +119,8 @@ def compute_views(
     images: Sequence[Array],
     truths: Sequence[tuple[float, float] | None],
     others: Encoders = (),
+    *,
+    preview: bool = False,
 ) -> list[View]:
     """``compute_view`` of several images at once: they share batches of decodes."""
     x = as_images(images)
@@ -124,7 +129,7 @@ def compute_views(
     offers = checkpoint.encoders if others else {}  # read from disk
     labels = {**checkpoint.model.encoder.labels, **{name: offers[name].label for name, _ in others}}
     said = {name: other.infer(x) for name, other in others}
-    judgements = judge(engine, x, inference, labels, others=said, paths=True)
+    judgements = judge(engine, x, inference, labels, others=said, paths=True, preview=preview)
     places = places_of(list(said), list(offers))
     frames = [_frame(judged, places) for judged in judgements]
     latents = [frame.latents for frame in frames]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequests, ScriptRequestType
 
 from app import charts, compute, coverage, kept, own
-from app.batching import Batcher, LeftError, always
-from app.compute import Array, Encoders, View, compute_views, from_bytes
+from app.batching import Asked, Batcher, LeftError, always
+from app.compute import Array, Encoders, View, compute_view, compute_views, from_bytes
 from app.jobs import Job, Report
 from app.text import NO_CHECKPOINT
 from app.trainer import Plan
@@ -43,6 +44,7 @@ PRIVATE = "your archive"  # the name of images that a session has brought for a 
 TRAINED, TRAINING = "trained here", "training"  # a session's own checkpoint, and where it is kept
 NETWORK_TIMEOUT = 5.0  # seconds for each connection of the one try at MNIST
 IDENTITY = {Checkpoint: lambda checkpoint: (str(checkpoint.folder), checkpoint.digest)}
+ASKED = "asked"  # what a session waits for
 PRIOR_HALF = 4.0  # of the square that is shown before there is an image
 
 
@@ -63,6 +65,23 @@ class Request:
     pixels: bytes
     truth: tuple[float, float] | None
     others: Encoders = ()
+
+
+class LastsError(Exception):
+    """The view takes long; it is being computed, and ``is_there`` says when it is there."""
+
+
+@dataclass
+class Awaited:
+    """A view that a session has asked for; ``dropped`` once it has asked for another one."""
+
+    identity: tuple[Any, ...]
+    asked: Asked[Request, View]
+    dropped: Event
+
+    def left(self) -> bool:
+        """Whether it was given up."""
+        return self.asked.future.done() and isinstance(self.asked.future.exception(), LeftError)
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)
@@ -298,10 +317,17 @@ def _is_private(spec: str) -> bool:
 
 @st.cache_data(show_spinner=False, max_entries=256, hash_funcs=IDENTITY)
 def view(
-    checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
+    checkpoint: Checkpoint,
+    pixels: bytes,
+    truth: tuple[float, float] | None = None,
+    others: Encoders = (),
+    _patient: bool = True,
 ) -> View:
-    """Everything the page draws of a test image, shared by all sessions and kept on disk."""
-    compute = partial(_compute, checkpoint, pixels, truth, others)
+    """Everything the page draws of a test image, shared by all sessions and kept on disk.
+
+    Who is not patient gets a LastsError where it takes long.
+    """
+    compute = partial(_compute, checkpoint, pixels, truth, others, _patient)
     if is_private(checkpoint):
         return compute()
     return kept.view(kept.identity(checkpoint, pixels, truth, others), compute)
@@ -309,20 +335,65 @@ def view(
 
 @st.cache_data(show_spinner=False, max_entries=8, scope="session", hash_funcs=IDENTITY)
 def private_view(
-    checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None, others: Encoders = ()
+    checkpoint: Checkpoint,
+    pixels: bytes,
+    truth: tuple[float, float] | None = None,
+    others: Encoders = (),
+    _patient: bool = True,
 ) -> View:
     """The same of anybody's own image: kept in the memory of its own session, and gone with it."""
-    return _compute(checkpoint, pixels, truth, others)
+    return _compute(checkpoint, pixels, truth, others, _patient)
 
 
-def _compute(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None, others: Encoders) -> View:
-    engine = opening(checkpoint).result()
-    key = (str(checkpoint.folder), checkpoint.digest, *(other.digest for _, other in others))
+@st.cache_data(show_spinner=False, max_entries=2, scope="session", hash_funcs=IDENTITY)
+def preview(checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None = None) -> View:
+    """A first look at either, read off the decoded grid: while the exact one takes long."""
+    return compute_view(checkpoint, opening(checkpoint).result(), from_bytes(pixels), truth, preview=True)
+
+
+def is_there() -> bool:
+    """Whether what the session has asked for last has been answered."""
+    last: Awaited | None = st.session_state.get(ASKED)
+    return last is None or last.asked.future.done()
+
+
+def _renews() -> bool:
+    """Whether a page can be drawn anew by itself: only a real server does that."""
+    return runtime.exists() and type(runtime.get_instance()) is runtime.Runtime
+
+
+def forget() -> None:
+    """Drop what the session has asked for: it has all that its page shows."""
+    last: Awaited | None = st.session_state.pop(ASKED, None)
+    if last is not None:
+        last.dropped.set()
+
+
+def _compute(
+    checkpoint: Checkpoint, pixels: bytes, truth: tuple[float, float] | None, others: Encoders, patient: bool
+) -> View:
+    asked = _asked(Request(checkpoint, opening(checkpoint).result(), pixels, truth, others))
+    if not patient and _renews() and not asked.soon():
+        raise LastsError
     try:
-        return _batcher()(key, Request(checkpoint, engine, pixels, truth, others), _newest())
+        return asked.future.result()
     except LeftError:
         st.session_state.get(TRAINING)  # where Streamlit begins the run that was asked for meanwhile
         st.stop()  # else nobody looks at this run's page any more
+
+
+def _asked(request: Request) -> Asked[Request, View]:
+    """The session's own request where it is for the same; else a new one, and what it asked for before is dropped."""
+    one, others = request.checkpoint, [other.digest for _, other in request.others]
+    key = (str(one.folder), one.digest, *others)
+    identity = (*key, request.pixels, request.truth)
+    own: Awaited | None = st.session_state.get(ASKED)
+    if own is None or own.identity != identity or own.left():
+        forget()
+        newest, dropped = _newest(), Event()
+        own = Awaited(identity, _batcher().ask(key, request, lambda: newest() and not dropped.is_set()), dropped)
+        st.session_state[ASKED] = own
+    return own.asked
 
 
 def _wanted() -> Callable[[], bool]:

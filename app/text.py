@@ -90,6 +90,10 @@ OTHER_WEIGHTS = (
 )
 NO_ENCODER = "There is no encoder '{name}' on {checkpoint}; it is left out."
 NO_ORDER = "Images cannot be sorted by '{name}' here; choose one from the list '{list}'."
+PREVIEW = (
+    "**Preview.** The exact posterior of this image takes long and is still being computed. Until it is there, this "
+    "one is read off the decoded plane, between its nodes. Its numbers are rough."
+)
 SHOWN = (
     "Data: test images of **{data}**. Checkpoint: **{name}** ({method}), trained on {trained_on} (weights {weights})."
 )

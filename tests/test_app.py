@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from app import drawing, loaders
-from app.compute import compute_view
+from app import batching, drawing, loaders
+from app.compute import compute_view, compute_views
 from app.meter import (
     gap_meter,
     number_rows,
@@ -49,6 +50,28 @@ def test_without_controls_nothing_changes_the_page_but_a_lesson_has_its_controls
     changing = {"Projector", "Guess first"}
     assert changing <= named(opened(**image)) and not changing & named(opened(bare="1", **image))
     assert "Projector" in named(opened(bare="1", step="9", **image))
+
+
+@pytest.mark.usefixtures("offline")
+def test_what_takes_long_is_a_preview_first_and_the_exact_posterior_then(monkeypatch):
+    go = Event()
+
+    def slow(*arguments):
+        loaders._batcher().pause()
+        assert go.wait(60)
+        return compute_views(*arguments)
+
+    monkeypatch.setattr(batching, "LONG", 0.0)
+    monkeypatch.setattr(loaders, "compute_views", slow)
+    monkeypatch.setattr(loaders, "_renews", lambda: True)
+    page = opened(**to_query(State(way="draw", strokes=drawing.encode(STROKES))))
+    said = [one.value for one in page.info]
+    assert any("**Preview.**" in one for one in said) and not any("log p(x)" in one.value for one in page.markdown)
+    go.set()
+    page.session_state[loaders.ASKED].asked.future.result(60)
+    assert not page.run().exception
+    assert not page.info and any("exact log p(x)" in one.value for one in page.markdown)
+    assert loaders.ASKED not in page.session_state
 
 
 @pytest.mark.usefixtures("offline")

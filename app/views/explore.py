@@ -76,10 +76,15 @@ def _empty_plane(checkpoint: Checkpoint) -> None:
     st.html(f'<img class="empty-plane" src="{loaders.prior_picture(checkpoint)}" alt="{t(text.WAITING_ALT)}">')
 
 
-def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Encoders) -> View:
-    """Draw all of one image; what is said of it."""
+def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Encoders) -> View | None:
+    """Draw all of one image; what is said of it, None while that is a preview only."""
     guessing, projector = session.current().guess, session.current().projector
-    view, own = mine.joined(checkpoint, subject, shown.view_of(checkpoint, subject, others))
+    try:
+        exact = shown.view_of(checkpoint, subject, others, patient=guessing)
+    except loaders.LastsError:
+        shown.preview(checkpoint, subject)
+        return None
+    view, own = mine.joined(checkpoint, subject, exact)
     if not guessing:
         read = loaders.read_digits(checkpoint, view.pictures[view.stages[0].label])
         st.html(headline(view, subject.label, read, why="best" not in hidden(session.current())))

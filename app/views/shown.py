@@ -1,5 +1,6 @@
 """One image under one checkpoint, as Explore and its comparison show it: its View, its plane, its numbers."""
 
+from contextlib import suppress
 from math import log, pi
 from typing import Any
 from urllib.parse import urlencode
@@ -18,13 +19,35 @@ from app.words import t
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import Dataset
 from gpvae_core.diagnostics.stored import Columns
+from gpvae_core.errors import InputError
+
+LOOK_EVERY = 0.3  # seconds between two looks for the exact posterior
 
 
-def view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = ()) -> View:
-    """Its View, computed or kept."""
+def view_of(checkpoint: Checkpoint, subject: Subject, others: Encoders = (), *, patient: bool = True) -> View:
+    """Its View, computed or kept. Raises LastsError for who is not patient, where it takes long."""
     load = loaders.private_view if subject.private else loaders.view
     with st.spinner(t("Computing the exact posterior …")):
-        return load(checkpoint, to_bytes(subject.pixels), subject.truth, others)
+        view = load(checkpoint, to_bytes(subject.pixels), subject.truth, others, patient)
+    loaders.forget()
+    return view
+
+
+def preview(checkpoint: Checkpoint, subject: Subject) -> None:
+    """A first look, labelled as one; the page is drawn anew when the exact posterior is there."""
+    st.info(t(text.PREVIEW), icon=":material/hourglass_top:")
+    with suppress(InputError):  # whatever that is, the exact one says it
+        view = loaders.preview(checkpoint, to_bytes(subject.pixels), subject.truth)
+        plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, rough=True)
+    _until_it_is_there()
+
+
+@st.fragment(run_every=LOOK_EVERY)
+def _until_it_is_there() -> None:
+    """Draw the page anew then."""
+    session.current()  # as every fragment: it runs without the page
+    if loaders.is_there():
+        st.rerun()
 
 
 def plane(
@@ -38,8 +61,12 @@ def plane(
     window: tuple[Array, Array] | None = None,
     own: dict[str, Any] | None = None,
     scale: float = 0.0,
+    rough: bool = False,
 ) -> None:
-    """Its plane, and what has to be said below; see ``payload.plane_data``. ``pick``: a tap on it chooses z."""
+    """Its plane, and what has to be said below; see ``payload.plane_data``. ``pick``: a tap on it chooses z.
+
+    ``rough``: its posterior is a preview, and is called so.
+    """
     guessing = bool(own and own["veil"])
     data = plane_data(
         view,
@@ -54,6 +81,8 @@ def plane(
         turns=own is not None,
         scale=scale,
     )
+    if rough:
+        data["words"] = data["words"] | {"true posterior": t("preview"), "exact p(z|x)": t("preview of p(z|x)")}
     data = veiled(data) if guessing else without(data, view, hidden(session.current()))
     components.plane(data, key, lambda: _take_point(key), lambda: mine.take(key, view))
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")

@@ -128,20 +128,21 @@ def judge(
     families: Sequence[str] = ("diagonal",),
     others: Mapping[str, Inference] = MappingProxyType({}),
     paths: bool = False,
+    preview: bool = False,
 ) -> list[Judged]:
     """Each image of x (B, C, H, W), whose inference is there already; all of them share decodes.
 
     ``labels``: words for the stages and the others, by default their keys. ``families``: of which Gaussians the best
     one is sought. ``others``: what other methods on this decoder say of the images; the q of each is judged as well.
     Modes are sought from all their places, so that methods that are judged together share one log p(x). ``paths``:
-    whether every step of a method that makes steps is judged, too.
+    whether every step of a method that makes steps is judged, too. ``preview``: against ``engine.preview`` instead.
     """
     own, count = inference.stages, len(x)
     every = {**own, **{key: one.q for key, one in others.items()}}
     if len(every) < len(own) + len(others):
         raise InputError(f"another method cannot be called {' or '.join(own)}: these are stages of this one")
     near = torch.cat([places(one) for one in (inference, *others.values())], 1)
-    posteriors = engine.posteriors(x, near=near)
+    posteriors = [engine.preview(one) for one in x] if preview else engine.posteriors(x, near=near)
     found = elbos([p for _ in every for p in posteriors], [q[k] for q in every.values() for k in range(count)])
     bounds = {key: found[i * count : (i + 1) * count] for i, key in enumerate(every)}
     starts = [[inference.start[k]] for k in range(count)]
