@@ -17,7 +17,18 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import adversarial, claims, cluster, exact_gaps, gpu, paper_tables, refined_training, seeds, table_one
+from benchmarks import (
+    adversarial,
+    claims,
+    cluster,
+    exact_gaps,
+    gpu,
+    kills,
+    paper_tables,
+    refined_training,
+    seeds,
+    table_one,
+)
 from benchmarks.card import card
 from benchmarks.common import command, fell_out, store_part, told
 from gpvae_core.checkpoints import load_checkpoint
@@ -27,8 +38,9 @@ from gpvae_core.errors import InputError
 from gpvae_core.files import read_json
 from gpvae_core.inference.gp import Correction
 from gpvae_core.models import ModelConfig, build
-from gpvae_core.paths import WEIGHTS
+from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.spread import Engine, spread
+from gpvae_core.training.curves import CURVES
 from gpvae_core.training.fit import STATE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -338,3 +350,20 @@ def test_the_script_for_a_gpu_runs_whole_on_a_cpu(tmp_path, monkeypatch):
     assert {record["part"] for record in found} == {"correctness", "throughput", "processes", "training", "steps"}
     assert [record["beyond_both_errors"] for record in found if "beyond_both_errors" in record] == [0]
     assert all(record["first_steps_apart"] == 0 for record in found if record["part"] == "steps")
+
+
+def test_a_run_that_ends_with_another_bit_than_the_one_left_alone_is_not_counted_as_the_same(tmp_path, monkeypatch):
+    """Each of two is killed twice; the second has other weights."""
+
+    def attempt(folder, data, epochs, seconds=None):
+        folder.mkdir(exist_ok=True)
+        (folder / WEIGHTS).write_bytes(b"1" if folder.name == "2" else b"0")
+        (folder / CONFIG).write_bytes(b"{}")
+        (folder / CURVES).write_text(json.dumps({"epoch": 1, "seconds": seconds}) + "\n")
+        left[folder] = left.get(folder, 3) - 1
+        return seconds is None or left[folder] == 0
+
+    left = {}
+    monkeypatch.setattr(kills, "attempt", attempt)
+    found = kills.compared(tmp_path, None, 4, 2, np.random.default_rng(0))
+    assert (found["kills"], found["runs"], found["same_to_the_last_bit"]) == (4, 2, 1)
