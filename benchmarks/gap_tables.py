@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.common import RESULTS
-from benchmarks.exact_gaps import ROWS, split_key
+from benchmarks.gaps_table import ROWS, split_key
 from gpvae_core.files import read_json
 
 HEAD = ["q", "mean KL", "median", "90 %", "better than the VAE's", "KL(p, q), median"]
@@ -14,7 +14,7 @@ HEAD += ["region of 50 / 80 / 95 % holds", "IWAE-100 less log p(x)", "ms", "para
 
 
 def exact_gaps(decoder: str = "mnist-2d") -> list[list[str]]:
-    """One row a method, in the order of ``exact_gaps.ROWS``."""
+    """One row a method, in the order of ``gaps_table.ROWS``."""
     found = read_json(RESULTS / f"exact-gaps-{decoder}.json")
     return [HEAD, *(_row(name, found[name]) for name in ROWS if name in found)]
 

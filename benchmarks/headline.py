@@ -27,7 +27,7 @@ def findings() -> Rows:
             "and after Gauss-Newton steps on the image itself. "
             f"Medians: {before['median']:.1f} and {after['median']:.2f}.",
             f"{before['mean']:.1f} ± {1.96 * before['stderr']:.1f}, {after['mean']:.2f} ± {1.96 * after['stderr']:.2f}",
-            f'`python -m benchmarks.exact_gaps mnist-2d --data-dir DIR --only vae "{SEARCH}"`',
+            f'`python -m benchmarks.gaps_table mnist-2d --data-dir DIR --only vae "{SEARCH}"`',
             "[every method](docs/encoders.md)",
         ],
         [

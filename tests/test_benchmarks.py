@@ -21,7 +21,7 @@ from benchmarks import (
     adversarial,
     claims,
     cluster,
-    exact_gaps,
+    gaps_table,
     gpu,
     kills,
     paper_tables,
@@ -56,16 +56,16 @@ def three(count: int = 200) -> np.ndarray:
 def test_a_recorded_command_can_be_typed_again(monkeypatch, tmp_path):
     given = ["x", "mnist-2d", "--data-dir", str(tmp_path), "--only", "vae", "gn, 4 steps, 4 starts"]
     monkeypatch.setattr("sys.argv", given)
-    said = command("exact_gaps", tmp_path)
-    assert shlex.split(said) == ["python", "-m", "benchmarks.exact_gaps", *given[1:3], "DIR", *given[4:]]
+    said = command("gaps_table", tmp_path)
+    assert shlex.split(said) == ["python", "-m", "benchmarks.gaps_table", *given[1:3], "DIR", *given[4:]]
 
 
 def test_new_gaps_leave_the_times_that_were_measured_beside_them(monkeypatch, tmp_path):
     monkeypatch.setattr("benchmarks.common.RESULTS", tmp_path)
     (tmp_path / "exact-gaps-d.json").write_text('{"vae": {"ms": 3.5, "mean": 1.0}, "vae, seed 1": {"mean": 2.0}}')
-    row = exact_gaps.Asked("vae", 0, "d", 10, None, "cpu", 1)
-    assert exact_gaps.times_of(row) == {"ms": 3.5}
-    assert exact_gaps.times_of(replace(row, seed=1)) == exact_gaps.times_of(replace(row, decoder="none")) == {}
+    row = gaps_table.Asked("vae", 0, "d", 10, None, "cpu", 1)
+    assert gaps_table.times_of(row) == {"ms": 3.5}
+    assert gaps_table.times_of(replace(row, seed=1)) == gaps_table.times_of(replace(row, decoder="none")) == {}
 
 
 def test_rank_correlations_are_scipys():
@@ -211,7 +211,7 @@ def test_workers_write_where_the_program_that_sent_them_reads(monkeypatch, tmp_p
     """A worker of a cluster has another working directory."""
     sent = []
     monkeypatch.setattr(paper_tables, "load_dataset", lambda *_: SimpleNamespace(test=range(4)))
-    for module, name in ((paper_tables, []), (exact_gaps, ["digits-2d"])):
+    for module, name in ((paper_tables, []), (gaps_table, ["digits-2d"])):
         monkeypatch.setattr(module, "spread", lambda make, asked, *_: sent.extend(asked) or [])
         monkeypatch.setattr("sys.argv", ["x", *name, "--only", "vae", "--data-dir", "there"])
         with pytest.raises(InputError, match="1 of 1 runs failed"):
@@ -233,7 +233,7 @@ def test_a_cell_after_a_vae_takes_over_at_half_its_epochs(tiny_dataset, tmp_path
 def test_a_win_over_the_vae_is_more_than_rounding() -> None:
     stored = {"kl_base": np.array([1.0, 1.0, 1.0, 9.0]), "kl_base_error": np.array([1e-3, 1e-3, 1e-3, 1e-3])}
     kl, errors = np.array([1.0 - 1e-5, 0.9985, 0.9]), np.array([1e-6, 1e-3, 1e-3])
-    assert exact_gaps.share_better(kl, errors, stored) == pytest.approx(1 / 3)
+    assert gaps_table.share_better(kl, errors, stored) == pytest.approx(1 / 3)
 
 
 # --- many runs --------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The exact-gap table: every method's q on one frozen decoder, against the exact posteriors of the whole test set.
 
-    python -m benchmarks.exact_gaps mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--seeds 0]
+    python -m benchmarks.gaps_table mnist-2d --data-dir DIR [--only NAME ...] [--images N] [--seeds 0]
                                             [--epochs 40] [--device cuda] [--jobs 8] [--times | --ship]
 
 An encoder that has to be trained starts from the shipped VAE's and trains EPOCHS more on its decoder. Epochs are equal,
@@ -360,7 +360,7 @@ def main() -> None:
     data_dir = given.data_dir and given.data_dir.resolve()
     rest = (given.decoder, given.images, data_dir, given.device, given.epochs, RUNS.resolve())
     asked = [Asked(name, seed, *rest) for seed in given.seeds for name in given.only if trainable(name) or not seed]
-    about = {"command": command("exact_gaps", given.data_dir), "hardware": hardware()}
+    about = {"command": command("gaps_table", given.data_dir), "hardware": hardware()}
     count = 0
     for row, found in spread(made, asked, engine(given), fell_out):
         count += 1
