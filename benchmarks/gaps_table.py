@@ -50,6 +50,7 @@ from gpvae_core.paths import MANIFEST, WEIGHTS
 from gpvae_core.shipped import digests, manifest
 from gpvae_core.spread import spread
 from gpvae_core.tensors import in_float64
+from gpvae_core.training import growing
 from gpvae_core.training.evaluation import evaluate_bounds, generator_on, iwae_bound
 from gpvae_core.training.fit import TrainingConfig, start_from
 from gpvae_core.training.runs import run
@@ -190,8 +191,10 @@ def trained_for(key: str, base: Checkpoint, runs: Path = RUNS) -> dict[str, int]
     """``epochs`` of a row's encoder, 0: it was not trained; ``best_epoch``, the kept one: 0 is the first weights."""
     if not trainable(split_key(key)[0]):
         return {"epochs": 0}
-    training = load_checkpoint(folder_of(key, base, runs)).training
-    return {name: int(training[name]) for name in ("epochs", "best_epoch")}
+    out = folder_of(key, base, runs)
+    earlier = sum(int(load_checkpoint(folder).training["epochs"]) for folder in growing.before(out))
+    training = load_checkpoint(out).training
+    return {name: earlier + int(training[name]) for name in ("epochs", "best_epoch")}
 
 
 def ship(base: Checkpoint, data: Dataset, stored: dict[str, Any]) -> None:

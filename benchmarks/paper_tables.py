@@ -49,6 +49,7 @@ from gpvae_core.inference.newton import NewtonEncoder
 from gpvae_core.models import ModelConfig, VariationalAutoencoder
 from gpvae_core.spread import spread
 from gpvae_core.tensors import read_tensors
+from gpvae_core.training import growing
 from gpvae_core.training.evaluation import evaluate_bounds, iwae_bound
 from gpvae_core.training.fit import TrainingConfig
 from gpvae_core.training.runs import Wanted, config_for, run
@@ -154,7 +155,7 @@ def trained(
     begun = (folder / STATE).exists()
     for progress in run(folder, data, config, training, device=device, resume=begun):
         print(f"{folder}: epoch {progress.epoch}, validation ELBO {progress.validation['elbo']:.2f}", flush=True)
-    seconds = read_tensors(folder / STATE)["counters"].tolist()[-1]
+    seconds = sum(read_tensors(one / STATE)["counters"].tolist()[-1] for one in (*growing.before(folder), folder))
     return load_checkpoint(folder, device=torch.device(device)), seconds
 
 

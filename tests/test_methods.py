@@ -21,7 +21,8 @@ from gpvae_core.inference.masked import masked_network
 from gpvae_core.inference.newton import searched
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.training.evaluation import evaluate_bounds
-from gpvae_core.training.fit import TrainingConfig, fit, start_from
+from gpvae_core.training.fit import STATE, TrainingConfig, fit, start_from
+from gpvae_core.training.growing import steps
 from gpvae_core.training.runs import run
 from gpvae_core.training.settling import on_top_of
 from gpvae_core.training.transforms import NUMBERS, warped
@@ -239,26 +240,57 @@ def test_a_mixture_of_one_is_the_vae(tiny_dataset):
     small = ModelConfig(method="vae", hidden=8, channels=(4, 4, 4))
     vae = build(small, seed=5)
     x, z = torch.rand(3, 1, 28, 28), torch.randn(7, 3, 2).double()
-    for method in ("me", "rme", "misvae"):
-        model = build(replace(small, method=method, options={"components": 1}), seed=1)
+    for method, count in (("me", 1), ("rme", 1), ("misvae", 1), ("rme", 3)):
+        model = build(replace(small, method=method, options={"components": count}), seed=1)
         start_from(model, vae, tiny_dataset.train)
         torch.testing.assert_close(model.infer(x).q.log_prob(z), vae.infer(x).q.log_prob(z))
 
 
-def test_a_component_more_never_takes_the_validation_elbo_down(digits, tmp_path):
-    """One at a time, each run from the one before: at worst its start is kept, which is the same mixture."""
-    few = replace(digits, train=digits.train.take(np.arange(300)), validation=digits.validation.take(np.arange(30)))
-    found, before = [], "digits-2d"
-    for count in (1, 2, 3):
-        config = replace(load_checkpoint("digits-2d").config, method="rme", options={"components": count})
-        training = TrainingConfig(
-            dataset="digits", epochs=2, learning_rate=3e-4, decoder="digits-2d", initial=before, encoder_noise=0.1
-        )
-        out = tmp_path / str(count)
-        list(run(out, few, config, training))
-        kept, before = load_checkpoint(out), str(out)
-        found.append(float(evaluate_bounds(kept.model, few.validation, seed=0)["elbo"].values.mean()))
-    assert found[0] <= found[1] + 1e-9 and found[1] <= found[2] + 1e-9
+@pytest.mark.parametrize("decoder", ["digits-2d", None], ids=["on a decoder", "with its own"])
+def test_a_component_more_never_takes_the_validation_elbo_down(decoder, digits, tmp_path):
+    """One at a time from a VAE, each run from the one before: at worst its start is kept, which is the same mixture."""
+    few = replace(digits, train=digits.train.take(np.arange(200)), validation=digits.validation.take(np.arange(20)))
+    small = load_checkpoint(decoder).config if decoder else ModelConfig(hidden=8, channels=(4, 4, 4))
+    config = replace(small, method="rme", options={"components": 3})
+    training = TrainingConfig(
+        dataset="digits", epochs=6, learning_rate=3e-4, decoder=decoder, initial=decoder, encoder_noise=0.1
+    )
+    epochs = list(run(tmp_path / "run", few, config, training))
+    assert len(epochs) == 6
+    before = sorted((tmp_path / "run/steps").iterdir())
+    assert [folder.name for folder in before] == [f"components-{n}" for n in ([2] if decoder else [1, 2])]
+    kept = [load_checkpoint(folder) for folder in (*before, tmp_path / "run")]
+    assert [c.config.method for c in kept] == ["vae"] * (not decoder) + ["rme", "rme"]
+    kept = [load_checkpoint(decoder).with_method("vae"), *kept] if decoder else kept
+    first, second, third = (evaluate_bounds(c.model, few.validation, seed=0)["elbo"].values.mean() for c in kept)
+    assert first <= second + 1e-9 and second <= third + 1e-9
+    if decoder:
+        assert kept[-1].decoder_digest == kept[0].decoder_digest
+
+
+def test_a_growing_mixture_that_was_cut_off_goes_on_to_the_same_weights(tiny_dataset, tmp_path):
+    config = ModelConfig(method="rme", hidden=8, channels=(4, 4, 4), options={"components": 3})
+    training = TrainingConfig(dataset="tiny", epochs=6, batch_size=8)
+    list(run(tmp_path / "whole", tiny_dataset, config, training))
+    for _ in zip(run(tmp_path / "cut", tiny_dataset, config, training), range(2), strict=False):
+        pass  # in the run of two components
+    assert not (tmp_path / "cut" / STATE).exists()
+    for _ in zip(run(tmp_path / "cut", tiny_dataset, config, training, resume=True), range(3), strict=False):
+        pass  # in the last
+    list(run(tmp_path / "cut", tiny_dataset, config, training, resume=True))
+    whole, cut = (load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_mixture_goes_on_from_as_many_components_as_its_start_has(tiny_dataset, tmp_path):
+    config = ModelConfig(method="rme", hidden=8, channels=(4, 4, 4), options={"components": 2})
+    list(run(tmp_path / "two", tiny_dataset, config, TrainingConfig(dataset="tiny", epochs=2)))
+    four = replace(config, options={"components": 4})
+    training = TrainingConfig(dataset="tiny", epochs=5, initial=str(tmp_path / "two"))
+    folders = [(step.folder.name, step.training.epochs) for step in steps(tmp_path / "four", four, training)]
+    assert folders == [("components-3", 2), ("four", 3)]
+    (alone,) = steps(tmp_path / "two", config, training)
+    assert alone.folder == tmp_path / "two" and alone.training == training
 
 
 @pytest.mark.parametrize("method", ["me", "rme"])

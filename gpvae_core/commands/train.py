@@ -19,6 +19,7 @@ from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
 from gpvae_core.training import processes
 from gpvae_core.training.fit import Progress, TrainingConfig, saved_epoch
+from gpvae_core.training.growing import steps
 from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, run
 
 
@@ -136,6 +137,11 @@ def train(
         with processes.joined(options.resolve_device(device)) as place:
             settings["parts"] = settings["parts"] or processes.count()
             training = TrainingConfig.on(data, **settings)
+            lead = steps(out, config, training)[:-1]
+            if lead and processes.speaks():
+                click.echo(
+                    f"first come {', '.join(step.folder.name for step in lead)}, kept in {lead[0].folder.parent}"
+                )
             epochs = partial(run, out, data, config, training, device=place, resume=resume, tensorboard=tensorboard)
             _shown(epochs, len(data.train), asked)
     if not processes.speaks():

@@ -107,6 +107,7 @@ class Encoder(nn.Module, ABC):
 
     Options: ClassVar[type] = NoOptions
     trained: ClassVar[bool] = True  # False: a plain VAE's encoder will do, see ``Checkpoint.with_method``
+    grows: ClassVar[str] = ""  # the option that counts its parts, where they are added one at a time, see ``growing``
     capturable: ClassVar[bool] = True  # False: its objective waits for the device, so that no CUDA graph can hold it
     labels: ClassVar[Mapping[str, str]]
 

@@ -127,6 +127,7 @@ class CodedMixtureEncoder(OnTrunk):
 class RecursiveMixtureEncoder(MixtureEncoder):
     """The same mixture, each component taught to go where those before it are not (Kim & Pavlovic 2020).
 
+    It begins as a trained VAE and takes one component more at a time, see ``training.growing``.
     Component k climbs E_q[log p(x, z) - log q(z) + min(log q(z) - log Q(z), ``bound``)] with Q the mixture of those
     before it, held: its ELBO and a bounded KL(q || Q), by one draw. The weights and the decoder climb the mixture's own
     ELBO, the components held.
@@ -142,6 +143,7 @@ class RecursiveMixtureEncoder(MixtureEncoder):
             super().__post_init__()
             positive(MOST_BOUND, bound=self.bound)
 
+    grows: ClassVar[str] = "components"
     labels: ClassVar[dict[str, str]] = {"q": "encoder's recursive mixture"}
 
     def __init__(
@@ -149,6 +151,13 @@ class RecursiveMixtureEncoder(MixtureEncoder):
     ) -> None:
         super().__init__(trunk, features, latent_dim, options)
         self.bound = options.bound
+
+    def take_head(self, head: nn.Linear) -> None:
+        """For every component, of equal weight: q is the plain VAE's, and draws part the components."""
+        for own in self.heads:
+            own.load_state_dict(head.state_dict())
+        for p in self.logits.parameters():
+            p.zero_()
 
     def objective(self, batch: Batch, model: GenerativeModel, *, generator: torch.Generator | None = None) -> Objective:
         q = self.mixture(batch.seen)

@@ -22,6 +22,7 @@ from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import origin_of, usable_device
 from gpvae_core.training import processes
 from gpvae_core.training.fit import OnStep, Progress, TrainingConfig, check_run, fit, start_from
+from gpvae_core.training.growing import Step, steps
 
 LOCK = ".training.lock"
 NETWORKS = ("conv", "dense")
@@ -113,9 +114,31 @@ def run(
 ) -> Iterator[Progress]:
     """Train a fresh model of ``config``, or go on with the run in ``out``; see ``fit``.
 
-    ``training`` may name a checkpoint to start from and one whose decoder is kept. Raises InputError where ``out``
-    holds a run that was not asked for, or another one's settings, or where another program trains into it.
+    ``training`` may name a checkpoint to start from and one whose decoder is kept. Runs that lead up to it, see
+    ``growing``, are kept under ``out``, and go on by themselves. Raises InputError where ``out`` holds a run that was
+    not asked for, or another one's settings, or where another program trains into it.
     """
+    *before, last = steps(out, config, training)
+    rest: dict[str, Any] = {"device": device, "on_step": on_step, "tensorboard": tensorboard}
+    if before and not (out / STATE).exists():
+        begun = (before[0].folder / STATE).exists()
+        _check_out(out, last.config, last.training, resume and not begun)
+        return _led_up(before, last, data, rest)
+    return _one(last, data, resume=resume, **rest)
+
+
+def _led_up(before: list[Step], last: Step, data: Dataset, rest: dict[str, Any]) -> Iterator[Progress]:
+    """One run after the other, each gone on with where it is."""
+    for step in [*before, last]:
+        yield from _one(step, data, resume=(step.folder / STATE).exists(), **rest)
+        processes.wait()  # its weights are written by one, and read by all
+
+
+def _one(
+    step: Step, data: Dataset, *, device: torch.device | str, resume: bool, on_step: OnStep | None, tensorboard: bool
+) -> Iterator[Progress]:
+    """A run by itself."""
+    out, config, training = step.folder, step.config, step.training
     device = usable_device(device)
     _check_out(out, config, training, resume)
     model = build(config, seed=training.seed).to(device)
