@@ -176,6 +176,11 @@ TRAIN_GAP = (
     "After epoch {epoch} the encoder misses the exact posterior by **{gap:.3g} nats** on average over {count} test "
     "images (numerical error at most {error:.1g})."
 )
+TRAIN_OUTCOME = (
+    "Your guess, answered: before the first epoch the gap was {first:.3g} nats. It was largest after epoch {epoch}, "
+    "with {most:.3g} nats, and ended at {last:.3g}. An untrained decoder hardly uses z, so that the posterior is "
+    "nearly the prior, and easy to guess. What training adds to the ELBO is no measure of the gap."
+)
 TRAIN_DIED = "The training ended without a word, perhaps for lack of memory. Go on from its last epoch, or train anew."
 ZIP_HELP = (
     "At least 50 images of one figure each, at most 5,000. Folders in the archive become classes. Each image is "

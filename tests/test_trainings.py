@@ -16,6 +16,7 @@ from PIL import Image
 from app import charts, trainings
 from app.trainer import FOLLOWED, LOG, PLAN, RUN, Plan, main, training
 from app.trainings import GONE, MOST_FILES, Training, Trainings, unpack
+from app.views.train import outcome
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import load_dataset
 from gpvae_core.errors import InputError
@@ -262,3 +263,9 @@ def test_a_bad_archive_is_a_sentence_and_leaves_nothing(line, data, said):
     with pytest.raises(InputError, match=said):
         line.ask(LONG, data, lambda: True)
     assert [p.name for p in line.root.iterdir()] == [trainings.OWNED]
+
+
+def test_the_end_says_how_the_gap_began_how_large_it_was_and_how_it_ended():
+    looks = [{"look": 0, "gaps": [0.0, 0.02]}, {"look": 3, "gaps": [90.0, 110.0]}, {"look": 9, "gaps": [4.0, 6.0]}]
+    said = outcome(looks)
+    assert "the gap was 0.01 nats" in said and "after epoch 3, with 100 nats, and ended at 5." in said

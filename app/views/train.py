@@ -125,6 +125,8 @@ def _shown(training: Training) -> None:
         mean = sum(last["gaps"]) / len(last["gaps"])
         error = max(last["errors"])
         st.markdown(t(text.TRAIN_GAP, epoch=last["look"], gap=mean, count=FOLLOWED, error=error))
+        if state == "finished":
+            st.markdown(outcome(looks))
     projector = session.current().projector
     curves, picture = st.columns([5, 4])
     with curves:
@@ -134,6 +136,13 @@ def _shown(training: Training) -> None:
         if looks:
             st.plotly_chart(charts.evolution(looks, projector=projector), key="train-evolution")
             st.caption(t(text.EVOLUTION))
+
+
+def outcome(looks: list[dict[str, Any]]) -> str:
+    """What became of the gap, from the look before the first epoch to the last one."""
+    means = [sum(look["gaps"]) / len(look["gaps"]) for look in looks]
+    top = max(range(len(means)), key=means.__getitem__)
+    return t(text.TRAIN_OUTCOME, first=means[0], epoch=looks[top]["look"], most=means[top], last=means[-1])
 
 
 def _buttons(training: Training, state: str) -> None:
