@@ -21,6 +21,11 @@ APPROXIMATION = (
 )
 
 
+def misses(view: View) -> str:
+    """By how many nats the encoder misses; HTML, which Markdown takes, too."""
+    return t(MISSES, nats=f"<b>{short(float(view.report[f'kl_{view.stages[0].key}']))} {t('nats')}</b>")
+
+
 def headline(view: View, label: int | None, read: Collection[int], *, why: bool = True) -> str:
     """One sentence that says what is wrong, and a second that says why, if it is wanted; HTML.
 
@@ -33,10 +38,10 @@ def headline(view: View, label: int | None, read: Collection[int], *, why: bool 
     if label is not None and read and label not in read:
         first = t(READ if len(read) == 1 else READ_OTHER, label=label, read=next(iter(read)), nats=nats)
     else:
-        first = t(MISSES, nats=nats) if label is None else t(MISSES_DIGIT, label=label, nats=nats)
-    misses = t(AMORTIZATION if kl - best > best else APPROXIMATION)
+        first = misses(view) if label is None else t(MISSES_DIGIT, label=label, nats=nats)
+    parts = t(AMORTIZATION if kl - best > best else APPROXIMATION)
     if best < 1e-3:  # "only less than 0.001"
-        misses = misses.replace(t("only <b>"), "<b>")
-    second = f'<p class="second">{misses.format(best=short(best), rest=short(kl - best))}</p>' if why else ""
+        parts = parts.replace(t("only <b>"), "<b>")
+    second = f'<p class="second">{parts.format(best=short(best), rest=short(kl - best))}</p>' if why else ""
     alone = f"{t('encoder')}: {escape(t(encoder.label))}"
     return f'<div class="headline" title="{alone}"><p class="first">{first}</p>{second}</div>'

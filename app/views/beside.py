@@ -6,6 +6,7 @@ import streamlit as st
 from app import loaders, meter, session, text
 from app.compute import Array, Encoders, View
 from app.figures.sheet import pair
+from app.headline import misses
 from app.state import short
 from app.views import common, gallery, shown
 from app.views.figures import downloads
@@ -91,6 +92,7 @@ def show(one: Shown, two: Shown, others: Encoders) -> View:
         with column:
             name = capital(what.name)
             st.subheader(t("{image} under {checkpoint}", image=name, checkpoint=opened.name), anchor=False)
+            st.html(f"<p>{misses(seen)}</p>")
             shown.plane(opened, what, seen, f"plane-{number}", link=LINK * one_plane, window=window, scale=scale)
             shown.numbers(opened, seen, common.columns_of(opened), narrow=True, scale=scale)
     with st.expander(t("How they differ"), icon=":material/difference:"):
