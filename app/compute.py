@@ -45,7 +45,7 @@ class View:
     over the zoomed window, ``pictures`` at the centre of each stage, by its label. ``hills``: the share of the mass on
     each of the posterior's main hills, the largest first, and the picture at its top. ``path`` is the way of the
     Gaussian search from the encoder, which ends ``path_short`` nats below the best Gaussian. ``paths`` are the steps of
-    each method that makes some, by its overlay's key.
+    each method that makes some, by its overlay's key, and the walks that a page adds (``walks``).
     """
 
     pixels: Array

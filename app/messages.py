@@ -36,6 +36,13 @@ def chosen(message: Any, offered: Collection[int]) -> int:
     return message
 
 
+def walk(message: Any, offered: Collection[str]) -> str:
+    """The key of a walk on offer. Raises InputError."""
+    if not isinstance(message, str) or message not in offered:
+        raise _refused("plane", message, "which is none of its walks")
+    return message
+
+
 def drawing(message: Any) -> tuple[int, list[Stroke]]:
     """The sheet's version, and the strokes on it. Raises InputError."""
     said = message if isinstance(message, dict) else {}

@@ -306,9 +306,9 @@ def walk_end(view: View) -> str:
     )
 
 
-def elbo_text(elbo: float) -> str:
-    """An ELBO of the search, whose decoder has the seven digits of float32."""
-    return number(elbo, max(10.0**-DECIMALS, FLOAT32 * abs(elbo)))
+def elbo_text(elbo: float, error: float = 0.0) -> str:
+    """An ELBO of the search, whose decoder has the seven digits of float32, known to ``error`` nats."""
+    return number(elbo, max(10.0**-DECIMALS, FLOAT32 * abs(elbo), error))
 
 
 def number_rows(view: View) -> list[tuple[str, float, float]]:

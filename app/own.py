@@ -30,7 +30,7 @@ def gaussian(mine: Mine) -> DiagonalGaussian:
 
 
 def walk(checkpoint: Checkpoint, pixels: Array, mine: Mine) -> list[Step]:
-    """The way uphill from the user's Gaussian, for an image (28, 28)."""
+    """The way uphill from the user's Gaussian, or from the prior, for an image (28, 28)."""
     model = checkpoint.model.generative
     return climb(Decoded(model, as_images([pixels])), gaussian(mine), smooth=not model.has_kinks)
 

@@ -58,12 +58,14 @@ def plane_data(
     listens: bool = False,
     turns: bool = False,
     scale: float = 0.0,
+    walk: str | None = None,
 ) -> dict[str, Any]:
     """Everything the component draws of ``view``, about 90 kB.
 
     ``digest`` names the atlas of the whole box. ``pick`` lets a tap choose z. Planes of one ``link`` move together.
     ``window`` (low, high) replaces the zoomed plane's own. ``own`` is ``own_data``.
     ``scale``: see ``gaps_data``.
+    ``walk``: the key of the one to be offered, if it is there; None where there is nobody to ask for another one.
     ``listens``: whether the page wants to know when the walk has arrived. ``turns``: whether it has a surface to turn.
     """
     return {
@@ -91,7 +93,8 @@ def plane_data(
         + [_picture(t("from {the}", the=the(name)), pixels) for name, pixels in view.pictures.items()],
         "hills": [_picture(hill_words(share), pixels) for share, pixels in view.hills],
         "gaps": gaps_data(view, None if own is None else MINE, scale),
-        "walks": [walk.data() for walk in walks(view)],
+        "walks": [one.data() for one in walks(view, asked=walk is not None)],
+        "walk": walk,
         "alt": alt_texts(view, title),
     }
 

@@ -41,6 +41,7 @@ class State:
     against ``against``, on ``linear`` axes or not. ``mine`` is the user's own Gaussian (``gaussian``). While ``guess``,
     everything else is hidden. ``step`` is that of the lesson, from 1. ``bare`` leaves the controls out. ``language`` is
     that of the lesson and the glossary. ``by_gap`` colours the latent map. ``whole``: the figures show the whole box.
+    ``walk`` is the key of the walk on offer, see ``walks``; empty: the one from the encoder.
     ``playlist`` is a teacher's list of scenes as ``playlist.encode`` gives it, ``scene`` the one on show, from 0.
     """
 
@@ -72,6 +73,7 @@ class State:
     whole: bool = False
     playlist: str = ""
     scene: int = 0
+    walk: str = ""
 
     @property
     def locked(self) -> bool:
@@ -184,6 +186,7 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "desc": ("descending", _choice({"1": True})),
     "lin": ("linear", _choice({"1": True})),
     "me": ("mine", gaussian),
+    "walk": ("walk", str),
     "guess": ("guess", _choice({"1": True})),
     "step": ("step", _whole),
     "bare": ("bare", _choice({"1": True})),

@@ -88,6 +88,18 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     kl = log_evidence - exact_elbo(digits_2d, pixels, (0.0, 0.0, 1.0, 1.0), log_evidence).value
     assert kl_of(page) == pytest.approx(kl, rel=0.01)
     page.get_by_label("Which walk").select_option(label="from your Gaussian")
+    until(page, "the walk in the link", lambda: "walk=mine" in page.url)
+    idle(page)
+    frame = page.locator(".panel-box path.window").get_attribute("d")
+    page.get_by_label("Which walk").select_option(label="from the prior")
+    page.get_by_role("button", name="Walk uphill from the prior").and_(page.locator(":enabled")).wait_for()
+    idle(page)
+    assert "walk=prior" in page.url and page.locator(".panel-box path.window").get_attribute("d") == frame
+    page.get_by_role("button", name="Step").click()  # as wide as the user's own, which is there: it is seen whole
+    ring, plane = (
+        page.locator(f".panel-zoom {part}").bounding_box() for part in ("path.walk[data-mass='0.95']", ".frame")
+    )
+    assert plane["x"] <= ring["x"] and ring["x"] + ring["width"] <= plane["x"] + plane["width"]
     page.get_by_role("button", name="Clear yours").click()
     until(page, "no Gaussian", lambda: mine_of(page) == ())
 

@@ -32,8 +32,14 @@ for _ in range(5000):
 
 @pytest.mark.parametrize(
     "gate",
-    [messages.point, messages.own, lambda message: messages.chosen(message, [0, 1, 2]), messages.drawing],
-    ids=["point", "own", "chosen", "drawing"],
+    [
+        messages.point,
+        messages.own,
+        lambda message: messages.chosen(message, [0, 1, 2]),
+        lambda message: messages.walk(message, ["encoder", "prior"]),
+        messages.drawing,
+    ],
+    ids=["point", "own", "chosen", "walk", "drawing"],
 )
 def test_what_is_forged_is_a_sentence(gate):
     said = []

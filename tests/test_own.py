@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from app.lesson import STEPS, Seen
 from app.payload import own_data, plane_data, veiled
 from app.state import State, from_query, to_query
 from app.views.common import pixel_noise
+from app.views.guess import PRIOR
+from app.walks import walks
 from app.words import languages, words
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.distributions import DiagonalGaussian
@@ -96,6 +99,23 @@ def test_a_walk_from_ones_own_gaussian_climbs_to_an_optimum(digits_2d, digits_en
     assert plane_data(with_it, "d", "an image")["walks"][-1]["name"] == "from your Gaussian"
 
 
+def test_a_walk_from_the_prior_is_offered_where_somebody_can_ask_and_says_where_it_ends(digits_2d, view):
+    key, names = "prior", [one["key"] for one in plane_data(view, "d", "it", walk="")["walks"]]
+    assert names == ["encoder", key] and plane_data(view, "d", "it")["walks"][0]["key"] == "encoder"
+    assert len(plane_data(view, "d", "it")["walks"]) == 1  # an exported page has no server to compute it
+    steps = own.walk(digits_2d, view.pixels, PRIOR)
+    _, walk = plane_data(replace(view, paths={key: steps}), "d", "it", walk=key)["walks"]
+    first, last = walk["path"][0], walk["path"][-1]
+    np.testing.assert_allclose([*first["mean"], *first["tril"]], [0, 0, 1, 0, 1], atol=1e-12)
+    true = brute_elbo(digits_2d, view, PRIOR, nodes=45)
+    assert first["elbo"] == pytest.approx(true, abs=own.SHARE * (view.report["log_evidence"] - true))
+    assert first["text"] == f"{first['elbo']:.0f}" and re.fullmatch(r"-?\d+\.\d{3}", last["text"])
+    short = view.report["elbo_best"] - last["elbo"]
+    assert ("at the best Gaussian" in walk["end"]) == (short == 0)
+    low = replace(view, report={**view.report, "elbo_best": view.report["elbo_best"] + 2})
+    assert "in a local optimum 2" in walks(replace(low, paths={key: steps}))[1].end
+
+
 def test_the_browsers_field_is_log_p_of_x_and_z(digits_2d, view):
     field = own.field(digits_2d, view)
     for part in (field["zoom"], field["box"]):
@@ -120,7 +140,7 @@ def test_a_veiled_plane_tells_nothing_of_the_answer(digits_2d, view):
 
 
 def test_ones_own_gaussian_is_in_the_link_and_nothing_else_passes():
-    state = State(mine=MINE, guess=True, step=3, bare=True, language="de")
+    state = State(mine=MINE, guess=True, step=3, bare=True, language="de", walk="prior")
     assert from_query(to_query(state)) == (state, [])
     for bad in ("1,2,3", "nan,0,1,1", "0,0,-1,1", "0,0,1e9,1", "9,0,1,1", "0,0,1,1,1"):
         found, problems = from_query({"me": bad})

@@ -52,13 +52,16 @@ def _loader(name: str) -> str:
     return LOADER.format(version=version, parts=json.dumps(FETCHED[name]))
 
 
-def plane(data: dict[str, Any], key: str, on_picked: Any, on_mine: Any = lambda: None) -> None:
+def plane(
+    data: dict[str, Any], key: str, on_picked: Any, on_mine: Any = lambda: None, on_walk: Any = lambda: None
+) -> None:
     """The latent plane of ``payload.plane_data``.
 
     A tapped z comes as ``st.session_state[key].picked``, the user's own Gaussian as ``.mine``: four numbers, or
-    "start", "prior" or "clear".
+    "start", "prior" or "clear". The key of a walk that was chosen comes as ``.walk``.
     """
-    _registered("plane")(data=data, key=key, on_picked_change=on_picked, on_mine_change=on_mine)
+    changes = {"on_picked_change": on_picked, "on_mine_change": on_mine, "on_walk_change": on_walk}
+    _registered("plane")(data=data, key=key, **changes)
 
 
 def sheet(strokes: list[Any], version: int, key: str, on_drawn: Any) -> None:

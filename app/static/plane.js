@@ -31,6 +31,7 @@ export default function mount({ data, parentElement, setTriggerValue }) {
   }
   root.plane.pick = (z) => setTriggerValue("picked", z);
   root.plane.tell = (mine) => setTriggerValue("mine", mine);
+  root.plane.choose = (walk) => setTriggerValue("walk", walk);
   root.plane.show(data);
 }
 
@@ -235,15 +236,13 @@ class Panel {
     this.stage.setAttribute("aria-label", `${alt} ${t("Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.")}`);
   }
 
-  // The window that it has by itself, and the user's own Gaussian, wherever that was put.
+  // The window that it has by itself, with the user's own Gaussian and the one on a walk, wherever these stand.
   fit() {
-    const { q } = this.plane.own;
-    if (!q || this.name !== "zoom") return { ...this.home };
+    const held = this.name === "zoom" ? [this.plane.own.q, this.plane.walk.held()].filter(Boolean) : [];
+    if (!held.length) return { ...this.home };
     const { centre, half } = this.home;
-    const ends = [0, 1].map((axis) => [-1, 1].map((side) => {
-      const [own, other] = [q.mean[axis] + side * REACH * q.std[axis], centre[axis] + side * half];
-      return side * Math.max(side * own, side * other);
-    }));
+    const ends = [0, 1].map((axis) => [-1, 1].map((side) =>
+      side * Math.max(side * centre[axis] + half, ...held.map((q) => side * q.mean[axis] + REACH * q.std[axis]))));
     return { centre: ends.map(([low, high]) => (low + high) / 2), half: Math.max(...ends.map(([low, high]) => high - low)) / 2 };
   }
 
@@ -588,7 +587,7 @@ class Plane {
     this.takeBoxAtlas();
     this.showPictures();
     this.showToggles();
-    this.walk.show(data.walks);
+    this.walk.show(data.walks, data.walk);
     this.own.show(data.own);
     this.gaps.show(data.gaps);
     const [from, to] = data.home ?? [low, high];

@@ -15,7 +15,11 @@ class Walk {
     this.text = element("output", { class: "walk-text" });
     this.room = element("div", { class: "room words" }, this.text);
     this.root = element("div", { class: "walker" }, this.choice, this.play, this.step, this.clear, this.scrub, this.curve, this.room);
-    this.choice.addEventListener("change", () => { this.take(this.choice.selectedIndex); this.plane.draw(); });
+    this.choice.addEventListener("change", () => {
+      this.moved(() => this.take(this.choice.selectedIndex));
+      this.plane.draw();
+      this.plane.choose(this.words.key);
+    });
     this.play.addEventListener("click", () => (this.timer ? this.pause() : this.start()));
     this.step.addEventListener("click", () => { this.pause(); this.go(Math.floor(this.place) + 1); });
     this.clear.addEventListener("click", () => { this.pause(); this.go(-1); });
@@ -26,12 +30,14 @@ class Walk {
     });
   }
 
-  show(walks) {
-    const chosen = this.walks?.[this.choice.selectedIndex]?.name; // another image keeps the kind of walk
+  // ``wanted``: the key of the walk to be offered. One that is under way and the same as before goes on.
+  show(walks, wanted) {
     this.walks = walks;
     this.choice.replaceChildren(...walks.map((walk) => element("option", {}, walk.name)));
     this.choice.hidden = walks.length < 2;
-    this.take(Math.max(walks.findIndex((walk) => walk.name === chosen), 0));
+    const number = Math.max(walks.findIndex((walk) => walk.key === wanted), 0);
+    if (this.place >= 0 && JSON.stringify(walks[number]) === JSON.stringify(this.words)) this.choice.selectedIndex = number;
+    else this.moved(() => this.take(number));
   }
 
   take(number) {
@@ -45,6 +51,7 @@ class Walk {
     this.room.dataset.room = `${t("step {k} of {last}", { k: last, last })}. ${this.words?.end ?? ""}`;
     this.place = -1; // not on the plane yet
     this.scrub.max = Math.max(last, 1);
+    for (const control of [this.play, this.step, this.scrub]) control.disabled = last < 1; // until the server has sent it
     this.root.hidden = this.path.length < 2 && this.walks.length < 2;
     this.say();
   }
@@ -73,11 +80,26 @@ class Walk {
   }
 
   go(place) {
-    this.place = place > this.path.length - 1 ? (Number.isInteger(place) ? 0 : this.path.length - 1) : place;
+    this.moved(() => { this.place = place > this.path.length - 1 ? (Number.isInteger(place) ? 0 : this.path.length - 1) : place; });
     if (this.place === this.path.length - 1 && this.plane.data.listens) this.plane.tell("walked");
     this.say();
     this.plane.draw();
     this.plane.point(this.place < 0 ? null : this.at().mean, t("decoded on the walk"));
+  }
+
+  // A window that holds everything goes on doing so.
+  moved(change) {
+    const { zoom } = this.plane.panels;
+    const whole = zoom.view && sameWindow(zoom.view, zoom.fit());
+    change();
+    if (whole) zoom.view = zoom.fit();
+  }
+
+  // What a window has to hold of it: nothing of one that is nowhere near the plane.
+  held() {
+    if (!this.path || this.place < 0) return null;
+    const { mean, tril: [a, b, c] } = this.at();
+    return mean.every((value) => Math.abs(value) <= 8) ? { mean, std: [a, Math.hypot(b, c)] } : null;
   }
 
   // The Gaussian between two steps.

@@ -11,7 +11,7 @@ from app.headline import headline
 from app.lesson import hidden
 from app.payload import plane_data
 from app.state import to_query
-from app.views import beside, common, guess, lesson, mine, playlist, shown
+from app.views import beside, common, guess, lesson, mine, playlist, shown, walking
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, turn_dial, way_control
 from app.words import t
@@ -84,7 +84,7 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     except loaders.LastsError:
         shown.preview(checkpoint, subject)
         return None
-    view, own = mine.joined(checkpoint, subject, exact)
+    view, own = mine.joined(checkpoint, subject, walking.joined(checkpoint, subject, exact))
     if not guessing:
         read = loaders.read_digits(checkpoint, view.pictures[view.stages[0].label])
         st.html(headline(view, subject.label, read, why="best" not in hidden(session.current())))

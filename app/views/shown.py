@@ -13,7 +13,7 @@ from app.figures.sheet import Sheet, single
 from app.lesson import hidden
 from app.payload import plane_data, veiled, without
 from app.state import to_query
-from app.views import common, mine
+from app.views import common, mine, walking
 from app.views.sources import Subject
 from app.words import t
 from gpvae_core.checkpoints import Checkpoint
@@ -80,11 +80,14 @@ def plane(
         listens=bool(session.current().step),
         turns=own is not None,
         scale=scale,
+        walk=session.current().walk,
     )
     if rough:
         data["words"] = data["words"] | {"true posterior": t("preview"), "exact p(z|x)": t("preview of p(z|x)")}
     data = veiled(data) if guessing else without(data, view, hidden(session.current()))
-    components.plane(data, key, lambda: _take_point(key), lambda: mine.take(key, view))
+    offered = [one["key"] for one in data["walks"]]
+    takers = (lambda: _take_point(key), lambda: mine.take(key, view), lambda: walking.take(key, offered))
+    components.plane(data, key, *takers)
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
     if guessing:
         return
