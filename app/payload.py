@@ -33,7 +33,9 @@ FIELDS = ("zoom", "box")
 AT_REST = "move over the plane"
 ALIKE = 0.005  # of a KL: below it nobody has beaten anybody
 SOLE = 0.995  # of the mass: then there is nothing else to speak of
-INVITATION = "Place a Gaussian yourself: its KL follows while you drag, and is computed exactly when you let go."
+INVITATION = (
+    "Place a Gaussian yourself: its KL and ELBO follow while you drag, and are computed exactly when you let go."
+)
 POSTERIOR_ALT = (
     "The true posterior of {title} has {modes}, its mean at ({mean[0]:.3f}, {mean[1]:.3f}) and standard deviations "
     "{std[0]:.4f} and {std[1]:.4f}."
@@ -111,7 +113,7 @@ def hill_words(share: float) -> str:
 
 
 def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str, Any]:
-    """The gaps as columns that hang from log p(x): of each q its KL and the parts of it, as nats and as text.
+    """The gaps as columns that hang from log p(x): of each q its KL and the parts of it, as nats and as text; its ELBO.
 
     The deepest column is ``scale`` nats or longer. ``plain``: none is taken apart, see ``without``.
     """
@@ -122,6 +124,7 @@ def gaps_data(view: View, left_out: str | None, scale: float = 0.0) -> dict[str,
             "label": t(q.label),
             "kl": float(view.report[f"kl_{q.key}"]),
             "text": short(float(view.report[f"kl_{q.key}"])),
+            "elbo": number(view.report[f"elbo_{q.key}"], max(0.01, view.report[f"kl_{q.key}_error"])),
             "parts": [
                 {"name": name, "said": t(PARTS[name]), "nats": max(nats, 0.0), "text": short(nats)}
                 for name, nats, _ in gap_parts(view, q, shown)
@@ -207,6 +210,7 @@ def own_data(
         "evidence": None if veil else r["log_evidence"],
         "kl": kl if known else None,
         "text": own_text(view, words) if known else None,
+        "elbo": number(r[f"elbo_{MINE}"], max(0.01, r[f"kl_{MINE}_error"])) if known else None,
         "rivals": "" if veil else t("For comparison: {rivals}.", rivals=words),
         "invitation": t(INVITATION),
         "veil": veil,
@@ -219,7 +223,7 @@ def _packed_field(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_text(view: View, rivals: str) -> str:
-    """The user's KL, exact now, and what it beats."""
+    """The user's KL and ELBO, exact now, and what they beat."""
     r, encoder = view.report, view.stages[0]
     kl, error, other = r[f"kl_{MINE}"], r[f"kl_{MINE}_error"], r[f"kl_{encoder.key}"]
     if abs(kl - other) <= ALIKE * other:
@@ -229,7 +233,8 @@ def own_text(view: View, rivals: str) -> str:
     else:
         beaten = t("{encoder} is closer.", encoder=subject(encoder.label))
     known = t("Your KL: {nats} nats, exact.", nats=number(kl, error))
-    return f"{known} {beaten} {t('For comparison: {rivals}.', rivals=rivals)}"
+    elbo = t("Your ELBO: {nats} nats.", nats=number(r[f"elbo_{MINE}"], r[f"elbo_{MINE}_error"]))
+    return f"{known} {elbo} {beaten} {t('For comparison: {rivals}.', rivals=rivals)}"
 
 
 def overlay_data(q: Overlay) -> dict[str, Any]:

@@ -28,7 +28,11 @@ def depth_of(page, kind: str) -> float:
 
 
 def said_of(page, kind: str) -> float:
-    return float(page.locator(f".gap-column.{kind} b").inner_text().replace(",", ""))
+    return float(page.locator(f".gap-column.{kind} b").inner_text().replace(",", "").strip("≈ "))
+
+
+def elbo_of(page, kind: str = "mine") -> float:
+    return float(page.locator(f".gap-column.{kind} small").inner_text().removeprefix("ELBO ").strip("≈ "))
 
 
 def mine_of(page) -> tuple[float, ...]:
@@ -60,6 +64,10 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     page.mouse.move(x + 25, y - 20, steps=4)
     about = kl_of(page)
     until(page, "the column of yours", lambda: said_of(page, "mine") == about)
+    assert "≈" in page.locator(".gap-column.mine").inner_text()
+    followed = elbo_of(page)
+    said = page.locator(".gap-column.mine small").inner_text().partition("≈ ")[2]
+    assert f"Your ELBO: about {said} nats." in page.locator(".own-text").inner_text()
     page.mouse.up()
     page.locator(".own-text", has_text="exact").wait_for()
     idle(page)
@@ -68,6 +76,9 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     kl = log_evidence - exact_elbo(digits_2d, pixels, first, log_evidence).value
     assert kl_of(page) == pytest.approx(kl, rel=0.01, abs=0.02)
     assert about == pytest.approx(kl_of(page), rel=0.1, abs=0.3)
+    assert followed == pytest.approx(log_evidence - kl, abs=0.1 * kl + 0.5)
+    assert elbo_of(page) == pytest.approx(log_evidence - kl, abs=0.02 + 0.01 * kl)
+    assert "≈" not in page.locator(".gap-column.mine").inner_text()
     assert "your Gaussian" in page.locator(".meter").inner_text()
     assert said_of(page, "mine") == pytest.approx(kl, rel=0.01, abs=0.02)
     deepest = max(depth_of(page, kind) for kind in ("mine", "overlay"))

@@ -26,41 +26,52 @@ class Gaps {
     const own = this.data.columns.filter((one) => this.plane.shown(one.key));
     this.deepest = Math.max(...own.map((one) => one.kl), this.data.scale, 1e-9);
     const { walk } = this.plane;
-    const moving = walk.path && walk.place >= 0 ? [this.whole(t("on the walk"), "walk", walk.kl(this.data.evidence))] : [];
+    const moving = walk.path && walk.place >= 0 ? [this.ofWalk(walk)] : [];
     this.columns.replaceChildren(...own.map((one) => this.column(one)), ...moving, ...this.yours());
     this.columns.classList.toggle("many", this.columns.childElementCount > MANY);
   }
 
   // A q of the page, its gap taken apart where it has parts.
-  column({ key, label, kl, text, parts }) {
+  column({ key, label, kl, text, elbo, parts }) {
     const q = this.plane.overlays.find((one) => one.key === key);
     const apart = parts.length ? parts : [{ name: "whole", nats: kl, text }];
     const words = parts.length ? `: ${parts.map((part) => `${part.said} ${part.text}`).join(", ")}` : "";
-    return this.hanging(label, kl, text, apart, `${label}: ${text} ${t("nats")}${words}`, { class: "overlay", style: q ? look(q) : "" });
+    return this.hanging(label, kl, text, elbo, apart, `${label}: ${text} ${t("nats")}${words}`, { class: "overlay", style: q ? look(q) : "" });
   }
 
-  whole(label, kind, kl) {
-    const text = kl === null ? "?" : three(kl);
-    return this.hanging(label, kl ?? 0, text, [{ name: kind, nats: kl ?? 0, text }], `${label}: ${text} ${t("nats")}`, { class: kind });
+  // ``about``: whether these numbers are the browser's own, which the server makes exact.
+  whole(label, kind, kl, elbo, about) {
+    const mark = (text) => (about ? `≈ ${text}` : text);
+    const text = kl === null ? "?" : mark(three(kl));
+    return this.hanging(label, kl ?? 0, text, kl === null ? "?" : mark(elbo), [{ name: kind, nats: kl ?? 0, text }], `${label}: ${text} ${t("nats")}`, { class: kind });
+  }
+
+  ofWalk(walk) {
+    const [kl, between] = [walk.kl(this.data.evidence), !Number.isInteger(walk.place)];
+    const elbo = between ? elboText(this.data.evidence, kl) : walk.path[walk.place].text;
+    return this.whole(t("on the walk"), "walk", kl, elbo, between);
   }
 
   // The user's own: an empty column that invites, until there is one.
   yours() {
     const { own } = this.plane;
     if (!own.data || own.data.veil) return [];
-    if (own.q) return [this.whole(t("yours"), "mine", own.known())];
+    if (own.q) return [this.whole(t("yours"), "mine", own.known(), own.elbo(), own.exact === null)];
     const button = element("button", { type: "button", class: "gap-empty", title: own.data.invitation }, t("drag to fill"));
     button.addEventListener("click", () => this.plane.tell("start"));
     return [element("div", { class: "gap-column mine" }, element("div", { class: "hang" }, button), element("b", {}, "?"), element("span", {}, t("yours")))];
   }
 
-  hanging(label, kl, text, parts, words, attributes) {
+  hanging(label, kl, text, elbo, parts, words, attributes) {
     const share = (nats) => 100 * clamp(nats / this.deepest, 0, 1);
     const bars = parts.map((part) => element("i", { class: part.name, style: `height:${share(part.nats)}%`, title: `${part.said ?? label} ${part.text} ${t("nats")}` }));
     const hang = element("div", { class: `hang${kl > 1.001 * this.deepest ? " deeper" : ""}`, role: "img", "aria-label": words }, ...bars);
-    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label.replace("marginalis", "margin\u00ADalis")));
+    return element("div", { ...attributes, class: `gap-column ${attributes.class}` }, hang, element("b", {}, text), element("span", {}, label.replace("marginalis", "margin\u00ADalis")), element("small", {}, `ELBO ${elbo}`));
   }
 }
 
 // Three significant digits, never a power of ten.
 const three = (nats) => (nats < 1e-3 ? t("less than 0.001") : nats < 1000 ? String(Number(nats.toPrecision(3))) : Math.round(nats).toLocaleString("en"));
+
+// log p(x) less a KL, to the digits that are worth saying of an approximate one.
+const elboText = (evidence, kl) => (evidence - kl).toFixed(kl < 10 ? 1 : 0);

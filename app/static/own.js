@@ -189,6 +189,11 @@ class Own {
     return this.exact === null ? this.kl() : this.data.kl;
   }
 
+  // The ELBO as text, exact where the server has said it.
+  elbo() {
+    return this.exact === null ? elboText(this.data.evidence, this.kl()) : this.data.elbo;
+  }
+
   say() {
     if (!this.data) return;
     if (!this.q) {
@@ -204,8 +209,9 @@ class Own {
       return;
     }
     const kl = this.kl();
-    const shown = kl === null ? t("not known here") : t("about {nats} nats", { nats: three(kl) });
-    this.text.textContent = `${t("Your KL: {shown}.", { shown })} ${this.data.rivals}`;
+    const about = (nats) => (kl === null ? t("not known here") : t("about {nats} nats", { nats }));
+    const elbo = t("Your ELBO: {shown}.", { shown: about(this.elbo()) });
+    this.text.textContent = `${t("Your KL: {shown}.", { shown: about(three(kl)) })} ${elbo} ${this.data.rivals}`;
   }
 
   // --- on a plane
