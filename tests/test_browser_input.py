@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from app.theme import MASSES
 from tests.browser import SIZES
-from tests.pages import bring_controls, evidence, finger, idle, look, pixels, place_of, settle, until_changed
+from tests.pages import bring_controls, evidence, finger, idle, look, pixels, place_of, settle, until, until_changed
 
 
 def draw_stroke(page, size: str, places) -> None:
@@ -30,13 +30,24 @@ def draw_stroke(page, size: str, places) -> None:
     page.mouse.up()
 
 
+def plane_in_sight(page) -> bool:
+    """Whether most of the large plane is seen above the sheet of controls."""
+    sheet = page.locator(".stColumn:has(.st-key-controls)").first.bounding_box()
+    frame = look(page, page.locator(".panel-zoom .frame").bounding_box)
+    return frame["y"] >= 0 and frame["y"] + 0.8 * frame["height"] <= sheet["y"] < frame["y"] + 1.5 * frame["height"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(visit, size):
     page = visit("?c=digits-2d&from=draw", size)
     page.get_by_text("Draw a digit on the sheet").wait_for()
     page.locator(".empty-plane").wait_for()
+    paper = place_of(page.locator(".sheet canvas"))
     draw_stroke(page, size, [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)])
     settle(page)
+    if size == "phone":
+        until(page, "the plane above the paper", lambda: plane_in_sight(page))
+        assert place_of(page.locator(".sheet canvas")) == paper
     expect(page.locator(".empty-plane")).to_have_count(0)
     one = evidence(page)
     draw_stroke(page, size, [(0.35, 0.55), (0.65, 0.55)])
@@ -101,6 +112,8 @@ def test_the_gallery_is_chosen_from_by_click_and_by_key(visit, size):
     thumbnails = page.locator(".gallery button")
     thumbnails.nth(4).click()
     clicked = until_changed(page, before)
+    if size == "phone":
+        until(page, "the plane above the gallery", lambda: plane_in_sight(page))
     expect(page.locator(".gallery button[aria-pressed=true]")).to_have_count(1)
     thumbnails.last.focus()
     page.keyboard.press("Enter")

@@ -75,12 +75,13 @@ def gallery(data: dict[str, Any], key: str, on_chosen: Any) -> None:
     _registered("gallery")(data=data, key=key, on_chosen_change=on_chosen)
 
 
-def dock(said: dict[str, str], *, wanted: bool) -> None:
+def dock(said: dict[str, str], *, wanted: bool, shown: str) -> None:
     """On a narrow window: the buttons below that bring the controls and the picture.
 
-    ``wanted``: the controls come by themselves, as there is no picture without them.
+    ``wanted``: the controls come by themselves, as there is no picture without them. ``shown``: of what the picture is;
+    where that changes the controls leave it room.
     """
-    _registered("dock")(data={**said, "wanted": wanted}, key="dock")
+    _registered("dock")(data={**said, "wanted": wanted, "shown": shown}, key="dock")
 
 
 def history() -> None:

@@ -1,9 +1,24 @@
 // On a narrow window the controls are a sheet that covers the lower part of it, and these buttons bring it and take it.
 //
-// The sheet is the page's own column of controls: page.css lays it there while OPEN stands on the page's root.
+// The sheet is the page's own column of controls: page.css lays it there while OPEN stands on the page's root. From the
+// first choice on until it is closed it is LOW: the plane is seen above it, and one may go on choosing.
 
 const OPEN = "sheet-open";
+const LOW = "sheet-low";
 const PICTURE = ".st-key-plane";
+const PAPER = ".st-key-sheet";
+const TALL = 220; // px: then all of it is there
+const STILL = 12; // frames in which nothing has moved it
+const PATIENCE = 1200;
+
+// Bring a part into sight once it is there and stands still: the server takes a moment.
+function reveal(part, block, left = PATIENCE, still = 0, before = null) {
+  const found = document.querySelector(part);
+  const { height, top } = found?.getBoundingClientRect() ?? {};
+  const rests = height > TALL && top === before ? still + 1 : 0;
+  if (rests >= STILL) found.scrollIntoView({ block });
+  else if (left) requestAnimationFrame(() => reveal(part, block, left - 1, rests, top));
+}
 
 export default function mount({ parentElement: root, data }) {
   const nav = root.querySelector(".dock") ?? root.appendChild(document.createElement("nav"));
@@ -22,11 +37,20 @@ export default function mount({ parentElement: root, data }) {
     const open = page.classList.contains(OPEN);
     nav.replaceChildren(
       button(data.picture, null, () => { page.classList.remove(OPEN); show(); document.querySelector(PICTURE)?.scrollIntoView({ block: "start" }); }),
-      button(open ? data.close : data.controls, open, () => { page.classList.toggle(OPEN); show(); }),
+      button(open ? data.close : data.controls, open, () => { page.classList.remove(LOW); page.classList.toggle(OPEN); show(); }),
     );
   };
-  if (data.wanted && !nav.wanted) page.classList.add(OPEN);
+  if (data.wanted && !nav.wanted) {
+    page.classList.add(OPEN);
+    reveal(PAPER, "nearest");
+  }
   nav.wanted = data.wanted;
+  if (nav.shown !== undefined && data.shown !== nav.shown && page.classList.contains(OPEN)) {
+    page.classList.add(LOW);
+    document.activeElement?.scrollIntoView({ block: "nearest" }); // what was chosen stays under the finger
+    reveal(PICTURE, "start");
+  }
+  nav.shown = data.shown;
   show();
-  return () => page.classList.remove(OPEN); // another page has no sheet
+  return () => page.classList.remove(OPEN, LOW); // another page has no sheet
 }

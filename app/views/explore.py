@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, components, coverage, first_paint, loaders, meter, session, text
-from app.compute import Encoders, View
+from app.compute import Encoders, View, to_bytes
 from app.headline import headline
 from app.lesson import hidden
 from app.payload import plane_data
@@ -54,7 +54,8 @@ def _explore() -> None:
             subject = admissible(checkpoint, turn_dial(subject))
             other = beside.choose(checkpoint, subject, where, columns)
     if not session.current().locked:
-        components.dock({name: t(said) for name, said in text.DOCK.items()}, wanted=subject is None)
+        words = {name: t(said) for name, said in text.DOCK.items()}
+        components.dock(words, wanted=subject is None, shown=_identity(checkpoint, subject))
     with picture:
         if subject is None:
             _empty_plane(checkpoint)
@@ -68,6 +69,13 @@ def _explore() -> None:
         with led:
             lesson.panel(checkpoint, view, columns)
     common.say_what_is_shown(checkpoint, where)
+
+
+def _identity(checkpoint: Checkpoint, subject: Subject | None) -> str:
+    """Of what the picture shows."""
+    state = session.current()
+    pixels = b"" if subject is None else to_bytes(subject.pixels)
+    return sha256(f"{checkpoint.digest} {state.encoders} {state.versus}".encode() + pixels).hexdigest()[:16]
 
 
 def _empty_plane(checkpoint: Checkpoint) -> None:
