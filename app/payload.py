@@ -31,6 +31,7 @@ HINT = (
 )
 FIELDS = ("zoom", "box")
 AT_REST = "move over the plane"
+WINDOW = 6.0  # latent units from the middle: no window reaches farther
 ALIKE = 0.005  # of a KL: below it nobody has beaten anybody
 SOLE = 0.995  # of the mass: then there is nothing else to speak of
 INVITATION = (
@@ -85,6 +86,7 @@ def plane_data(
         "mean": view.report["mean"],
         "box": _box_heat(view),
         "zoom": _zoom_heat(view),
+        "held": [q.key for q in near(view)] if not link else [],
         "home": None if window is None else [end.tolist() for end in window],
         "edges": (float(view.zoom_log_density.max()) - view.levels).tolist(),
         "lines": [*_box_lines(view), *_mass_lines(view), *_log_lines(view)],
@@ -99,6 +101,12 @@ def plane_data(
         "walk": walk,
         "alt": alt_texts(view, title),
     }
+
+
+def near(view: View) -> list[Overlay]:
+    """The q's whose outermost region a window on the plane can hold, however small the posterior is in it then."""
+    outer = [(q, q.outlines[MASSES[-1]]) for q in view.overlays]
+    return [q for q, lines in outer if lines and all(np.abs(line).max() <= WINDOW for line in lines)]
 
 
 def _picture(name: str, pixels: Array) -> dict[str, str]:

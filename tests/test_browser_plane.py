@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from app.compute import decode
+from app.compute import compute_view, decode
+from app.payload import mass_contours
 from gpvae_core.diagnostics.judgement import judge
 from tests.pages import finger, look, pixels, place_of, settle, until
 from tests.server import serving
@@ -34,6 +35,23 @@ def test_hover_decodes_with_the_server_gone_and_restores_on_leave(visit, tmp_pat
         np.testing.assert_array_equal(pixels(page, ".at-cursor canvas"), at_rest)
     page.locator("label[data-toggle=base] input").uncheck()
     assert page.locator(".panel-zoom path.line.base").count() == 0
+
+
+def test_everything_is_in_the_window_and_a_loupe_enlarges_what_is_a_dot_there(visit, digits, digits_2d, digits_engine):
+    page = visit("?c=digits-2d&from=number&i=5&data=digits")
+    settle(page)
+    zoom, lens = page.locator(".panel-zoom"), page.locator(".lens")
+    frame, ring = (zoom.locator(part).first.bounding_box() for part in (".frame", "path.line.base[data-mass='0.95']"))
+    for at, side in (("x", "width"), ("y", "height")):  # the encoder stands many widths of the posterior away
+        assert frame[at] <= ring[at] and ring[at] + ring[side] <= frame[at] + frame[side]
+    page.get_by_role("button", name="Whole plane", exact=True).click()
+    width = "part => part.getBoundingClientRect().width"
+    bar, ring = (lens.locator(part).evaluate(width) for part in (".lens-bar", "path.exact[data-mass='0.95']"))
+    length = float(lens.locator(".lens-scale").text_content())
+    view = compute_view(digits_2d, digits_engine, digits.test.pixels(slice(5, 6))[0, 0].numpy())
+    assert ring / bar * length == pytest.approx(np.ptp(np.concatenate(mass_contours(view)[0.95])[:, 0]), rel=0.01)
+    page.locator("label[data-toggle=loupe] input").uncheck()
+    assert lens.count() == 0
 
 
 def test_arrow_keys_and_fingers_move_the_point(visit):
@@ -83,7 +101,7 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
     for _ in range(3):
         heights.append(float(re.search(r"ELBO (-?[\d.]+)", page.locator(".walk-text").inner_text()).group(1)))
         page.get_by_role("button", name="Step").click()
-    assert heights == sorted(heights) and zoom.locator("path.line.walk").count() == 3
+    assert heights == sorted(heights) and zoom.locator("path.line.walk:not(.lens *)").count() == 3
     page.get_by_role("slider", name="Place on the walk").fill("0.5")
     expect(page.locator(".walk-text")).to_contain_text("between steps 0 and 1 of")
     elbo = float(re.search(r"about (-?[\d.]+)", page.locator(".walk-text").inner_text())[1])
@@ -91,7 +109,7 @@ def test_toggles_zoom_and_walk_need_no_server(visit):
     assert float(page.locator(".gap-column.walk b").inner_text().strip("≈ ")) == pytest.approx(top - elbo, rel=0.01)
     expect(page.locator(".at-cursor figcaption")).to_have_text("decoded on the walk")
     page.get_by_role("button", name="Clear the walk").click()
-    assert zoom.locator("path.line.walk").count() == 0 and zoom.locator("path.line.trail").count() == 0
+    assert zoom.locator("path.line.walk:not(.lens *)").count() == 0 and zoom.locator("path.line.trail").count() == 0
     expect(page.locator(".at-cursor figcaption")).to_have_text("at the posterior's peak")
 
 
@@ -132,7 +150,7 @@ def test_the_steps_of_another_method_are_walked(visit):
     for _ in range(3):
         page.get_by_role("button", name="Step").click()
         heights.append(float(re.search(r"ELBO (-?[\d.]+)", words.inner_text()).group(1)))
-    assert heights == sorted(heights) and page.locator(".panel-zoom path.line.walk").count() == 3
+    assert heights == sorted(heights) and page.locator(".panel-zoom path.line.walk:not(.lens *)").count() == 3
 
 
 DASHES = """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {

@@ -16,7 +16,9 @@ from app import words
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER.parent / "static"
-FETCHED = {"plane.js": ("plane.js", "walk.js", "own.js", "gaps.js")}  # in STATIC, one module to whoever loads it
+FETCHED = {
+    "plane.js": ("plane.js", "walk.js", "own.js", "gaps.js", "loupe.js")
+}  # in STATIC, one module to whoever loads it
 # a static file comes as plain text, whatever it is: so the module is made of the text. The server's address may lie
 # below a path that only the browser knows, and the version keeps an old file from being taken from its cache.
 LOADER = """const fetched = async (part) => {{

@@ -218,7 +218,7 @@ class Panel {
   // What the larger panel can be asked to hold.
   windowButtons() {
     return [
-      [t("Fit all"), t("the posterior and every encoder near it"), () => this.fit()],
+      [t("Fit all"), t("the posterior and every encoder"), () => this.fit()],
       [t("Posterior"), t("the posterior alone"), () => this.plane.mass],
       [t("Whole plane"), t("as much of it as was decoded"), () => this.plane.panels.box.home],
     ].map(([label, title, wanted]) => {
@@ -236,13 +236,13 @@ class Panel {
     this.stage.setAttribute("aria-label", `${alt} ${t("Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.")}`);
   }
 
-  // The window that it has by itself, with the user's own Gaussian and the one on a walk, wherever these stand.
+  // The window that it has by itself, with every q, the user's own Gaussian and the one on a walk.
   fit() {
-    const held = this.name === "zoom" ? [this.plane.own.q, this.plane.walk.held()].filter(Boolean) : [];
+    const held = this.name === "zoom" ? this.plane.held() : [];
     if (!held.length) return { ...this.home };
     const { centre, half } = this.home;
     const ends = [0, 1].map((axis) => [-1, 1].map((side) =>
-      side * Math.max(side * centre[axis] + half, ...held.map((q) => side * q.mean[axis] + REACH * q.std[axis]))));
+      side * Math.max(side * centre[axis] + half, ...held.map((one) => side * one.centre[axis] + one.halves[axis]))));
     return { centre: ends.map(([low, high]) => (low + high) / 2), half: Math.max(...ends.map(([low, high]) => high - low)) / 2 };
   }
 
@@ -331,7 +331,9 @@ class Panel {
     this.own = vector("g", { "clip-path": `url(#${clip})` });
     this.cursor = vector("g", { "clip-path": `url(#${clip})`, class: "cursor" });
     this.svg.replaceChildren(clipPath, this.axes(), this.marks, this.own, this.cursor);
+    this.loupe = Loupe.over(this);
     for (const mark of this.plane.marks(this)) this.marks.append(mark);
+    if (this.loupe) this.marks.append(this.loupe.draw());
     this.drawOwn();
     this.drawCursor();
     if (this.name === "box") this.plane.drawScale();
@@ -444,6 +446,7 @@ class Panel {
   drawOwn() {
     if (!this.own || !this.frame) return;
     this.own.replaceChildren(...this.plane.own.marks(this));
+    this.loupe?.drawOwn();
     this.plane.own.place(this);
   }
 
@@ -615,6 +618,14 @@ class Plane {
     return { centre: ends.map(([low, high]) => (low + high) / 2), half: 0.6 * Math.max(...ends.map(([low, high]) => high - low)) };
   }
 
+  // What a window that holds all has to hold: the boxes around each q that is near enough, yours and the one on a walk.
+  held() {
+    const box = (q) => ({ centre: q.mean, halves: q.std.map((std) => REACH * std) });
+    const margin = ({ centre, halves }) => ({ centre, halves: halves.map((half) => 1.1 * half) });
+    const near = this.overlays.filter((q) => this.data.held.includes(q.key)).map((q) => margin(extent(q.lines.at(-1).lines.flat())));
+    return [...near, ...[this.own.q, this.walk.held()].filter(Boolean).map(box)];
+  }
+
   takeBoxAtlas() {
     const found = window[ATLASES]?.[this.data.digest];
     this.boxAtlas = found ? new Atlas(found.tiles, found.nodes, found.low, found.high) : null;
@@ -666,6 +677,7 @@ class Plane {
   present(layer) {
     if (layer === "ground") return true;
     if (this.data.veil) return false;
+    if (layer === "loupe") return true;
     if (layer === "truth") return Boolean(this.data.truth);
     if (layer === "heat") return true;
     return layer === "exact" || layer === "logs" || this.overlays.some((q) => q.key === layer);
@@ -676,6 +688,12 @@ class Plane {
   }
 
   marks(panel) {
+    const { marks, regions } = this.drawn(panel);
+    return [...marks, ...this.labels(panel, panel.loupe ? [] : regions)]; // of a dot the regions cannot be told apart
+  }
+
+  // What stands on a panel without its labels, and the regions that want one.
+  drawn(panel) {
     const zoom = panel.name === "zoom";
     const marks = [];
     const regions = [];
@@ -706,12 +724,12 @@ class Plane {
     }
     marks.push(...this.walk.marks(panel));
     if (this.shown("truth")) marks.push(panel.marker(this.data.truth, "truth", "star"));
-    return [...marks, ...this.labels(panel, regions)];
+    return { marks, regions };
   }
 
   // The labels of the regions, clear of the star and of one another, and of the other centres where there is room.
   labels(panel, regions) {
-    const taken = this.shown("truth") ? [panel.covered(this.data.truth, "star")] : [];
+    const taken = [...(this.shown("truth") ? [panel.covered(this.data.truth, "star")] : []), ...(panel.loupe ? [panel.loupe.box] : [])];
     const centres = this.overlays.filter((q) => this.shown(q.key)).map((q) => panel.covered(q.mean));
     const nodes = [];
     for (const [points, content, prefers] of regions) {
@@ -764,7 +782,7 @@ class Plane {
   showToggles() {
     const own = this.overlays.map((q) => [q.key, q.label, q]);
     const layers = [["exact", t("exact p(z|x)")], ["logs", t("log-density contours")], ...own, ["truth", t("true z")],
-      ["ground", t("decoded images")], ["heat", t("colour by log p(z|x)")]];
+      ["ground", t("decoded images")], ["loupe", t("loupe")], ["heat", t("colour by log p(z|x)")]];
     const rows = layers.filter(([layer]) => this.present(layer)).map(([layer, name, q]) => {
       const box = element("input", { type: "checkbox" });
       box.checked = !this.hidden.has(layer);
@@ -775,6 +793,7 @@ class Plane {
       const sample = vector("svg", { viewBox: "0 0 34 12", class: "sample", "aria-hidden": "true" });
       if (layer === "truth") sample.append(vector("path", { d: "M17 0l2 4 5 .5-4 3 1.5 4.5-4.5-2.5-4.5 2.500 1.500-4.500-4-3 5-.5z", class: "marker truth" }));
       else if (layer === "heat") sample.append(vector("rect", { x: 10, y: 0, width: 12, height: 12, class: "sample-heat" }));
+      else if (layer === "loupe") sample.append(vector("path", { d: "M20 8l5 4M21 5a4 4 0 1 1-8 0a4 4 0 1 1 8 0", class: "sample-ground" }));
       else if (layer === "ground") sample.append(vector("path", { d: "M13 1h8l-4.5 4a3.3 3.3 0 1 1-4 5", class: "sample-ground" }));
       else sample.append(vector("path", { d: "M1 6H33", class: q ? "line overlay" : `line ${layer}`, style: q ? look(q) : "", fill: "none" }));
       return element("label", { "data-toggle": layer }, box, sample, name);

@@ -11,7 +11,7 @@ from app import components, loaders, messages, meter, session, text
 from app.compute import Array, Encoders, View, to_bytes
 from app.figures.sheet import Sheet, single
 from app.lesson import hidden
-from app.payload import plane_data, veiled, without
+from app.payload import near, plane_data, veiled, without
 from app.state import to_query
 from app.views import common, mine, walking
 from app.views.sources import Subject
@@ -91,8 +91,10 @@ def plane(
     components.atlas(loaders.box_atlas(checkpoint), f"atlas-{key}")
     if guessing:
         return
+    held = [] if link else [q.label for q in near(view)]
     for name in view.left_out:
-        st.caption(t(text.FAR, q=meter.subject(name)))
+        if name not in held:
+            st.caption(t(text.FAR, q=meter.subject(name)))
     if view.truth is not None:
         drawn = session.current().z is None and not session.current().corruption
         st.write(t(text.ON_EDGE, share=view.truth_mass) + f" {t(text.UNIFORM)}" * drawn)
