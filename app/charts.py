@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.compute import Array
 from app.overlays import style_of
-from app.words import t
+from app.words import separators, t, written
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -76,17 +76,18 @@ def decades(values: Array) -> dict[str, Any]:
     low, high = floor(log10(values.min())), ceil(log10(values.max()))
     steps = (1, 2, 5) if high - low <= FEW_DECADES else (1,)
     places = [(step, k) for k in range(low, high + 1) for step in steps]
-    said = [f"{step * 10.0**k:g}" if abs(k) <= PLAIN else f"{step}·10<sup>{k}</sup>" for step, k in places]
+    said = [written(step * 10.0**k, "g") if abs(k) <= PLAIN else f"{step}·10<sup>{k}</sup>" for step, k in places]
     said = [words.removeprefix("1·") for words in said]
     return {"tickmode": "array", "tickvals": [step * 10.0**k for step, k in places], "ticktext": said}
 
 
 def _room(projector: bool, height: int | None = None) -> dict[str, Any]:
-    """Height, margins and type of a chart."""
+    """Height, margins, type and numbers of a chart."""
     return {
         "height": height or (PROJECTOR_HEIGHT if projector else HEIGHT),
         "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
         "font": {"size": 20 if projector else 14},
+        "separators": separators(),
     }
 
 
@@ -128,7 +129,7 @@ def latent_map(
             "yanchor": "top",
             "thickness": 14,
         }
-        bar |= {"tickvals": ticks, "ticktext": [f"{10.0**tick:g}" for tick in ticks]}
+        bar |= {"tickvals": ticks, "ticktext": [written(10.0**tick, "g") for tick in ticks]}
         said = [[_of_cell(value) for value in row] for row in medians.T]
         cells = {"x": middle, "y": middle, "z": depth.T.astype(np.float32), "customdata": said}
         figure.add_trace(
@@ -165,7 +166,11 @@ def latent_map(
 
 
 def _of_cell(median: float) -> str:
-    return f"{t('median KL')} {median:.3g} {t('nats')}" if np.isfinite(median) else t("no test image lies here")
+    return (
+        f"{t('median KL')} {written(median, '.3g')} {t('nats')}"
+        if np.isfinite(median)
+        else t("no test image lies here")
+    )
 
 
 def median_cells(means: Array, gaps: Array, half: float, count: int = 24) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.compute import Array, View
 from app.overlays import BEST, Overlay
-from app.words import capital, t
+from app.words import capital, filled, t, written
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.exact.best_gaussian import STEPS
 
@@ -40,12 +40,12 @@ def number(value: float, error: float | None = None) -> str:
     if not isfinite(value):
         return t("unknown") if value != value else t("infinite")
     if error is None:
-        return f"{value:.4g}"
+        return written(value, ".4g")
     place = _place(error)
     if abs(value) >= LONG:
-        return f"{value:.{min(max(floor(log10(abs(value))) - place, 0), 15)}e}"
+        return written(value, f".{min(max(floor(log10(abs(value))) - place, 0), 15)}e")
     decimals = min(max(-place, 0), DECIMALS)
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no "-0.000"
+    return written(round(value, decimals) + 0.0, f".{decimals}f")  # + 0.0: no "-0.000"
 
 
 def short(nats: float) -> str:
@@ -60,12 +60,12 @@ def short(nats: float) -> str:
 def brief(value: float) -> str:
     """``short`` for a narrow place, of either sign."""
     if 0 < abs(value) < 1e-3:
-        return "< 0.001" if value > 0 else "> -0.001"
+        return f"< {written(0.001)}" if value > 0 else f"> {written(-0.001)}"
     return _three_digits(value)
 
 
 def _three_digits(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return written(value, ".3g" if abs(value) < 1000 else ",.0f")
 
 
 def _place(error: float) -> int:
@@ -212,7 +212,7 @@ def trust_badge(view: View) -> str:
 def _doubts(n: Number) -> str:
     if not isfinite(n.doubt):
         return t("{number} or its error is not a finite number", number=n.said)
-    limit = f"{UNTRUSTED} nat" if n.scale == 1 else f"{100 * UNTRUSTED:g} %"
+    limit = f"{written(UNTRUSTED)} nat" if n.scale == 1 else f"{100 * UNTRUSTED:g} %"
     return t("numerical error above {limit} in {number}", limit=limit, number=n.said)
 
 
@@ -224,7 +224,7 @@ def _with_error(n: Number) -> str:
     if n.scale == 1:
         return error
     whose = t("{share:g} % of its KL") if n.what.startswith("ELBO") else t("{share:g} % of it")
-    return f"{error}, {whose.format(share=_rounded_up(100 * n.doubt))}"
+    return f"{error}, {filled(whose, share=_rounded_up(100 * n.doubt))}"
 
 
 def _rounded_up(value: float) -> float:
@@ -236,7 +236,7 @@ def _rounded_up(value: float) -> float:
 
 
 def _share(value: float) -> str:
-    return t("less than 0.01 %") if value < 1e-4 else f"{value:.2%}".replace("%", " %")
+    return t("less than 0.01 %") if value < 1e-4 else written(value, ".2%").replace("%", " %")
 
 
 def longest(view: View) -> float:
@@ -355,7 +355,7 @@ def scores_table(view: View, columns: Mapping[str, Array]) -> str:
             rows.append((key, t("exact KL {of} (nats)", of=of(q.label)), float(view.report[key]), _reported(view, key)))
     lines = [f"| {t('score')} | {t('this image')} | {t('percentile')} |", "|:--|--:|--:|"]
     for name, label, value, shown in rows:
-        where = f"{percentile(columns[name], value):.1f} %" if name in columns else t("not stored")
+        where = f"{written(percentile(columns[name], value), '.1f')} %" if name in columns else t("not stored")
         lines.append(f"| {_cell(label)} | {shown} | {where} |")
     return "\n".join(lines)
 
@@ -387,7 +387,7 @@ def places_table(view: View) -> str:
 
 
 def _place_text(value: float) -> str:
-    return f"{value:.5f}" if abs(value) < 1000 else number(value)  # an encoder of an empty image may be anywhere
+    return written(value, ".5f") if abs(value) < 1000 else number(value)  # an encoder of an empty image may be anywhere
 
 
 def sheet_table(panels: Sequence[tuple[str, View]]) -> str:

@@ -16,7 +16,7 @@ from app.own import KEY as MINE
 from app.own import Mine
 from app.theme import MASSES
 from app.walks import walks
-from app.words import browser, spoken, t
+from app.words import browser, separators, spoken, t
 from gpvae_core.data.images import SIDE
 from gpvae_core.exact.joint import FARTHEST
 
@@ -83,6 +83,7 @@ def plane_data(
         "hint": f"{t(HINT_PICK)} {t(HINT)}" if pick else t(HINT),
         "language": spoken(),
         "words": browser(),
+        "decimal": separators()[0],
         "mean": view.report["mean"],
         "box": _box_heat(view),
         "zoom": _zoom_heat(view),

@@ -272,6 +272,9 @@ def test_a_language_chosen_at_the_foot_is_spoken_by_page_and_plane_and_kept_in_t
     until(page, "German", lambda: "lang=de" in page.url)
     settle(page)
     expect(page.locator(".own-text")).to_contain_text("Ihre KL:")
+    where = ".panel-zoom .axes text, .gap-top, .gap-column small, .own-text, .evidence b"
+    numbers = page.locator(where).all_text_contents()
+    assert any("," in said for said in numbers) and not any(re.search(r"\d\.\d", said) for said in numbers)
     expect(page.get_by_role("button", name="Ganze Ebene", exact=True)).to_be_visible()
     expect(page.locator(".headline")).to_contain_text("verfehlt die wahre Posteriorverteilung")
     assert page.locator("html").get_attribute("lang") == "de"

@@ -13,10 +13,10 @@ from app import text
 from app.compute import BEST_LABEL
 from app.coverage import EXACT
 from app.figures.export import FORMATS
-from app.meter import AMORTIZATION, APPROXIMATION, EVIDENCE, OWN, PARTS
+from app.meter import AMORTIZATION, APPROXIMATION, EVIDENCE, OWN, PARTS, brief, number, short
 from app.state import WAYS
 from app.views import common, latent_map, train
-from app.words import FIRST, browser, languages, speak, spoken, t, words
+from app.words import FIRST, browser, languages, separators, speak, spoken, t, words
 from gpvae_core.data.corruptions import AMOUNTS
 from gpvae_core.data.recipes import RECIPES
 from gpvae_core.diagnostics.scores import SCORES
@@ -98,9 +98,11 @@ def test_a_translation_has_the_values_of_its_english(code):
 def test_a_language_is_spoken_until_another_one_is_and_english_where_there_is_none():
     before = spoken()
     try:
-        assert t("Reveal") == "Reveal" and browser() == {}
+        assert t("Reveal") == "Reveal" and browser() == {} and separators() == ".," and number(0.5) == "0.5"
         speak("de")
         assert t("Reveal") == "Aufdecken" and t("image {index}", index=3) == "Bild 3" and browser()["Step"] == "Schritt"
+        assert t("{nats} of {count:,} in {this}", nats=0.5, count=1234, this="v1.5") == "0,5 of 1.234 in v1.5"
+        assert (number(1234.5678, 0.01), short(0.25), brief(1234.5)) == ("1234,57", "0,25", "1.234")
         assert t("nobody has translated {this}", this="it") == "nobody has translated it"
         speak("../en")
         assert spoken() == FIRST and t("Reveal") == "Reveal"

@@ -13,7 +13,7 @@ from app.meter import the
 from app.overlays import Overlay
 from app.payload import mass_contours
 from app.theme import COLOURS
-from app.words import t
+from app.words import t, written
 
 PER_ROW = 6
 WIDTH = 2.7  # inches of one panel
@@ -83,7 +83,7 @@ def _inset(axes: Axes, view: View, drawn: list[Overlay]) -> None:
         line.set_color("#A3397C")
     inset.set(xlim=view.zoom_first[[0, -1]], ylim=view.zoom_second[[0, -1]], xticks=[], yticks=[], aspect="equal")
     side = view.zoom_first[-1] - view.zoom_first[0]
-    inset.text(0.03, 0.03, f"side {side:.2g}", transform=inset.transAxes, fontsize=8)
+    inset.text(0.03, 0.03, f"side {written(side, '.2g')}", transform=inset.transAxes, fontsize=8)
     axes.indicate_inset_zoom(inset, edgecolor="#A3397C", alpha=1)
 
 

@@ -11,7 +11,7 @@ from app.figures.sheet import Sheet
 from app.overlays import Overlay
 from app.payload import BOX_LEVELS, box_contours, mass_contours
 from app.theme import COLOURS, MASSES
-from app.words import t
+from app.words import separators, t, written
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -52,6 +52,7 @@ def chart(view: View, drawn: tuple[str, ...], *, whole: bool, dark: bool, projec
         yaxis=axis | {"range": second, "title.text": "z₂", "scaleanchor": "x"},
         height=PROJECTOR_HEIGHT if projector else HEIGHT,
         margin={"l": 4, "r": 10, "t": 10, "b": 4},
+        separators=separators(),
         showlegend=False,
     )
 
@@ -131,7 +132,7 @@ def _lines(lines: Any, colour: str, dash: str, width: float) -> Any:
 
 def _centre(q: Overlay, colour: str, view: View) -> Any:
     kl = view.report[f"kl_{q.key}"]
-    return _mark(q.mean, t(q.label), colour, "circle", f"<br>KL(q ‖ p(z|x)) = {kl:.4g} {t('nats')}")
+    return _mark(q.mean, t(q.label), colour, "circle", f"<br>KL(q ‖ p(z|x)) = {written(kl, '.4g')} {t('nats')}")
 
 
 def _mark(place: Array, name: str, colour: str, symbol: str, more: str) -> Any:

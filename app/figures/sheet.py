@@ -9,7 +9,7 @@ import numpy as np
 from app.compute import Array, View
 from app.meter import of
 from app.overlays import Overlay
-from app.words import t
+from app.words import t, written
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.scores import SCORES
 from gpvae_core.errors import InputError
@@ -106,7 +106,7 @@ def figure_1(
     name = label or t(SCORES[by].label)
     quantiles = even_quantiles(count)
     panels = [
-        _panel(index, labels, view_of, f"{_quantile(q)}\n({name} = {columns[by][index]:.3g})")
+        _panel(index, labels, view_of, f"{_quantile(q)}\n({name} = {written(columns[by][index], '.3g')})")
         for index, q in zip(at_quantiles(columns[by], quantiles), quantiles, strict=True)
     ]
     key, first = next(iter(checkpoint.model.encoder.labels.items()))

@@ -71,7 +71,7 @@ class Gaps {
 }
 
 // Three significant digits, never a power of ten.
-const three = (nats) => (nats < 1e-3 ? t("less than 0.001") : nats < 1000 ? String(Number(nats.toPrecision(3))) : Math.round(nats).toLocaleString("en"));
+const three = (nats) => (nats < 1e-3 ? t("less than 0.001") : written(nats < 1000 ? String(Number(nats.toPrecision(3))) : Math.round(nats).toLocaleString("en")));
 
 // log p(x) less a KL, to the digits that are worth saying of an approximate one.
-const elboText = (evidence, kl) => (evidence - kl).toFixed(kl < 10 ? 1 : 0);
+const elboText = (evidence, kl) => written((evidence - kl).toFixed(kl < 10 ? 1 : 0));

@@ -76,7 +76,7 @@ class Loupe {
     const length = [5, 2, 1].map((f) => f * power).find((one) => one <= 0.8 * view.half) ?? 0.5 * power;
     const [x, y, px] = [x0 + 8, y1 - 9, (length / (2 * view.half)) * frame.side];
     const label = vector("text", { x: x + px + 5, y: y + 4, class: "lens-scale" });
-    label.textContent = String(Number(length.toPrecision(1)));
+    label.textContent = written(String(Number(length.toPrecision(1))));
     const group = vector("g");
     group.append(vector("path", { d: `M${x} ${y - 4}v8M${x} ${y}h${px}M${x + px} ${y - 4}v8`, class: "lens-bar" }), label);
     return group;

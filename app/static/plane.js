@@ -19,10 +19,11 @@ const REACH = 2.6; // standard deviations of a q that a window holds: the edge o
 const GROUND = 0.3; // how dark the decoded ground is, of the ink's own
 const SVG = "http://www.w3.org/2000/svg";
 let words = {}; // what the page says, by its English, where it speaks another language
+let decimal = "."; // what it writes before decimals: a point, or a comma, and then a point between thousands
 
 export default function mount({ data, parentElement, setTriggerValue }) {
   let root = parentElement.querySelector(".plane-root");
-  words = data.words;
+  ({ words, decimal } = data);
   if (root?.lang !== data.language) { // its buttons were made in another language
     root?.remove();
     root = element("div", { class: "plane-root", lang: data.language });
@@ -38,6 +39,7 @@ export default function mount({ data, parentElement, setTriggerValue }) {
 // --- small helpers ---------------------------------------------------------------------------------------------
 
 const t = (english, values = {}) => (words[english] ?? english).replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const written = (number) => (decimal === "." ? number : number.replace(/[.,]/g, (mark) => (mark === "." ? "," : ".")));
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
 function element(tag, attributes = {}, ...children) {
@@ -117,13 +119,13 @@ function niceTicks(low, high, count) {
   const step = steps.find((s) => s >= 0.8 * rough) ?? steps.at(-1);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   const ticks = [];
-  for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([k * step, (k * step).toFixed(digits)]);
+  for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([k * step, written((k * step).toFixed(digits))]);
   return ticks;
 }
 
 // 1,000 as such, larger powers of ten as 10⁵.
 function decade(n) {
-  return n <= 10000 ? n.toLocaleString("en") : `10${String(Math.round(Math.log10(n))).replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])}`;
+  return n <= 10000 ? written(n.toLocaleString("en")) : `10${String(Math.round(Math.log10(n))).replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])}`;
 }
 
 // Decoded means on a lattice; between the nodes the four around are mixed.
@@ -828,12 +830,12 @@ class Plane {
 
   // What is said of z, whose density is so many nats below the peak, null where that is too many, in so small a region.
   readoutAt(z, below, region) {
-    const place = `z = (${z.map((value) => value.toFixed(4)).join(", ")})`;
+    const place = `z = (${z.map((value) => written(value.toFixed(4))).join(decimal === "." ? ", " : "; ")})`;
     if (this.data?.veil) return place;
     if (below === null) return t("{place}: far outside the mass of p(z|x)", { place });
     const mass = Math.round(100 * MASSES.at(region));
     const where = region < 0 ? t("outside the {mass} % region", { mass }) : t("inside the {mass} % region", { mass });
-    return t("{place}: {nats} nats below the peak of p(z|x), {where}", { place, nats: below.toFixed(1), where });
+    return t("{place}: {nats} nats below the peak of p(z|x), {where}", { place, nats: written(below.toFixed(1)), where });
   }
 
   natsBelow(z) {

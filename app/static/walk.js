@@ -152,7 +152,7 @@ class Walk {
     const place = t("step {k} of {last}", { k, last });
     if (k === last) return `${place}. ${this.words.end}`;
     if (k === this.place) return `${place}: ELBO ${this.path[k].text} ${t("nats")}`;
-    return t("between steps {k} and {next} of {last}: ELBO about {elbo} nats", { k, next: k + 1, last, elbo: Number(this.elbo.toPrecision(6)) });
+    return t("between steps {k} and {next} of {last}: ELBO about {elbo} nats", { k, next: k + 1, last, elbo: written(String(Number(this.elbo.toPrecision(6)))) });
   }
 
   marks(panel) {

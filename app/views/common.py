@@ -15,7 +15,7 @@ from app.compute import Encoders
 from app.jobs import Job
 from app.meter import meanings, of
 from app.state import MOST_ENCODERS, State, short
-from app.words import languages, t
+from app.words import languages, t, written
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data.recipes import same_images
 from gpvae_core.diagnostics.scores import SCORES
@@ -193,7 +193,7 @@ def _toggle(name: str) -> Callable[[bool], object]:
 def _offered(offer: Offer, columns: Columns) -> str:
     """An encoder's words, and its mean gap where that is stored."""
     gaps = columns.get(f"kl_{offer.name}")
-    return t(offer.label) if gaps is None else f"{t(offer.label)}: {np.nanmean(gaps):.3g} {t('nats')}"
+    return t(offer.label) if gaps is None else f"{t(offer.label)}: {written(np.nanmean(gaps), '.3g')} {t('nats')}"
 
 
 def encoder_gaps(columns: Columns) -> NDArray[np.float64] | None:

@@ -12,7 +12,7 @@ from app.compute import Array, grey
 from app.meter import brief, percentile
 from app.payload import packed
 from app.views.common import COUNTED, EXACT, GAPS, ORDER, choose_order, encoder_gaps, order_in_use, order_names
-from app.words import t
+from app.words import t, written
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.data import ImageSet
 from gpvae_core.diagnostics.stored import Columns
@@ -130,7 +130,7 @@ def _thumbnails(test: ImageSet, order: Order, rank: int, key: str, take: Callabl
     if rank not in ranks:
         ranks[1 + np.abs(ranks[1:-1] - rank).argmin()] = rank  # the ends stay
     rows, values = order.rows[np.unique(ranks)], order.values
-    captions = None if order.key in EXACT else [f"{percentile(values, values[i]):.3g} %" for i in rows]
+    captions = None if order.key in EXACT else [f"{written(percentile(values, values[i]), '.3g')} %" for i in rows]
     silent = session.current().guess  # what is to be guessed is not told
     data = thumbnail_data(
         test, rows, values, order.name, chosen=int(order.rows[rank]), captions=captions, silent=silent
@@ -153,12 +153,16 @@ def thumbnail_data(
     ``silent``: nothing but their numbers.
     """
     items = [
-        {"index": int(i), "caption": caption, "title": f"{t('test image {index}', index=i)}: {label} {values[i]:.4g}"}
+        {"index": int(i), "caption": caption, "title": f"{_said(i)}: {label} {written(values[i], '.4g')}"}
         for i, caption in zip(rows, captions or [brief(values[i]) for i in rows], strict=True)
     ]
     if silent:
-        items = [one | {"caption": "", "title": t("test image {index}", index=one["index"])} for one in items]
+        items = [one | {"caption": "", "title": _said(one["index"])} for one in items]
     return {"tiles": packed(grey(test.pixels(rows)[:, 0].numpy())), "items": items, "chosen": chosen}
+
+
+def _said(index: int) -> str:
+    return t("test image {index}", index=index)
 
 
 def _take_choice(rows: Array, key: str, take: Callable[[int], object]) -> None:

@@ -1,6 +1,7 @@
 """Every word of the app: English stands in the code and in en.toml, any other language in one TOML file of its own.
 
 A language's ``text`` has what ``t`` is asked for, by its English, and ``browser`` what the components' scripts say.
+Where its ``decimal`` is a comma, every number on the page has one: ``written`` makes it so, here and in the scripts.
 """
 
 import tomllib
@@ -8,11 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from numbers import Number
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 FOLDER = Path(__file__).parent
 FIRST = "en"
+ENGLISH, COMMAS = ".,", ",."  # before decimals, between thousands
+SWAPPED = str.maketrans(ENGLISH, COMMAS)
 _spoken = ContextVar("language", default=FIRST)  # a session's script and its callbacks run in a thread of their own
 
 
@@ -53,7 +58,28 @@ def spoken() -> str:
 def t(english: str, **values: Any) -> str:
     """The sentence in the language that is spoken, ``values`` put in its {places}; in English where it is missing."""
     said: str = words(_spoken.get()).get("text", {}).get(english, english)
-    return said.format(**values) if values else said
+    return filled(said, **values) if values else said
+
+
+def filled(sentence: str, **values: Any) -> str:
+    """The sentence with ``values`` in its {places}, numbers as the language that is spoken writes them."""
+    return _Filler().vformat(sentence, (), values)
+
+
+class _Filler(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return written(value, format_spec) if isinstance(value, Number) else format(value, format_spec)
+
+
+def written(value: Any, form: str = "") -> str:
+    """A number by ``format``, with the decimal mark of the language that is spoken."""
+    said = format(value, form)
+    return said if separators() == ENGLISH else said.translate(SWAPPED)
+
+
+def separators() -> str:
+    """What stands before the decimals in the language that is spoken, then what parts thousands, as plotly wants it."""
+    return COMMAS if words(_spoken.get()).get("decimal") == "," else ENGLISH
 
 
 def capital(said: str) -> str:
