@@ -154,6 +154,11 @@ GUESS = (
 )
 MOVE_FIRST = "Move the green Gaussian first: as it stands, it is the prior."
 SCORE = "**{won} of {count}** closer than the encoder. Median KL: yours {mine}, the encoder's {encoder}."
+FOUR = "Which of four images has the largest gap?"
+FOUR_LEAD = "One from each quarter of the test images, by the encoder's KL. Choose before you are told."
+FOUR_RIGHT = "**Right.** The encoder misses that posterior by {most} nats, and the other three by less."
+FOUR_WRONG = "**Not that one.** There the encoder misses by {own} nats, at most by {most}."
+FOUR_OPEN = "A second tap on an image opens it."
 GUESS_HELP = "Hides the posterior and the encoder until you have placed a Gaussian of your own."
 EXPORT = (
     "PNG, SVG and PDF for print; a page that works by itself, planes and cursor included; the numbers, the arrays, the "

@@ -151,9 +151,21 @@ def test_a_guess_shows_what_it_decodes_to_and_nobodys_kl(visit):
     assert not any("KL" in tile.get_attribute("title") for tile in tiles.all())
     until(page, "the picture", lambda: pages.pixels(page, ".at-cursor canvas").max() > 100)
     expect(page.locator(".at-cursor figcaption")).to_have_text("decoded at your centre")
+    page.get_by_role("button", name="Which of four?").click()
+    four = page.get_by_role("dialog").locator(".gallery button")
+    until(page, "the four images", lambda: four.count() == 4)
+    assert not any(re.search(r"\d", text) for text in four.all_inner_texts())
+    four.nth(1).press("Enter")
+    until(page, "their gaps", lambda: all(re.search(r"\d", text) for text in four.all_inner_texts()))
+    gaps = [float(text.replace(",", "")) for text in four.all_inner_texts()]
+    found = "1 of 1" if gaps[1] == max(gaps) else "0 of 1"
+    expect(page.get_by_role("dialog").get_by_text(f"Largest gap found: {found}.")).to_be_visible()
+    page.keyboard.press("Escape")
+    until(page, "the page", lambda: four.count() == 0)
     page.get_by_role("button", name="Reveal").click()
     settle(page)
     expect(page.get_by_text(re.compile("(Your Gaussian|The encoder) is closer"))).to_be_visible()
+    expect(page.get_by_text(f"Largest gap found: {found}.")).to_be_visible()
     assert all(re.search(r"\d", text) for text in tiles.all_inner_texts())
 
 

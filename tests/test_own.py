@@ -17,6 +17,7 @@ from app.lesson import STEPS, Seen
 from app.payload import own_data, plane_data, veiled
 from app.state import State, from_query, to_query
 from app.views.common import pixel_noise
+from app.views.four import possible, rows_of
 from app.views.guess import PRIOR
 from app.walks import walks
 from app.words import languages, words
@@ -137,6 +138,14 @@ def test_a_veiled_plane_tells_nothing_of_the_answer(digits_2d, view):
     assert hidden["own"]["field"] is None and hidden["own"]["evidence"] is None and hidden["own"]["kl"] is None
     assert not any(f"{value:.3f}" in str(hidden["alt"]) for value in view.report["mean"])
     assert hidden["box"]["nodes"] == 1
+
+
+def test_of_four_images_one_is_from_each_quarter_and_the_largest_stands_anywhere():
+    gaps = np.r_[np.random.default_rng(0).permutation(400.0 + np.arange(400)), np.nan]
+    rounds = [rows_of(gaps, number) for number in range(30)]
+    assert all(sorted((gaps[rows] - 400) // 100) == [0, 1, 2, 3] for rows in rounds)
+    assert {int(np.argmax(gaps[rows])) for rows in rounds} == {0, 1, 2, 3} and rounds[3] == rows_of(gaps, 3)
+    assert possible(gaps) and not possible(gaps[-4:]) and not possible(None)
 
 
 def test_ones_own_gaussian_is_in_the_link_and_nothing_else_passes():

@@ -11,7 +11,7 @@ from app.headline import headline
 from app.lesson import hidden
 from app.payload import plane_data
 from app.state import to_query
-from app.views import beside, common, guess, lesson, mine, playlist, shown, walking
+from app.views import beside, common, four, guess, lesson, mine, playlist, shown, walking
 from app.views.figures import downloads
 from app.views.sources import Subject, admissible, choose, turn_dial, way_control
 from app.words import t
@@ -96,7 +96,11 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     if not guessing:
         read = loaders.read_digits(checkpoint, view.pictures[view.stages[0].label])
         st.html(headline(view, subject.label, read, why="best" not in hidden(session.current())))
-    guess.bar(subject, view, None if subject.index is None else len(loaders.images_of(checkpoint).data.test))
+    where, gaps = loaders.images_of(checkpoint), common.encoder_gaps(columns)
+    asks = subject.index is not None and four.possible(gaps)
+    guess.bar(subject, view, None if subject.index is None else len(where.data.test), fours=asks)
+    if asks and gaps is not None:
+        four.window(where, gaps)
     shown.plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, own=own)
     if guessing:
         return view
@@ -106,8 +110,7 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
         _coverage(checkpoint)
     if not subject.private and is_shipped(checkpoint.folder):
         _keep_for_next_start(checkpoint, subject, view)
-    data = loaders.images_of(checkpoint).data
-    downloads(shown.sheet_of(checkpoint, subject, view, data), [checkpoint])
+    downloads(shown.sheet_of(checkpoint, subject, view, where.data), [checkpoint])
     if st.session_state.pop(mine.TURN, False):
         _turned(view)
     return view

@@ -11,6 +11,7 @@ from app.compute import View
 from app.lesson import PRIOR
 from app.meter import short
 from app.own import KEY
+from app.views import four
 from app.views.sources import Subject
 from app.words import t
 
@@ -30,8 +31,11 @@ def start() -> None:
     session.update(guess=True, mine=PRIOR)
 
 
-def bar(subject: Subject, view: View, images: int | None) -> None:
-    """The buttons of the game, and its score; ``images``: how many test images there are, None for one's own."""
+def bar(subject: Subject, view: View, images: int | None, *, fours: bool = False) -> None:
+    """The buttons of the game, and its score; ``images``: how many test images there are, None for one's own.
+
+    ``fours``: whether four of them can be compared.
+    """
     if session.current().guess:
         st.write(t(text.GUESS))
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -46,6 +50,8 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
                 help=t(text.MOVE_FIRST) if session.current().mine == PRIOR else None,
             )
             st.button(t("Show without guessing"), on_click=lambda: session.update(guess=False, mine=None))
+            if fours and not session.current().step:
+                four.button()
         return
     told: list[Guess] = st.session_state.get(SCORE, [])
     guesses = firsts(told)
@@ -69,9 +75,11 @@ def bar(subject: Subject, view: View, images: int | None) -> None:
         st.button(
             t("Guess first"), icon=":material/visibility_off:", on_click=start, help=t(text.GUESS_HELP), key="guess"
         )
-        if guesses:
-            st.markdown(_score(guesses))
-            st.button(t("Start again"), on_click=lambda: st.session_state.pop(SCORE, None), key="no-guesses")
+        if guesses or four.score():
+            if fours:
+                four.button()
+            st.markdown(" ".join([*([_score(guesses)] if guesses else []), four.score()]))
+            st.button(t("Start again"), on_click=_forget, key="no-guesses")
 
 
 def _reveal(name: str, view: View) -> None:
@@ -85,6 +93,11 @@ def _next(images: int) -> None:
     seed = 7919 * (session.current().index + 1) + len(st.session_state[SCORE])
     index = int(np.random.default_rng(seed).integers(images))
     session.update(way="number", index=index, guess=True, mine=PRIOR, digit="all")
+
+
+def _forget() -> None:
+    st.session_state.pop(SCORE, None)
+    four.forget()
 
 
 def firsts(guesses: list[Guess]) -> list[Guess]:
