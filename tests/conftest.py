@@ -3,12 +3,14 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import Dataset, ImageSet, load_dataset
@@ -17,6 +19,8 @@ from gpvae_core.paths import grid_cache
 from tests.browser import SIZES, find_chromium
 from tests.pages import PATIENCE
 from tests.server import files_served, share_grids, shared
+
+FILES = pytest.StashKey[set[str]]()  # names of those whose tests open pages
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,9 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that take longest come first: at the end they would keep one core busy and the others idle."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Those that take longest come first: at the end they would keep one core busy and the others idle.
+
+    Files that show pages follow each other, so that they can share a browser.
+    """
+    session.stash[FILES] = {item.path.name for item in items if "chromium" in item.fixturenames}
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, not shows_pages(item)))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -158,45 +166,78 @@ def server(tmp_path_factory):
         yield running.url
 
 
+@dataclass
+class Chromium:
+    """A running browser, and its contexts with mouse or finger: what they have compiled of the app's script stays."""
+
+    running: Browser
+    end: ExitStack
+    contexts: dict[bool, BrowserContext] = field(default_factory=dict)
+
+    def context(self, touch: bool = False) -> BrowserContext:
+        """Pages of one site share a process, which a page that stays open keeps alive. Nothing fades or turns."""
+        if touch not in self.contexts:
+            context = self.running.new_context(accept_downloads=True, reduced_motion="reduce", has_touch=touch)
+            stays = context.new_page()
+            stays.route("http://127.0.0.1/", lambda route: route.fulfill(body="this page stays"))
+            stays.goto("http://127.0.0.1/")
+            self.contexts[touch] = context
+        return self.contexts[touch]
+
+
+# a page that finds its script compiled costs two thirds of one that has a process of its own
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--process-per-site"]
+CHROMIUM = pytest.StashKey[Chromium]()
+
+
+def shows_pages(item: pytest.Item | None) -> bool:
+    """Whether a test of the same file asks for the browser."""
+    return item is not None and item.path.name in item.session.stash[FILES]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """While Playwright's event loop runs, files that need no browser could run none of their own."""
+    stash = item.session.stash
+    if CHROMIUM in stash and not shows_pages(nextitem):
+        stash[CHROMIUM].end.close()
+        del stash[CHROMIUM]
+
+
 @pytest.fixture(scope="module")
-def browser():
-    """One for each file: while Playwright's event loop runs, no other file could run one of its own."""
+def chromium(request) -> Chromium:
+    """One for all files that need it and follow each other."""
     executable = find_chromium()
     if executable is None:
         pytest.skip("needs a Chromium: `make browser` installs one, or put chromium on the PATH")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
+    stash = request.session.stash
+    if CHROMIUM not in stash:
+        end = ExitStack()
+        playwright = end.enter_context(sync_playwright())
+        running = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        end.callback(running.close)
+        stash[CHROMIUM] = Chromium(running, end)
+    return stash[CHROMIUM]
 
 
 @pytest.fixture(scope="module")
-def context_with(browser):
-    """A context of the browser for each kind of device, kept: what it has compiled of the app's script stays."""
-    kept = {}
-
-    def context(**options):
-        key = repr(sorted(options.items()))
-        if key not in kept:
-            kept[key] = browser.new_context(accept_downloads=True, **options)
-        return kept[key]
-
-    return context
+def browser(chromium) -> Browser:
+    return chromium.running
 
 
 @pytest.fixture
-def visit(context_with, server):
+def visit(chromium, server):
     """Open an address of the app in a browser that remembers nothing of it; every request must stay on the server, no
     error may be thrown.
 
-    Nothing fades or turns, unless ``reduced_motion`` says "no-preference". ``inside``: the address of the app that the
-    page at ``base`` frames.
+    Nothing fades or turns. ``inside``: the address of the app that the page at ``base`` frames.
     """
     pages, strayed, errors = [], [], []
 
-    def open_page(query="", size="desktop", *, path="", base=server, inside="", **options):
+    def open_page(query="", size="desktop", *, path="", base=server, inside="", color_scheme="light"):
         width, height = SIZES[size]
-        page = context_with(has_touch=size == "phone", **{"reduced_motion": "reduce", **options}).new_page()
+        page = chromium.context(touch=size == "phone").new_page()
+        page.emulate_media(color_scheme=color_scheme)
         page.set_viewport_size({"width": width, "height": height})
         pages.append(page)
         page.set_default_timeout(PATIENCE)

@@ -25,14 +25,16 @@ PAGES = {
 
 
 @pytest.fixture(scope="module")
-def opened(browser, server):
+def opened(chromium, server):
     """Each page once, whatever the width; every table on it is open."""
     pages = {}
 
     def open_page(name, width):
         if name not in pages:
             query, scheme = PAGES[name]
-            page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+            page = chromium.context().new_page()
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": 1440, "height": 900})
             page.set_default_timeout(PATIENCE)
             page.goto(f"{server}/{query}")
             settle(page)
@@ -193,19 +195,27 @@ def test_on_a_projector_too_and_its_switch_keeps_clear_of_the_pages_names(visit,
     assert last["x"] + last["width"] <= switch["x"] and abs(switch["y"] - last["y"]) < last["height"]
 
 
-def test_a_projector_has_the_larger_plane_and_the_walk_beside_it(visit):
-    sides = {}
-    for query in ("", "&big=1"):
-        page = visit(f"?c=digits-2d&from=number&i=5&data=digits{query}")
-        settle(page)
+TYPE_AND_LINE = """root => {
+  const line = getComputedStyle(root.querySelector('path.line.base'));
+  return [getComputedStyle(root).fontSize, line.strokeWidth].map(parseFloat);
+}"""
+
+
+def test_a_projector_has_the_larger_plane_large_type_and_thick_lines_and_the_walk_beside_it(opened):
+    sides, sizes = {}, []
+    for name in ("one image", "one image, projector"):
+        page = opened(name, 1440)
+        sizes.append(look(page, lambda shown=page: shown.locator(".plane-root").evaluate(TYPE_AND_LINE)))
+        page.locator(".stMain").evaluate("main => main.scrollTo(0, 0)")
         for width, height in SCREENS[2:]:
             page.set_viewport_size({"width": width, "height": height})
             redrawn(page)
             plane, walk = (page.locator(part).bounding_box() for part in (".panel-zoom", ".walker input"))
             sides.setdefault(width, []).append(plane["width"])
-            assert plane["y"] + plane["height"] <= height or not query
+            assert plane["y"] + plane["height"] <= height or "projector" not in name
     assert walk["y"] + walk["height"] <= 1080
     assert all(large > 1.03 * usual for usual, large in sides.values())
+    assert sizes[1][0] >= 1.3 * sizes[0][0] and sizes[1][1] >= 1.5 * sizes[0][1]
 
 
 def test_the_whole_gallery_is_seen_beside_the_plane(visit):

@@ -75,9 +75,27 @@ def test_arrow_keys_and_fingers_move_the_point(visit):
     touch("touchEnd")
 
 
+DASHES = """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
+  const style = getComputedStyle(svg.querySelector(`path.line.${layer}`));
+  return [style.strokeDasharray, style.stroke];
+})"""
+
+
+def methods_differ_in_line_style_not_in_colour_alone(page) -> None:
+    styles = look(page, lambda: page.locator(".panel-zoom svg").evaluate(DASHES))
+    dashes = [dash for dash, _ in styles]
+    assert len({dashes[1], dashes[2], dashes[3]}) == 3
+    shapes = page.locator(".panel-box svg").evaluate(
+        """svg => ['base', 'marginal', 'best'].map(
+          (layer) => svg.querySelector(`.marker.${layer}`).getAttribute('d').replace(/[-\\d. ]/g, ''))"""
+    )
+    assert len(set(shapes)) == 3
+
+
 def test_toggles_zoom_and_walk_need_no_server(visit):
-    page = visit("?c=digits-2d&from=number&i=5&data=digits", reduced_motion="reduce")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits")
     settle(page)
+    methods_differ_in_line_style_not_in_colour_alone(page)
     zoom = page.locator(".panel-zoom")
     for layer in ("exact", "logs", "base", "marginal", "best"):
         lines = zoom.locator(f"path.line.{layer}")
@@ -119,7 +137,7 @@ def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, 
     judged = judge(digits_engine, images, digits_2d.model.infer(images))
     fits = [one.best["diagonal"] for one in judged]
     index, fit = next((k, f) for k, f in enumerate(fits) if f.short > 1 and len(f.path) > 2)
-    page = visit(f"?c=digits-2d&from=number&i={index}&data=digits", reduced_motion="reduce")
+    page = visit(f"?c=digits-2d&from=number&i={index}&data=digits")
     settle(page)
     assert page.get_by_role("button", name="to the best").count() == 0
     expect(page.get_by_role("button", name="Walk uphill from the encoder")).to_be_visible()
@@ -142,7 +160,7 @@ def test_a_walk_that_stops_short_says_so_when_it_ends(visit, digits, digits_2d, 
 
 
 def test_the_steps_of_another_method_are_walked(visit):
-    page = visit("?c=digits-2d&from=number&i=5&data=digits&q=svi", reduced_motion="reduce")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&q=svi")
     settle(page)
     page.get_by_label("Which walk").select_option(label="along SVI, image by image")
     expect(page.get_by_role("button", name="Follow SVI, image by image")).to_be_visible()
@@ -153,28 +171,7 @@ def test_the_steps_of_another_method_are_walked(visit):
     assert heights == sorted(heights) and page.locator(".panel-zoom path.line.walk:not(.lens *)").count() == 3
 
 
-DASHES = """svg => ['exact', 'base', 'marginal', 'best'].map((layer) => {
-  const style = getComputedStyle(svg.querySelector(`path.line.${layer}`));
-  return [style.strokeDasharray, style.stroke];
-})"""
-
-
-def test_methods_differ_in_line_style_not_in_colour_alone(visit):
-    page = visit("?c=digits-2d&from=number&i=5&data=digits")
-    settle(page)
-    styles = look(page, lambda: page.locator(".panel-zoom svg").evaluate(DASHES))
-    dashes = [dash for dash, _ in styles]
-    assert len({dashes[1], dashes[2], dashes[3]}) == 3
-    shapes = page.locator(".panel-box svg").evaluate(
-        """svg => ['base', 'marginal', 'best'].map(
-          (layer) => svg.querySelector(`.marker.${layer}`).getAttribute('d').replace(/[-\\d. ]/g, ''))"""
-    )
-    assert len(set(shapes)) == 3
-
-
-def test_side_by_side_planes_move_together(visit):
-    page = visit("?c=digits-2d&from=number&i=5&data=digits&vs=image:7")
-    settle(page)
+def whole_boxes_move_together(page) -> None:
     boxes = page.locator(".panel-box")
     expect(boxes).to_have_count(2)
     before = boxes.nth(1).locator(".axes text").all_inner_texts()
@@ -193,6 +190,8 @@ def test_planes_of_one_decoder_are_zoomed_together_and_those_of_two_are_not(visi
         page.locator(".panel-zoom").nth(0).get_by_role("button", name="zoom in").click()
         until(page, "the zoom", lambda one=ticks[0], old=before[0]: one.all_inner_texts() != old)
         assert (look(page, ticks[1].all_inner_texts) != before[1]) == together, beside
+        if together:
+            whole_boxes_move_together(page)
 
 
 def test_the_second_image_is_taken_from_the_gallery_and_both_are_exported(visit):

@@ -33,17 +33,18 @@ new MutationObserver(() => {
 
 
 @pytest.mark.long
-def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, tmp_path, unwritable):
+def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(visit, tmp_path, unwritable):
     """Started in another folder, no cache can be written: each step is said beside what is ready, nothing is lost."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     with serving(tmp_path, unwritable, cwd=elsewhere) as own:
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-        context.add_init_script(REMEMBER)
-        page = context.new_page()
+        page = visit(path="_stcore/health", base=own.url)
+        page.add_init_script(REMEMBER)
         page.goto(f"{own.url}/?c=digits-2d&from=upload&data=digits")
         idle(page)
-        assert [cookie["name"] for cookie in context.cookies() if "xsrf" in cookie["name"]] == []  # uploads need none
+        assert [
+            cookie["name"] for cookie in page.context.cookies() if "xsrf" in cookie["name"]
+        ] == []  # uploads need none
         page.goto(f"{own.url}/?c=digits-2d&from=number&i=5&data=digits")
         settle(page, "the page without caches")
         said = page.evaluate("window.said")
@@ -59,7 +60,6 @@ def test_a_first_visit_anywhere_without_caches_says_what_is_being_done(browser, 
         said = {words.strip() for words, beside in page.evaluate("window.said") if beside}
         titles = (("Figure 1", 4), ("Figure 2", 3))  # what is quick is not always painted
         assert said & {f"{title}: exact posterior of image {k + 1} of {n} …" for title, n in titles for k in range(n)}
-        context.close()
 
 
 def seven() -> bytes:
