@@ -83,7 +83,7 @@ def serving(
         finally:
             RUNNING.pop(f"127.0.0.1:{port}", None)
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 @contextmanager

@@ -223,7 +223,7 @@ def test_the_whole_gallery_is_seen_beside_the_plane(visit):
     tiles = page.locator(".gallery button")
     until(page, "the gallery", lambda: tiles.count() == 12)
     settle(page)
-    slider = page.get_by_role("slider").first.bounding_box()
+    slider = page.get_by_role("slider", name="Position in this order").bounding_box()
     assert slider["y"] + slider["height"] <= 900 and tiles.last.bounding_box()["y"] < slider["y"]
 
 
