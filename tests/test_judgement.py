@@ -8,6 +8,7 @@ import torch
 
 from gpvae_core.diagnostics.judgement import judge, posterior_report
 from gpvae_core.exact import PosteriorEngine
+from gpvae_core.paths import grid_cache
 from tests.cases import built
 
 
@@ -69,7 +70,8 @@ def test_every_number_of_a_row_comes_with_its_error(digits, digits_2d, digits_en
 def test_a_reverse_kl_at_a_rough_tolerance_is_within_its_error(digits, digits_2d):
     """What lies beyond the nodes counts as often as log q falls there, not as one share of the mass."""
     images = digits.test.pixels(np.array([13, 67, 104, 119]))
-    rough, fine = (PosteriorEngine(digits_2d.model.generative, tolerance=t).posteriors(images) for t in (0.5, 1e-3))
+    engines = (digits_2d.engine(tolerance=tolerance, cache=grid_cache()) for tolerance in (0.5, 1e-3))
+    rough, fine = (engine.posteriors(images) for engine in engines)
     start = digits_2d.infer(images).start
     for k in range(len(images)):
         found, truth = rough[k].kl_to(start[k]), fine[k].kl_to(start[k])
