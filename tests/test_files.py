@@ -89,10 +89,10 @@ def test_six_processes_write_and_read_one_file_and_none_fails_or_reads_half_of_i
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_three_processes_open_grids_in_one_empty_folder_with_damaged_files_in_it(tmp_path):
+def test_two_processes_open_grids_in_one_empty_folder_with_damaged_files_in_it(tmp_path):
     for k in range(0, 20, 2):
         (tmp_path / f"digest{k}-4.5-31.safetensors").write_bytes(b"half a file")
-    assert at_once(READERS_OF_GRIDS, tmp_path, 3) == [""] * 3
+    assert at_once(READERS_OF_GRIDS, tmp_path, 2) == [""] * 2
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"digest{k}-4.5-31.safetensors" for k in range(20))
 
 

@@ -54,10 +54,14 @@ def test_only_the_command_line_prints():
 
 
 def test_nothing_happens_on_import():
+    """No random number drawn, no thread, dtype or signal handler set, nothing imported that is used later."""
     code = (
+        "import signal; heard = [signal.getsignal(one) for one in signal.valid_signals()]\n"
         "import torch; before = (torch.get_rng_state().sum(), torch.get_default_dtype(), torch.get_num_threads())\n"
         "import gpvae_core.commands.train, gpvae_core.commands.gaps, gpvae_core.commands.evaluate\n"
         "assert before == (torch.get_rng_state().sum(), torch.get_default_dtype(), torch.get_num_threads())\n"
+        "import gpvae_core.training.runs\n"
+        "assert heard == [signal.getsignal(one) for one in signal.valid_signals()]\n"
         "import sys; assert 'sklearn' not in sys.modules and 'torchvision' not in sys.modules"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

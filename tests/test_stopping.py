@@ -1,8 +1,6 @@
 """A training that is asked to end says what is kept, and its shell why it ended; a library call hears nothing."""
 
 import signal
-import subprocess
-import sys
 from threading import Thread
 
 import pytest
@@ -80,12 +78,3 @@ def test_outside_the_main_thread_a_command_runs_as_ever(train):
     thread.start()
     thread.join()
     assert codes == [0]
-
-
-def test_the_library_replaces_no_handler():
-    code = (
-        "import signal; before = [signal.getsignal(one) for one in signal.valid_signals()]\n"
-        "import gpvae_core.training.runs, gpvae_core.commands.train\n"
-        "assert before == [signal.getsignal(one) for one in signal.valid_signals()]"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
