@@ -59,7 +59,7 @@ def sampled_encoders(encoder: GPEncoder, x: torch.Tensor, count: int, generator:
 
 
 def test_sampling_weights_gives_the_moments_of_equation_12(lively, x, generator):
-    count = 200_000
+    count = 50_000
     random = sampled_encoders(lively, x, count, generator)
     z = random.mean + random.std * torch.randn(random.mean.shape, generator=generator).double()
     q = lively.infer(x, None).q
@@ -69,7 +69,7 @@ def test_sampling_weights_gives_the_moments_of_equation_12(lively, x, generator)
 
 
 def test_expected_kl_matches_sampling_weights(lively, x, generator):
-    count = 200_000
+    count = 50_000
     random = sampled_encoders(lively, x, count, generator)
     kl = 0.5 * (random.std**2 + random.mean**2 - 1 - torch.log(random.std**2)).sum(-1)
     wanted = lively.correction(x).expected_kl()
