@@ -269,21 +269,19 @@ def gap_identity(evidence: float, sums: list[float], disturbance: float = 0.0) -
 
 @pytest.fixture(scope="module")
 def digits_terms(digits: Dataset, digits_2d, digits_engine):
-    return [gap_terms(digits_2d, digits_engine, digits.test.pixels(slice(k, k + 1))) for k in (0, 1)]
+    return gap_terms(digits_2d, digits_engine, digits.test.pixels(slice(0, 1)))
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_elbo_plus_kl_is_the_log_evidence_on_digits(digits_terms, index):
-    assert gap_identity(*digits_terms[index]) < 1e-3
+def test_elbo_plus_kl_is_the_log_evidence_on_digits(digits_terms):
+    assert gap_identity(*digits_terms) < 1e-3
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_elbo_plus_kl_is_the_log_evidence_on_mnist(mnist: Dataset, mnist_2d, mnist_engine, index):
-    assert gap_identity(*gap_terms(mnist_2d, mnist_engine, mnist.test.pixels(slice(index, index + 1)))) < 1e-3
+def test_elbo_plus_kl_is_the_log_evidence_on_mnist(mnist: Dataset, mnist_2d, mnist_engine):
+    assert gap_identity(*gap_terms(mnist_2d, mnist_engine, mnist.test.pixels(slice(0, 1)))) < 1e-3
 
 
 def test_a_disturbed_log_evidence_breaks_the_identity(digits_terms):
-    assert gap_identity(*digits_terms[0], disturbance=0.01) > 5e-3
+    assert gap_identity(*digits_terms, disturbance=0.01) > 5e-3
 
 
 def test_two_threads_may_ask_at_once(digits: Dataset, digits_engine):
