@@ -10,16 +10,10 @@ from app.compute import compute_view, decode
 from app.payload import mass_contours
 from gpvae_core.diagnostics.judgement import judge
 from tests.pages import finger, look, pixels, place_of, settle, until
-from tests.server import serving
 
 
-def test_hover_decodes_with_the_server_gone_and_restores_on_leave(visit, tmp_path, digits_2d):
-    with serving(tmp_path, warm=True) as own:
-        page = visit("?c=digits-2d&from=number&i=5&data=digits", base=own.url)
-        settle(page)
-        page.wait_for_function("window.gpvaeAtlases && Object.keys(window.gpvaeAtlases).length === 1")
-        own.process.kill()
-        own.process.wait(20)
+def hover_decodes_and_restores_on_leave(page, digits_2d) -> None:
+    """And a line can be taken away; tests/test_serve.py asks for it when the server is gone."""
     at_rest = pixels(page, ".at-cursor canvas")
     for panel in ("zoom", "box"):
         box = page.locator(f".panel-{panel} .stage svg .frame").bounding_box()

@@ -14,9 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from app.serve import HostName, Plan, caddy, main
+from gpvae_core.checkpoints import load_checkpoint
+from gpvae_core.paths import grid_cache
 from tests.pages import PATIENCE, evidence, settle
 from tests.server import several, started_by
 from tests.test_browser_input import photo_of_a_digit
+from tests.test_browser_plane import hover_decodes_and_restores_on_leave
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -69,18 +72,23 @@ def test_the_health_route_computes_a_posterior(served, digits_2d_wide_evidence):
 @pytest.fixture
 def digits_2d_wide_evidence():
     """Of the same image, by the engine of the pages."""
-    from gpvae_core.checkpoints import load_checkpoint
-
     checkpoint = load_checkpoint("digits-2d-wide")
-    posterior = checkpoint.engine().posterior(checkpoint.simulate(1, seed=0).images)
+    posterior = checkpoint.engine(cache=grid_cache()).posterior(checkpoint.simulate(1, seed=0).images)
     return posterior.log_evidence, posterior.log_evidence_error
 
 
-def test_a_visitor_stays_with_a_worker_and_one_that_ends_is_started_again(served, browser):
+def test_a_worker_is_started_again_a_visitor_stays_with_one_and_at_the_end_pages_still_decode(
+    served, browser, digits_2d
+):
+    """The last of those that need it: it is over then, and nothing of it is left."""
     url, process = served
-    cookies = set()
-    for _ in range(2):  # an upload goes to the worker that holds the session, or is refused
-        context = browser.new_context()
+    before = workers_of(process.pid)
+    assert len(before) == 2
+    os.kill(min(before), signal.SIGKILL)
+    waited("another worker", lambda: len(workers_of(process.pid) - before) == 1)
+    waited("both to answer", lambda: all(asked(f"{url}/lab/_stcore/health")[0] == 200 for _ in range(4)))
+    contexts = [browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce") for _ in range(2)]
+    for context in contexts:  # an upload goes to the worker that holds the session, or is refused
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         refused: list[str] = []
@@ -93,24 +101,17 @@ def test_a_visitor_stays_with_a_worker_and_one_that_ends_is_started_again(served
         settle(page)
         assert re.fullmatch(r"-?[\d.]+", evidence(page))
         assert not [text for text in refused if "Content Security Policy" in text]
-        cookies |= {cookie["value"] for cookie in context.cookies()}
-        context.close()
-    assert 1 <= len(cookies) <= 2
-    before = workers_of(process.pid)
-    assert len(before) == 2
-    os.kill(min(before), signal.SIGKILL)
-    waited("another worker", lambda: len(workers_of(process.pid) - before) == 1)
-    waited("both to answer", lambda: all(asked(f"{url}/lab/_stcore/health")[0] == 200 for _ in range(4)))
-
-
-def test_when_it_ends_nothing_of_it_is_left(tmp_path):
-    with several(tmp_path, ["--path", "lab"]) as found:
-        url, process = found.url, found.process
-        own = started_by(process.pid)
-        assert len(own) == 3
-    assert process.returncode == 0
+    assert 1 <= len({cookie["value"] for context in contexts for cookie in context.cookies()}) <= 2
+    page.wait_for_function("window.gpvaeAtlases && Object.keys(window.gpvaeAtlases).length === 1")
+    own = started_by(process.pid)
+    assert len(own) == 3
+    process.terminate()
+    assert process.wait(60) == 0
     assert not any(Path(f"/proc/{number}").exists() for number in own)
     assert asked(f"{url}/lab/")[0] == 0
+    hover_decodes_and_restores_on_leave(page, digits_2d)
+    for context in contexts:
+        context.close()
 
 
 @pytest.mark.parametrize(
