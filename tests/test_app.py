@@ -274,14 +274,20 @@ def test_another_data_set_starts_at_its_own_image_without_a_complaint(data_dir):
 # --- other encoders ---------------------------------------------------------------------------------------------
 
 
-def test_other_encoders_stand_beside_the_checkpoints_own(digits, digits_2d, digits_engine):
+@pytest.fixture(scope="module")
+def searched(digits, digits_2d, digits_engine):
+    """An image, what searches on it, and its view with all of them."""
     pixels = digits.test.pixels(slice(4, 5))[0, 0].numpy()
-    others = [(name, digits_2d.with_method(name)) for name in ("svi", "gn")]
+    others = [(name, digits_2d.with_method(name)) for name in ("svi", "gn", "savae")]
+    return pixels, others, compute_view(digits_2d, digits_engine, pixels, others=others)
+
+
+def test_other_encoders_stand_beside_the_checkpoints_own(searched, digits_2d, digits_engine):
+    pixels, others, view = searched
     alone = compute_view(digits_2d, digits_engine, pixels)
-    view = compute_view(digits_2d, digits_engine, pixels, others=others)
-    assert [q.key for q in view.overlays] == ["base", "marginal", "svi", "gn", "best"]
+    assert [q.key for q in view.overlays] == ["base", "marginal", "svi", "gn", "savae", "best"]
     assert [q.key for q in view.stages] == ["base", "marginal"]
-    assert len({(q.style.colour, q.style.dash) for q in view.overlays}) == 5
+    assert len({(q.style.colour, q.style.dash) for q in view.overlays}) == 6
     x = torch.as_tensor(pixels)[None, None]
     exact = digits_engine.posterior(x)
     for name, opened in others:
@@ -297,10 +303,8 @@ def test_other_encoders_stand_beside_the_checkpoints_own(digits, digits_2d, digi
     assert "undivided" not in gap_meter(alone)
 
 
-def test_a_method_that_looks_step_by_step_is_walked(digits, digits_2d, digits_engine):
-    pixels = digits.test.pixels(slice(4, 5))[0, 0].numpy()
-    others = [(name, digits_2d.with_method(name)) for name in ("svi", "gn", "savae")]
-    view = compute_view(digits_2d, digits_engine, pixels, others=others)
+def test_a_method_that_looks_step_by_step_is_walked(searched, digits_engine):
+    pixels, others, view = searched
     x = torch.as_tensor(pixels)[None, None]
     exact = digits_engine.posterior(x)
     assert set(view.paths) == {"svi", "gn", "savae"}
@@ -324,9 +328,8 @@ def test_a_method_that_looks_step_by_step_is_walked(digits, digits_2d, digits_en
             np.testing.assert_allclose(factor @ factor.T, step.covariance, rtol=1e-9, atol=1e-15)
 
 
-def test_a_walk_that_ends_beyond_the_decoders_arithmetic_is_sent_all_the_same(digits, digits_2d, digits_engine):
-    pixels = digits.test.pixels(slice(4, 5))[0, 0].numpy()
-    view = compute_view(digits_2d, digits_engine, pixels, others=[("svi", digits_2d.with_method("svi"))])
+def test_a_walk_that_ends_beyond_the_decoders_arithmetic_is_sent_all_the_same(searched):
+    _, _, view = searched
     flat = [Step(np.zeros(2), np.diag([1.0, 0.0]), 1.0), Step(np.ones(2), np.zeros((2, 2)), -np.inf)]
     *_, walk = plane_data(replace(view, paths={"svi": flat}), "digest", "it")["walks"]
     assert json.dumps(walk, allow_nan=False) and [step["tril"] for step in walk["path"]] == [[1, 0, 0], [0, 0, 0]]

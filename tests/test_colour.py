@@ -199,7 +199,8 @@ def trained(spec: str, out: Path, *options: object) -> Checkpoint:
     return checkpoint
 
 
-def test_convolutions_learn_colour_in_any_number_of_dimensions(spec, tmp_path):
+def test_convolutions_learn_colour_in_any_number_of_dimensions(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpvae_core.training.evaluation.DRAWS_IN_ALL", 640)  # how many are enough: test_evaluation.py
     checkpoint = trained(spec, tmp_path / "run", "--method", "fullcov", "--latent-dim", 5)
     assert checkpoint.infer(load_dataset(spec).test.pixels()).q.dim == 5
 

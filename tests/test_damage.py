@@ -90,7 +90,8 @@ def test_of_a_shipped_checkpoint(name, flips, cuts, at_home):
 def own(tmp_path_factory):
     """A training of one's own, with two encoders on its decoder and a table of gaps."""
     folder = tmp_path_factory.mktemp("own") / "run"
-    invoked("train", "--dataset", "digits", "--method", "vae", "--latent-dim", 2, "--epochs", 1, "--out", folder)
+    small = ("--hidden", 8, "--latent-dim", 2, "--epochs", 1)
+    invoked("train", "--dataset", "digits", "--method", "vae", *small, "--out", folder)
     checkpoint = load_checkpoint(folder)
     encoder = checkpoint.model.encoder
     store_encoder(folder, "again", encoder.state_dict(), checkpoint.decoder_digest)
