@@ -193,11 +193,11 @@ MANGLED = [mangled(np.random.default_rng([seed, 77])) for seed in range(100)]
 
 
 def pages() -> list[dict[str, str]]:
-    """One link for each state that the 100 ask for, with a complaint or without: from there on pages are alike."""
-    first: dict[tuple[str, bool], dict[str, str]] = {}
+    """The first of the 100 for each way to an image and checkpoint that they ask for, with a complaint or without."""
+    first: dict[tuple[str, str, bool], dict[str, str]] = {}
     for query in MANGLED:
         state, problems = from_query(query)
-        first.setdefault((repr(state), bool(problems)), query)
+        first.setdefault((state.way, state.checkpoint, bool(problems)), query)
     return list(first.values())
 
 
@@ -206,14 +206,12 @@ def test_100_mangled_links_are_read_and_what_cannot_be_had_is_a_sentence():
         _, problems = from_query(query)
         for said in problems:
             assert said.startswith("The link says ") and len(said) < 400 and "Traceback" not in said
-    assert len(pages()) > 40
+    assert len(pages()) > 15
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("part", range(2))
-def test_mangled_links_give_a_page_or_a_sentence(part):
-    """Every second of the pages that the 100 ask for."""
-    for query in pages()[part::4]:
+def test_mangled_links_give_a_page_or_a_sentence():
+    for query in pages():
         page = AppTest.from_file("../app/main.py", default_timeout=120)
         for key, value in query.items():
             page.query_params[key] = value
