@@ -153,7 +153,7 @@ def test_a_sliders_way_is_one_entry_and_each_choice_one(visit):
     until(page, "the image before the slider's way", lambda: evidence(page) == first)
 
 
-def test_a_drawing_comes_back_and_is_not_lost_on_other_ways(visit):
+def test_a_drawing_by_the_keyboard_comes_back_and_is_not_lost_on_other_ways(visit):
     page = visit("?c=digits-2d&from=draw")
     idle(page)
     page.get_by_role("application", name="Draw a digit").focus()

@@ -66,16 +66,6 @@ def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(vi
     assert evidence(page) == one
 
 
-def test_a_digit_can_be_drawn_with_the_keyboard(visit):
-    page = visit("?c=digits-2d&from=draw")
-    sheet = page.get_by_role("application", name="Draw a digit")
-    sheet.focus()
-    for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 14 + [" "]:
-        page.keyboard.press(key)
-    settle(page)
-    expect(page).to_have_url(re.compile("ink="))
-
-
 def photo_of_a_digit() -> bytes:
     """A one in blue ink on grey paper, as a camera would see it."""
     image = Image.new("RGB", (640, 480), (205, 203, 198))
@@ -139,7 +129,7 @@ def test_a_simulated_images_true_z_lies_where_the_page_says(visit):
     page = visit("?c=digits-2d&from=simulate&seed=1")
     settle(page)
     inside = []
-    for _ in range(10):
+    for _ in range(6):
         stated, held = look(page, lambda: (mass_stated(page), page.locator(".panel-zoom svg").evaluate(HELD)))
         for mass, holds in zip(MASSES, held, strict=True):
             if abs(stated - mass) > 0.04:  # nearer than this the star's own extent decides
