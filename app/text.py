@@ -5,7 +5,7 @@ LEAD = (
     "A VAE guesses, in one pass of its encoder, where in the latent plane an image came from. With two latent "
     "dimensions the true answer p(z|x) can be computed, so the guess can be judged, in nats."
 )
-DOCK = {"label": "Picture or controls", "picture": "Picture", "controls": "Image and controls", "close": "Close"}
+DOCK = {"label": "Plane or controls", "picture": "Plane", "controls": "Image and controls", "close": "Close"}
 STARTING = "The server has just started and is loading its numerical libraries; the next page will be quick."
 FROM_LAST_TIME = "From the last time, while the model is loading …"
 PROJECTOR_HELP = "Large type and thick lines, for the back row."

@@ -82,7 +82,13 @@ def test_a_dragged_gaussian_has_the_librarys_kl_by_mouse_and_by_keys(visit, digi
     assert "your Gaussian" in page.locator(".meter").inner_text()
     assert said_of(page, "mine") == pytest.approx(kl, rel=0.01, abs=0.02)
     deepest = max(depth_of(page, kind) for kind in ("mine", "overlay"))
-    assert deepest <= page.locator(".gap-column .hang").first.bounding_box()["height"] + 1
+    height = page.locator(".gap-column .hang").first.bounding_box()["height"]
+    assert deepest <= height + 1
+    base, tick = page.locator(".gap-column.overlay").first, page.locator(".gap-scale span").last
+    depth = sum(bar.bounding_box()["height"] for bar in base.locator(".hang i").all())
+    a_nat = depth / float(base.locator("b").inner_text().replace(",", ""))
+    top = float(re.search(r"top: ?([\d.]+)%", tick.get_attribute("style"))[1]) / 100 * height
+    assert top == pytest.approx(a_nat * float(tick.inner_text()), rel=0.03)  # a tick is as deep as its nats
 
     grip(page, part="first").focus()
     for _ in range(3):

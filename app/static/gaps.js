@@ -1,6 +1,7 @@
 // --- the gap of each q: a column that hangs from log p(x), and moves with everything ----------------------------------
 
 const MANY = 5; // more columns than that have their names upright
+const TICKS = 4; // at most, on the scale beside them
 
 class Gaps {
   constructor(plane) {
@@ -27,8 +28,14 @@ class Gaps {
     this.deepest = Math.max(...own.map((one) => one.kl), this.data.scale, 1e-9);
     const { walk } = this.plane;
     const moving = walk.path && walk.place >= 0 ? [this.ofWalk(walk)] : [];
-    this.columns.replaceChildren(...own.map((one) => this.column(one)), ...moving, ...this.yours());
-    this.columns.classList.toggle("many", this.columns.childElementCount > MANY);
+    this.columns.replaceChildren(this.scale(), ...own.map((one) => this.column(one)), ...moving, ...this.yours());
+    this.columns.classList.toggle("many", this.columns.childElementCount > MANY + 1); // the scale is one of them
+  }
+
+  // How many nats a depth is: columns of one image have one scale, those of the next may have another.
+  scale() {
+    const marks = niceTicks(0, this.deepest, TICKS).map(([nats, said]) => element("span", { style: `top:${(100 * nats) / this.deepest}%` }, said));
+    return element("div", { class: "gap-scale", "aria-hidden": "true" }, element("div", { class: "hang" }, ...marks));
   }
 
   // A q of the page, its gap taken apart where it has parts.
