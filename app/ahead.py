@@ -10,7 +10,8 @@ from functools import partial
 import click
 
 from app import kept
-from app.compute import TOLERANCE, Encoders, compute_view, to_bytes
+from app.compute import TOLERANCE, Encoders, to_bytes
+from app.trusted import trusted_view
 from gpvae_core.checkpoints import load_checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.errors import InputError
@@ -34,7 +35,7 @@ def prepare(name: str, images: int, encoders: tuple[str, ...] = ()) -> int:
             pixels = test.pixels(slice(number, number + 1))[0, 0].numpy()
             identity = kept.identity(checkpoint, to_bytes(pixels), None, others)
             if not kept.has(identity):
-                kept.view(identity, partial(compute_view, checkpoint, engine, pixels, None, others))
+                kept.view(identity, partial(trusted_view, checkpoint, engine, pixels, None, others))
                 made += 1
                 if not kept.has(identity):
                     raise InputError(f"views cannot be kept in {kept.folder()}; make room there, or make it writable")

@@ -19,11 +19,12 @@ from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequests,
 
 from app import charts, compute, coverage, kept, own
 from app.batching import Asked, Batcher, LeftError, always
-from app.compute import Array, Encoders, View, compute_view, compute_views, from_bytes
+from app.compute import Array, Encoders, View, compute_view, from_bytes
 from app.jobs import Job, Report
 from app.text import NO_CHECKPOINT
 from app.trainer import Plan
 from app.trainings import Training, Trainings
+from app.trusted import trusted_views
 from app.words import t
 from gpvae_core.catalogue import catalogue
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
@@ -90,7 +91,7 @@ def _batcher() -> Batcher[Request, View]:
 
     def compute(requests: Sequence[Request]) -> list[View]:
         images, truths, first = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests], requests[0]
-        return compute_views(first.checkpoint, first.engine, images, truths, first.others)
+        return trusted_views(first.checkpoint, first.engine, images, truths, first.others)
 
     # its threads wait by spinning, for matrices so small that they gain nothing: a fifth of a change's CPU time
     threadpoolctl.threadpool_limits(1, user_api="blas")

@@ -153,7 +153,7 @@ def test_the_gallery_ascends_in_any_score_and_filters_by_class(digits, digits_2d
         assert values[ranks[0]] <= values[ranks[1]] <= values[ranks[2]]
     page.pills(key="explore-digit-gallery").set_value("4").run()
     assert not page.exception
-    assert any(", a 4" in m.value for m in page.markdown)
+    assert any(", digit 4" in m.value for m in page.markdown)
     assert page.slider(key="explore-rank").max == (digits.test.labels == 4).sum() - 1
 
 

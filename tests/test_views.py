@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from app import meter
 from app.compute import TOLERANCE, box_atlas, compute_view, compute_views, decode, extent, zoom_window
 from app.meter import (
     difference_table,
@@ -38,6 +39,7 @@ from app.payload import (
     plane_data,
 )
 from app.theme import MASSES
+from app.trusted import trusted_views
 from app.views.gallery import telling
 from app.views.sources import is_empty, simulate
 from gpvae_core.checkpoints import load_checkpoint
@@ -434,3 +436,17 @@ def test_a_q_without_finite_moments_is_left_out_of_the_window():
     assert left_out == ["wide"] and np.isfinite([low, high]).all()
     assert all(lines == [] for lines in outlines(q).values())
     json.dumps(overlay_data(overlay("wide", "wide", q)), allow_nan=False)
+
+
+def test_a_view_in_doubt_is_computed_more_closely_and_no_other_one(digits, digits_2d):
+    """At the app's tolerance the entropy of image 0 is known to 0.018 nats: twice what the badge allows."""
+    engine = digits_2d.engine(tolerance=TOLERANCE, cache=grid_cache())
+    images = [digits.test.pixels(slice(i, i + 1))[0, 0].numpy() for i in (0, 2)]
+    rough = compute_views(digits_2d, engine, images, [None, None])
+    trusted = trusted_views(digits_2d, engine, images, [None, None])
+    assert meter.worst_error(rough[0]) > meter.UNTRUSTED > meter.worst_error(trusted[0])
+    assert meter.worst_error(rough[1]) < meter.UNTRUSTED and trusted[1].report == rough[1].report
+    r, closer = rough[0].report, trusted[0].report
+    for name in ("log_evidence", "kl_base", "entropy"):
+        assert abs(r[name] - closer[name]) <= r[f"{name}_error"] + closer[f"{name}_error"]
+    assert engine.tolerance == TOLERANCE

@@ -6,9 +6,10 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from app.compute import TOLERANCE, Array, View, box_atlas, compute_view
+from app.compute import TOLERANCE, Array, View, box_atlas
 from app.figures.export import FORMATS, export, file_name
 from app.figures.sheet import MOST_IMAGES, Sheet, check_score, figure_1, figure_2
+from app.trusted import trusted_view
 from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.cli import sentences
 from gpvae_core.commands import options
@@ -58,7 +59,7 @@ def main(
         columns = _columns(opened, engine, data.name, len(data.test), test)
 
         def view_of(index: int) -> View:
-            return compute_view(opened, engine, test.pixels(slice(index, index + 1))[0, 0].numpy())
+            return trusted_view(opened, engine, test.pixels(slice(index, index + 1))[0, 0].numpy())
 
         sheets = [figure_1(opened, data.name, columns, test.labels, view_of, count=images, by=by)]
         if "uncertainty" in columns:

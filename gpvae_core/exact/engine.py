@@ -1,7 +1,7 @@
 """PosteriorEngine: one decoder's exact posteriors for any image, many at a time."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cached_property
 from math import log
 from pathlib import Path
@@ -112,6 +112,13 @@ class PosteriorEngine:
 
         self.grid = grid(half_width, nodes, 0)
         self.surroundings = grid(FAR * half_width, FAR_NODES, nodes**2)
+
+    def at(self, tolerance: float) -> "PosteriorEngine":
+        """The same engine with another tolerance, its model and grids shared. Raises InputError for none."""
+        check("tolerance", tolerance, Tolerance)
+        other = copy(self)
+        other.tolerance = tolerance
+        return other
 
     @cached_property
     def double_model(self) -> GenerativeModel:
