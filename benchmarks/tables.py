@@ -13,7 +13,16 @@ from benchmarks import table_three, training
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, load, on_a_gpu, served, shortcuts, speed
-from benchmarks.gap_tables import exact_gaps, floor, over_seeds, proposals, referee, two_moons, whole
+from benchmarks.gap_tables import (
+    exact_gaps,
+    floor,
+    optima,
+    over_seeds,
+    proposals,
+    referee,
+    two_moons,
+    whole,
+)
 from benchmarks.headline import findings, methods
 from benchmarks.table_one import capacity, refined, table_one
 from gpvae_core.diagnostics.statistics import partial_spearman, spearman
@@ -224,6 +233,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "shortcuts": shortcuts,
     "two moons": two_moons,
     "floor": floor,
+    "optima": optima,
     "over seeds": over_seeds,
     "training speed": lambda: training.table(read_json(RESULTS / "training.json")),
     "table 3": lambda: table_three.table(read_json(RESULTS / "table-three.json")),

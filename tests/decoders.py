@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.special import ive
 from torch import nn
 
-from gpvae_core.generative.likelihoods import GaussianLikelihood
+from gpvae_core.generative import GaussianLikelihood, GenerativeModel
 
 STD = float(GaussianLikelihood(0.1).double().std)  # what float32 makes of 0.1: it costs 3e-5 nats here
 
@@ -33,6 +33,15 @@ class Linear(nn.Module):
         marginal = a @ a.T + std**2 * np.eye(64)
         evidence = -0.5 * (residual @ np.linalg.solve(marginal, residual) + np.linalg.slogdet(2 * np.pi * marginal)[1])
         return covariance @ a.T @ residual / std**2, covariance, float(evidence)
+
+
+def correlated() -> tuple[GenerativeModel, torch.Tensor, tuple[np.ndarray, np.ndarray, float]]:
+    """A model whose posterior is a correlated Gaussian, an image, and that Gaussian's mean, covariance and evidence."""
+    decoder = Linear()
+    with torch.no_grad():
+        decoder.matrix[:, 1] += 0.8 * decoder.matrix[:, 0]
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return GenerativeModel(decoder, GaussianLikelihood(STD).double()), x, decoder.closed_form(x.numpy(), STD)
 
 
 class Features(nn.Module):
