@@ -128,6 +128,43 @@ def _refereed(name: str, n: dict[str, Any]) -> list[str]:
     ]
 
 
+Q_OF = {"base": "vae", "marginal": "gpvae"}
+JUDGES = {  # of benchmarks.referee
+    "k": ("Pareto's k", "k ≤ 0.7"),
+    "draws": ("effective draws", "≥ 100 of 1,000"),
+    "bound": ("IWAE-1000 less ELBO", "≤ 0.32 nats"),
+}
+
+
+def _judged() -> list[tuple[str, str, dict[str, Any]]]:
+    """Decoder, stage and what is stored of them, in order."""
+    found = read_json(RESULTS / "referee.json")
+    return [(decoder, stage, found[f"{decoder}, {stage}"]) for decoder, stage in product(DECODERS, Q_OF)]
+
+
+def judges() -> list[list[str]]:
+    """How often each judge that does not know the truth is wrong, of the shipped encoders."""
+    rows = [
+        ["decoder", "q", "judge", "trusts q where", "missed: KL ≥ 1, trusted", "false alarms: KL ≤ 0.1, not trusted"]
+    ]
+    rows[0] += ["rank correlation with the KL", "largest KL trusted"]
+    for decoder, stage, found in _judged():
+        for name, words in JUDGES.items():
+            n = found[name]
+            wrong = [_share(n["missed"], n["far"]), _share(n["false_alarms"], n["near"])]
+            rows.append([decoder, Q_OF[stage], *words, *wrong, f"{n['spearman']:+.2f}", _short(n["worst_trusted"])])
+    return rows
+
+
+def shortfall() -> list[list[str]]:
+    """What IWAE-1000, with q as the proposal, lacks of log p(x)."""
+    rows = [["decoder", "q", "images", "IWAE-1000 short of log p(x), mean", "median", "short by a nat or more"]]
+    for decoder, stage, found in _judged():
+        rows.append([decoder, Q_OF[stage], f"{found['images']:,}", _short(found["shortfall"])])
+        rows[-1] += [_short(found["shortfall_median"]), _share(found["short_by_a_nat"], found["images"])]
+    return rows
+
+
 def proposals() -> list[list[str]]:
     """IWAE-100 beyond two dimensions, one row a model: with the encoder as proposal, and what each other one adds."""
     steps = ["1 step", "2 steps", "4 steps"]

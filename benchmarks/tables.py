@@ -16,10 +16,12 @@ from benchmarks.engine_tables import exactness, gpu_speed, load, on_a_gpu, serve
 from benchmarks.gap_tables import (
     exact_gaps,
     floor,
+    judges,
     optima,
     over_seeds,
     proposals,
     referee,
+    shortfall,
     two_moons,
     whole,
 )
@@ -220,6 +222,8 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "exact gaps, binary": partial(exact_gaps, "binary-mnist-2d"),
     "exact gaps, whole": whole,
     "referee": referee,
+    "judges": judges,
+    "shortfall": shortfall,
     "proposals": proposals,
     "table 1": table_one,
     "table 1, d = 20": partial(table_one, 20),
