@@ -168,11 +168,11 @@ def shortfall() -> list[list[str]]:
 def proposals() -> list[list[str]]:
     """IWAE-100 beyond two dimensions, one row a model: with the encoder as proposal, and what each other one adds."""
     steps = ["1 step", "2 steps", "4 steps"]
-    head = ["d, seed", "encoder", *(f"{name}: more" for name in steps), "log p(x), long run: more"]
+    head = ["d, seed", "images", "encoder", *(f"{name}: more" for name in steps), "log p(x), long run: more"]
     rows = [head]
     for name, found in read_json(RESULTS / "proposals.json").items():
         gains = [f"{found[k]['gain']:.1f} ± {1.96 * found[k]['gain_stderr']:.1f}" for k in (*steps, "long")]
-        rows.append([name, f"{found['encoder']['iwae']:.1f}", *gains])
+        rows.append([name, str(found["images"]), f"{found['encoder']['iwae']:.1f}", *gains])
     return rows
 
 
