@@ -14,7 +14,7 @@ import requests
 import torch
 from PIL import Image
 
-from gpvae_core.data import load_dataset
+from gpvae_core.data import load_dataset, originals
 from gpvae_core.data.torchvision_compat import torchvision_datasets
 from gpvae_core.errors import InputError
 
@@ -126,10 +126,10 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mirror(served, monkeypatch):
-    """Tiny MNIST files, in torchvision's list of mirrors with their checksums."""
+    """Tiny MNIST files, in the list of mirrors with their checksums."""
     folder, address = served
     rng = np.random.default_rng(0)
-    resources = []
+    files = {}
     for split, n in (("train", 30), ("t10k", 10)):
         for kind, array in (
             ("images-idx3", rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)),
@@ -139,11 +139,15 @@ def mirror(served, monkeypatch):
             name = f"{split}-{kind}-ubyte.gz"
             data = gzip.compress(header + array.tobytes())
             (folder / name).write_bytes(data)
-            resources.append((name, hashlib.md5(data).hexdigest()))
-    source = torchvision_datasets().MNIST
-    monkeypatch.setattr(source, "mirrors", [f"{address}/"])
-    monkeypatch.setattr(source, "resources", resources)
+            files[f"{split.replace('t10k', 'test')}_{kind[:6]}"] = name, hashlib.md5(data).hexdigest()
+    monkeypatch.setattr(originals, "MNIST_MIRRORS", [f"{address}/"])
+    monkeypatch.setattr(originals, "MNIST_FILES", files)
     return folder
+
+
+def test_mnist_is_where_torchvision_has_it():
+    source = torchvision_datasets().MNIST
+    assert source.mirrors == originals.MNIST_MIRRORS and source.resources == [*originals.MNIST_FILES.values()]
 
 
 def test_mnist_is_downloaded_checked_and_built_once(mirror, tmp_path):
@@ -151,6 +155,7 @@ def test_mnist_is_downloaded_checked_and_built_once(mirror, tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (27, 3, 10)
     raw = gzip.decompress((mirror / "t10k-images-idx3-ubyte.gz").read_bytes())
     assert data.test.images.tobytes() == raw[16:]
+    assert data.test.labels.tobytes() == gzip.decompress((mirror / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
     for file in mirror.iterdir():
         file.unlink()
     assert np.array_equal(load_dataset("mnist", tmp_path).test.images, data.test.images)
