@@ -43,7 +43,13 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
     Files that show pages follow each other, so that they can share a browser.
     """
     session.stash[FILES] = {item.path.name for item in items if "chromium" in item.fixturenames}
-    items.sort(key=lambda item: (item.get_closest_marker("long") is None, not shows_pages(item)))
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        """Long ones without a browser, long ones with it, others with it, the rest."""
+        long = item.get_closest_marker("long") is not None
+        return not long, shows_pages(item) == long
+
+    items.sort(key=place)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

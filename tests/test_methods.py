@@ -153,10 +153,10 @@ def test_a_transformation_of_nothing_changes_nothing(generator):
 def test_svi_is_the_floor_of_its_family(digits, digits_2d, digits_engine):
     model = build(replace(digits_2d.config, method="svi"), seed=0)
     start_from(model, digits_2d.model, digits.train)
-    x = digits.test.pixels(slice(0, 8))
+    x = digits.test.pixels(slice(0, 4))
     q = model.infer(x).q
     posteriors = digits_engine.posteriors(x)
-    fits = best_gaussians(posteriors, [[digits_2d.infer(x).start[k]] for k in range(8)], diagonal=True)
+    fits = best_gaussians(posteriors, [[digits_2d.infer(x).start[k]] for k in range(4)], diagonal=True)
     for k, (exact, best) in enumerate(zip(posteriors, fits, strict=True)):
         below = best.elbo.value - best.short - exact.elbo(q[k]).value  # short: other starts did better
         assert -1e-2 < below < 1e-2, k
