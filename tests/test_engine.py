@@ -374,7 +374,7 @@ def test_any_pixel_noise_has_an_exact_answer(digits, engine_of, std):
     posterior = engine.posterior(x)
     log_joint = reference.log_joint_for(engine.model, x)
     narrow = 8 * float(np.sqrt(np.diag(posterior.covariance)).max())
-    box = reference.square(posterior.mean, narrow) if std < 1 else reference.square(np.zeros(2), 6.5)
+    box = reference.square(posterior.mean, narrow) if std < 1 else reference.square(np.zeros(2), 5.0)
     wanted = reference.log_integral(log_joint, [box], narrow / 30 if std < 1 else 0.1 * max(1, std / 1.5))
     assert abs(posterior.log_evidence - wanted) <= min(1e-3, posterior.log_evidence_error)
 
