@@ -61,6 +61,7 @@ class Step:
     """``changes`` of the state with which a step begins, and whether what it asks for is ``done``.
 
     ``count``: what it asks for several times, and how often. ``limit``: what the user's KL has to fall below.
+    ``home``: whether it is about the model that the lesson began with. ``noise``: whether it asks for another s_x.
     ``clear``: share of the images with a smaller log p(x) than the one that it begins with; None: as every page.
     """
 
@@ -69,6 +70,8 @@ class Step:
     count: Count | None = None
     limit: Limit | None = None
     clear: float | None = None
+    home: bool = True
+    noise: bool = False
 
 
 def _times(changes: dict[str, Any], count: Callable[[Seen], int], wanted: int) -> Step:
@@ -90,8 +93,8 @@ STEPS = [
     _times(_OPEN, lambda seen: seen.images, LOOKED_AT),
     Step(_OPEN | {"sort": "uncertainty", "digit": "all"}, lambda seen: seen.both_ends),
     _times(_OPEN | {"way": "simulate", "z": None}, lambda seen: seen.draws, DRAWN),
-    Step(_OPEN, lambda seen: seen.noise is not None and seen.noise < WIDE),
-    Step(_OPEN | {"way": "draw", "strokes": ""}, lambda seen: bool(seen.state.strokes)),
+    Step(_OPEN, lambda seen: seen.noise is not None and seen.noise < WIDE, noise=True),
+    Step(_OPEN | {"way": "draw", "strokes": ""}, lambda seen: bool(seen.state.strokes), home=False),
 ]
 
 

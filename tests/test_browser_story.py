@@ -246,10 +246,13 @@ def test_the_lesson_goes_by_keys_and_checks_what_is_done(visit):
         page.locator(".gap-column").count() == 2 and page.get_by_role("button", name=re.compile("^Walk")).count() == 0
     )
     height = panel.bounding_box()["height"]
+    whole = page.get_by_role("button", name="Whole plane", exact=True)
+    whole.click()
     other = page.locator(".gallery button[aria-pressed=false]").first
     other.focus()
     other.press("Enter")
     page.get_by_text("z has two coordinates").wait_for()
+    expect(whole).to_have_attribute("aria-pressed", "true")  # another image is seen in the window that was chosen
     assert panel.bounding_box()["height"] == pytest.approx(height, abs=2)  # nothing moves under a hand that drags
     page.get_by_text("z has two coordinates").click()
     idle(page)

@@ -31,6 +31,9 @@ class Field {
   }
 }
 
+// The server answers with the numbers that it was told, rounded.
+const alike = (q, other) => [0, 1].every((axis) => Math.abs(q.mean[axis] - other.mean[axis]) + Math.abs(q.std[axis] - other.std[axis]) < 1e-3 * q.std[axis]);
+
 class Own {
   constructor(plane) {
     this.plane = plane;
@@ -85,7 +88,9 @@ class Own {
     const changed = JSON.stringify(own?.image) !== JSON.stringify(this.data?.image);
     if (changed || !own?.q) this.tries = [];
     this.data = own;
+    const before = this.q;
     this.q = own?.q ? { mean: own.q.slice(0, 2), std: own.q.slice(2) } : null;
+    this.placed = Boolean(this.q) && !(before && alike(this.q, before));
     this.fields = own?.field ? ["zoom", "box"].map((name) => new Field(own.field[name])) : [];
     this.exact = own?.text ?? null;
     if (this.q && own.kl !== null) this.remember(own.kl);
@@ -99,11 +104,12 @@ class Own {
     }
   }
 
-  // Whether it was put elsewhere by a button, which may be out of sight.
-  jumped() {
-    const { jumps } = this;
-    this.jumps = false;
-    return jumps;
+  // Whether it was put elsewhere, by a button or by a step of the lesson, and may be out of sight there.
+  jumped({ centre, half }) {
+    const seen = !this.q || [0, 1].every((axis) => Math.abs(this.q.mean[axis] - centre[axis]) + GRIP * this.q.std[axis] <= half);
+    const jumped = this.jumps || (this.placed && !seen);
+    this.jumps = this.placed = false;
+    return jumped;
   }
 
   remember(kl) {
@@ -227,7 +233,8 @@ class Own {
     return marks;
   }
 
-  // The grips stand on the 80 % edge, but never so close that a finger takes the wrong one.
+  // The grips stand on the 80 % edge, but never so close that a finger takes the wrong one. One that would lie outside
+  // the plane stands on the other side, or else on the plane's edge: what cannot be seen cannot be taken.
   place(panel) {
     const grips = this.grips[panel.name];
     const { left, top, side, unit } = panel.frame;
@@ -236,13 +243,14 @@ class Own {
     const [x, y] = [panel.x(this.q.mean[0]), panel.y(this.q.mean[1])];
     const least = 1.9 * unit;
     const scale = side / (2 * panel.view.half);
-    const at = [[x, y], [x + Math.max(least, GRIP * this.q.std[0] * scale), y], [x, y - Math.max(least, GRIP * this.q.std[1] * scale)]];
+    const [right, bottom] = [left + side, top + side];
+    const [across, up] = this.q.std.map((std) => Math.max(least, GRIP * std * scale));
+    const seen = (first, second, low, high) => clamp([first, second].find((px) => px >= low && px <= high) ?? first, low, high);
+    const [cx, cy] = [clamp(x, left, right), clamp(y, top, bottom)];
+    const at = [[cx, cy], [seen(x + across, x - across, left, right), cy], [cx, seen(y - up, y + up, top, bottom)]];
     grips.forEach((grip, k) => {
-      const inside = at[k][0] >= left && at[k][0] <= left + side && at[k][1] >= top && at[k][1] <= top + side;
-      grip.hidden = k === 0 ? false : !inside;
-      const [gx, gy] = k === 0 ? [clamp(at[0][0], left, left + side), clamp(at[0][1], top, top + side)] : at[k];
-      grip.style.left = `${gx}px`;
-      grip.style.top = `${gy}px`;
+      grip.hidden = k > 0 && Math.hypot(at[k][0] - at[0][0], at[k][1] - at[0][1]) < 0.9 * least;
+      [grip.style.left, grip.style.top] = at[k].map((px) => `${px}px`);
     });
   }
 }

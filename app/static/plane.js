@@ -226,15 +226,18 @@ class Panel {
     ].map(([label, title, wanted]) => {
       const button = element("button", { type: "button", title }, label);
       button.wanted = wanted;
-      button.addEventListener("click", () => this.look({ ...wanted() }));
+      button.addEventListener("click", () => {
+        this.look({ ...wanted() });
+        this.chosen = wanted; // kept for the next image, until one zooms or moves
+      });
       return button;
     });
   }
 
   show(home, alt) {
-    const other = JSON.stringify(home) !== JSON.stringify(this.home);
+    this.renewed = JSON.stringify(home) !== JSON.stringify(this.home);
     this.home = home;
-    if (other) this.view = this.fit();
+    if (this.renewed) this.view = this.fit();
     this.stage.setAttribute("aria-label", `${alt} ${t("Arrow keys move the point that is decoded, plus and minus zoom, escape leaves.")}`);
   }
 
@@ -260,6 +263,7 @@ class Panel {
   }
 
   look(view, announce = true) {
+    this.chosen = null;
     this.view = view;
     this.draw();
     if (this.name === "zoom") this.plane.panels.box.draw(); // where it shows what this one shows
@@ -599,8 +603,10 @@ class Plane {
     this.panels.zoom.show({ centre: [0, 1].map((k) => (from[k] + to[k]) / 2), half: (to[0] - from[0]) / 2 }, data.alt.zoom);
     this.panels.zoom.turn.hidden = !data.turns;
     this.mass = this.massWindow();
-    if (this.own.jumped()) this.panels.zoom.view = this.panels.zoom.fit();
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
+    const { zoom } = this.panels;
+    if (zoom.renewed && zoom.chosen) zoom.view = { ...zoom.chosen() };
+    if (this.own.jumped(zoom.view)) zoom.view = zoom.fit();
     this.room.dataset.room = data.hint;
     this.point(null);
     this.draw();

@@ -19,7 +19,7 @@ from app.words import t, words
 from gpvae_core.checkpoints import Checkpoint
 from gpvae_core.diagnostics.stored import Columns
 
-SEEN = "lesson-seen"  # since the step began
+SEEN, DONE, HOME = "lesson-seen", "lesson-done", "lesson-home"  # since the step, and since the lesson began
 PLACED_ON = "mine-of"  # the image on which the user's own Gaussian was placed
 HONEST = 0.8  # of the mass: the regions whose promise is counted
 
@@ -50,9 +50,21 @@ def glossary() -> None:
     st.markdown("\n".join(f"- **{term}**: {meaning}" for term, meaning in _words()["glossary"].items()))
 
 
+def invitation() -> None:
+    """The lesson's start on the first page of a narrow window, where the other pages stand behind a sign."""
+    with st.container(key="to-lesson"):
+        st.button(_words()["ui"]["start"], icon=":material/school:", on_click=begin, args=(1,), key="start-here")
+
+
 def begin(step: int) -> None:
     """Set the page as the step wants it, and forget what was done before."""
-    session.update(step=step, **STEPS[step - 1].changes)
+    kept, state = st.session_state, session.current()
+    if not state.step:  # the lesson begins
+        kept.pop(HOME, None)
+        kept.pop(DONE, None)
+    elsewhere = kept.get(HOME, state.checkpoint) != state.checkpoint and STEPS[step - 1].home
+    back = {"checkpoint": kept[HOME], "weights": "", "dataset": "", "index": -1} if elsewhere else {}
+    session.update(step=step, **back, **{k: v for k, v in STEPS[step - 1].changes.items() if k not in back})
     st.session_state.pop(PLACED_ON, None)  # one that the step places stands on whatever image it begins with
     st.session_state[SEEN] = {"guesses": len(st.session_state.get(guess.SCORE, []))}
 
@@ -68,6 +80,7 @@ def panel(checkpoint: Checkpoint, view: View | None, columns: Columns) -> None:
     if not 1 <= state.step <= len(STEPS):
         session.update(step=0)
         return
+    st.session_state.setdefault(HOME, state.checkpoint)
     number, ui, step = state.step, _words()["ui"], _words()["step"][state.step - 1]
     seen = _seen(checkpoint, view, columns)
     done = _done(number, ui, seen)
@@ -98,22 +111,24 @@ def panel(checkpoint: Checkpoint, view: View | None, columns: Columns) -> None:
 
 
 def _done(number: int, ui: dict[str, str], seen: Seen) -> bool:
-    """Whether the step's task was done since it began, said once where the panel is out of sight."""
-    kept = st.session_state[SEEN]
-    if not kept.get("done") and STEPS[number - 1].done(seen):
-        kept["done"] = True
+    """Whether the step's task was done since the lesson began; said once, where the panel may be out of sight."""
+    done = st.session_state.setdefault(DONE, set())
+    if number not in done and STEPS[number - 1].done(seen):
+        done.add(number)
         st.toast(ui["told"].format(number=number), icon=":material/check:")
-    return bool(kept.get("done"))
+    return number in done
 
 
 def _open(ui: dict[str, str], number: int, seen: Seen) -> str:
-    """That something is left to do: how often it was done, or how small the user's KL has to be."""
+    """That something is left to do: how often it was done, how small the user's KL has to be, which s_x is there."""
     step = STEPS[number - 1]
     if step.count is not None:
         count, wanted = step.count
         return ui["times"].format(done=count(seen), wanted=wanted)
     if step.limit is not None and seen.kls is not None:
         return ui["below"].format(nats=short(step.limit(seen.kls)), own=short(seen.kls[0]))
+    if step.noise and seen.noise is not None:
+        return ui["noise"].format(value=short(seen.noise))
     return ui["open"]
 
 
