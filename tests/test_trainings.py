@@ -251,18 +251,18 @@ def test_an_archive_damaged_within_is_a_sentence(method, tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"no archive", "cannot be unpacked"),
-        (archive({"a.png": picture()})[:-30], "cannot be unpacked"),
-        (archive({"a.txt": b"words"}), "holds no images"),
-        (archive({"a.png": bytes(20_000_000)}), "none over 10 MB"),
-        (archive({f"{k}.png": bytes(9_000_000) for k in range(12)}), "12 images of 108 MB"),
-        (archive({f"{k}.png": b"" for k in range(MOST_FILES + 1)}), "5,001 images"),
+        (lambda: b"no archive", "cannot be unpacked"),
+        (lambda: archive({"a.png": picture()})[:-30], "cannot be unpacked"),
+        (lambda: archive({"a.txt": b"words"}), "holds no images"),
+        (lambda: archive({"a.png": bytes(20_000_000)}), "none over 10 MB"),
+        (lambda: archive({f"{k}.png": bytes(9_000_000) for k in range(12)}), "12 images of 108 MB"),
+        (lambda: archive({f"{k}.png": b"" for k in range(MOST_FILES + 1)}), "5,001 images"),
     ],
     ids=["junk", "cut off", "no image", "a large one", "a bomb", "many"],
 )
 def test_a_bad_archive_is_a_sentence_and_leaves_nothing(line, data, said):
     with pytest.raises(InputError, match=said):
-        line.ask(LONG, data, lambda: True)
+        line.ask(LONG, data(), lambda: True)
     assert [p.name for p in line.root.iterdir()] == [trainings.OWNED]
 
 
