@@ -307,10 +307,9 @@ def test_a_lattice_may_pass_over_a_mode_where_that_errs_by_a_tenth_of_the_tolera
 
 @pytest.fixture(scope="module")
 def engine_of(digits_2d):
-    """The engine of a pixel noise, each once, on the grids of the decoder that all of them share."""
-    kept = {"nodes": 121, "cache": grid_cache(), "digest": digits_2d.decoder_digest}
+    """The engine of a pixel noise, each once: its grid takes longer to decode than any test of it."""
     decoder = digits_2d.model.generative.decoder
-    return cache(lambda std: PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(std)), **kept))
+    return cache(lambda std: PosteriorEngine(GenerativeModel(decoder, GaussianLikelihood(std)), nodes=121))
 
 
 def test_a_broad_posterior_is_read_off_the_grid(digits, engine_of):
