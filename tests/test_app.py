@@ -62,7 +62,7 @@ def test_what_takes_long_is_a_preview_first_and_the_exact_posterior_then(monkeyp
         return compute_views(*arguments)
 
     monkeypatch.setattr(batching, "LONG", 0.0)
-    monkeypatch.setattr(loaders, "compute_views", slow)
+    monkeypatch.setattr(loaders, "trusted_views", slow)
     monkeypatch.setattr(loaders, "_renews", lambda: True)
     page = opened(**to_query(State(way="draw", strokes=drawing.encode(STROKES))))
     said = [one.value for one in page.info]

@@ -37,11 +37,23 @@ def plane_in_sight(page) -> bool:
     return frame["y"] >= 0 and frame["y"] + 0.8 * frame["height"] <= sheet["y"] < frame["y"] + 1.5 * frame["height"]
 
 
+def foot_of(page, part: str) -> float:
+    """Where it ends, in px from the window's top."""
+    box = page.locator(part).bounding_box()
+    return box["y"] + box["height"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_drawn_digit_gets_a_posterior_and_its_link_gives_the_same_elsewhere(visit, size):
     page = visit("?c=digits-2d&from=draw", size)
     page.get_by_text("Draw a digit on the sheet").wait_for()
     page.locator(".empty-plane").wait_for()
+    if size == "phone":
+        until(
+            page,
+            "the paper above the foot",
+            lambda: foot_of(page, ".sheet canvas") <= page.locator(".dock").bounding_box()["y"],
+        )
     paper = place_of(page.locator(".sheet canvas"))
     draw_stroke(page, size, [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)])
     settle(page)

@@ -148,7 +148,7 @@ def test_layout(opened, name, width):
 
 def test_the_plane_and_the_button_below_it_are_seen_together(visit):
     """In the windows of a laptop, in the lesson and outside it; there no formula is cut either."""
-    page = visit("?c=digits-2d&from=number&i=5&data=digits&step=4")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&step=3")
 
     def resized(width, height):
         page.set_viewport_size({"width": width, "height": height})

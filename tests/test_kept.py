@@ -127,6 +127,6 @@ def test_views_that_cannot_be_kept_are_not_said_to_be(tmp_path, view, monkeypatc
     (tmp_path / "gpvae" / "views").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(Checkpoint, "engine", lambda *_, **__: None)
-    monkeypatch.setattr(ahead, "compute_view", lambda *_: view)
+    monkeypatch.setattr(ahead, "trusted_view", lambda *_: view)
     said = CliRunner().invoke(main, ["digits-2d", "--images", "2"])
     assert said.exit_code == 1 and "Error: views cannot be kept in" in said.output

@@ -9,15 +9,26 @@ const PICTURE = ".st-key-plane";
 const PAPER = ".st-key-sheet";
 const TALL = 220; // px: then all of it is there
 const STILL = 12; // frames in which nothing has moved it
-const PATIENCE = 1200;
+const PATIENCE = 1200; // frames until it has to be there
+const AFTER = 180; // frames in which what comes later may push it away again
 
-// Bring a part into sight once it is there and stands still: the server takes a moment.
-function reveal(part, block, left = PATIENCE, still = 0, before = null) {
-  const found = document.querySelector(part);
-  const { height, top } = found?.getBoundingClientRect() ?? {};
-  const rests = height > TALL && top === before ? still + 1 : 0;
-  if (rests >= STILL) found.scrollIntoView({ block });
-  else if (left) requestAnimationFrame(() => reveal(part, block, left - 1, rests, top));
+// Bring a part into sight once it is there and stands still: the server takes a moment. Who touches the page moves it alone.
+function reveal(part, block) {
+  let [left, still, before] = [PATIENCE, 0, null];
+  const stop = () => { left = 0; };
+  for (const kind of ["pointerdown", "wheel", "keydown"]) window.addEventListener(kind, stop, { once: true, capture: true, passive: true });
+  const watch = () => {
+    const found = document.querySelector(part);
+    const { height, top } = found?.getBoundingClientRect() ?? {};
+    still = height > TALL && top === before ? still + 1 : 0;
+    before = top;
+    if (still === STILL) {
+      found.scrollIntoView({ block });
+      left = Math.min(left, AFTER);
+    }
+    if (left-- > 0) requestAnimationFrame(watch);
+  };
+  watch();
 }
 
 export default function mount({ parentElement: root, data }) {

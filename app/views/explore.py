@@ -101,11 +101,11 @@ def _one(checkpoint: Checkpoint, subject: Subject, columns: Columns, others: Enc
     guess.bar(subject, view, None if subject.index is None else len(where.data.test), fours=asks)
     if asks and gaps is not None:
         four.window(where, gaps)
-    if not (session.current().step or session.current().locked or guessing):
-        lesson.invitation()
     shown.plane(checkpoint, subject, view, "plane", pick=subject.truth is not None, own=own)
     if guessing:
         return view
+    if not (session.current().step or session.current().locked):
+        lesson.invitation()
     if not hidden(session.current()):
         shown.numbers(checkpoint, view, columns, narrow=projector)
     if subject.truth is not None:
