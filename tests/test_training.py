@@ -18,10 +18,12 @@ from torch.distributions import Normal
 
 from gpvae_core.checkpoints import load_checkpoint, save_checkpoint
 from gpvae_core.cli import cli
+from gpvae_core.distributions import Mixture
 from gpvae_core.errors import InputError
 from gpvae_core.files import write_atomically
 from gpvae_core.identity import STATE
 from gpvae_core.inference.base import Batch
+from gpvae_core.inference.bounds import importance_weighted_bound
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import read_tensors
@@ -93,6 +95,27 @@ def test_the_objective_of_k_draws_is_their_mean_weights_logarithm(tiny_dataset):
         density = Normal(q.mean.double(), q.std.double()).log_prob(z).sum(-1)
         expected = (joint - density).exp().mean(0).log().mean()
     assert float(found.parts["importance_weighted"]) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_the_bound_of_several_draws_moves_a_mixtures_weights(tiny_dataset):
+    """By its derivative: weight onto the component that explains more, as finite differences say."""
+    model, x = (
+        build(replace(PLAIN, method="me", options={"components": 2}), seed=1).double(),
+        tiny_dataset.train.pixels(slice(0, 3)).double(),
+    )
+    q = model.encoder.infer(x, model.generative).q.detach()
+
+    def bound(moved):
+        log_weights = torch.log_softmax(q.log_weights + moved * torch.tensor([1.0, 0.0]), -1)
+        noise = torch.Generator().manual_seed(4)
+        mixture = Mixture(log_weights, q.components)
+        return importance_weighted_bound(model.generative, x, mixture, 4, generator=noise).mean()
+
+    moved = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(bound(moved), moved)
+    with torch.no_grad():
+        differences = (bound(torch.tensor(1e-5)) - bound(torch.tensor(-1e-5))) / 2e-5
+    assert abs(float(slope)) > 1e-3 and float(slope) == pytest.approx(float(differences), rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["gpvae", "rme", "gn"])
