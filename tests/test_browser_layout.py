@@ -181,7 +181,7 @@ def test_the_plane_and_the_button_below_it_are_seen_together(visit):
 
 
 def test_on_a_projector_too_and_its_switch_keeps_clear_of_the_pages_names(visit):
-    page = visit("?c=digits-2d&from=number&i=5&data=digits&big=1&step=4")
+    page = visit("?c=digits-2d&from=number&i=5&data=digits&big=1&step=3")
 
     def plane_and_switch():
         page.set_viewport_size({"width": 1920, "height": 1080})
