@@ -8,6 +8,7 @@ from app.state import State
 
 NEAR = 0.2  # nats from the best Gaussian that a step asks for
 CLEARLY = 0.2  # nats by which the encoder has to be beaten, or half of what it can be beaten by at all
+LEAST = 0.02  # nats above the best Gaussian that a hand is given at least
 END = 0.2  # of the gallery's order, at either side
 LOOKED_AT, DRAWN = 3, 3
 WIDE = 1.0  # the s_x of the checkpoints that the lesson begins with
@@ -42,14 +43,14 @@ class Seen:
 
 
 def _beating(kls: tuple[float, float, float]) -> float:
-    """The KL below which the encoder is clearly beaten, in nats."""
+    """The KL below which the encoder is clearly beaten, in nats; never what no Gaussian of one's own can have."""
     _, encoder, best = kls
-    return encoder - min(CLEARLY, (encoder - best) / 2)
+    return max(encoder - min(CLEARLY, (encoder - best) / 2), best + LEAST)
 
 
 def _near(kls: tuple[float, float, float]) -> float:
     """The KL below which one is close to the best Gaussian; where the encoder is close itself, it has to be beaten."""
-    return min(kls[2] + NEAR, _beating(kls))
+    return max(min(kls[2] + NEAR, _beating(kls)), kls[2] + LEAST)
 
 
 Count = tuple[Callable[[Seen], int], int]

@@ -183,8 +183,11 @@ TRAIN_GAP = (
 )
 TRAIN_OUTCOME = (
     "Your guess, answered: before the first epoch the gap was {first:.3g} nats. It was largest after epoch {epoch}, "
-    "with {most:.3g} nats, and ended at {last:.3g}. An untrained decoder hardly uses z, so that the posterior is "
-    "nearly the prior, and easy to guess. What training adds to the ELBO is no measure of the gap."
+    "with {most:.3g} nats, and ended at {last:.3g}."
+)
+TRAIN_ROSE = (
+    "An untrained decoder hardly uses z, so that the posterior is nearly the prior, and easy to guess. What training "
+    "adds to the ELBO is no measure of the gap."
 )
 TRAIN_DIED = "The training ended without a word, perhaps for lack of memory. Go on from its last epoch, or train anew."
 ZIP_HELP = (

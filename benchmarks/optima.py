@@ -23,6 +23,7 @@ from gpvae_core.checkpoints import Checkpoint, load_checkpoint
 from gpvae_core.data import dataset_of
 from gpvae_core.diagnostics.stored import stored_columns
 from gpvae_core.distributions import FullGaussian
+from gpvae_core.errors import InputError
 from gpvae_core.exact.best_gaussian import FAMILIES, GaussianFit, best_gaussians
 from gpvae_core.exact.posterior import ExactPosterior
 from gpvae_core.files import json_bytes, read_json, write_atomically
@@ -63,8 +64,10 @@ def _gains(
 
 
 def chosen(of: int, count: int) -> list[int]:
-    """Images spread over the first ``of``: half as many are every second of these."""
-    return list(range(0, of, max(1, of // count)))
+    """``count`` images spread over the first ``of``, or all of them. Half as many of an even number are among these."""
+    if count < 1:
+        raise InputError(f"{count} images are none to search; give at least 1")
+    return [k * of // count for k in range(count)] if count < of else list(range(of))
 
 
 def compute(base: Checkpoint, pixels: Any, rows: Sequence[int], kept: dict[str, Found], *, again: bool) -> None:

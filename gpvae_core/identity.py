@@ -23,12 +23,12 @@ def run_of(model: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     A setting that is off counts like one that is missing, as in files older than the setting. Of a path counts the last
     name alone: folders move.
     """
-    settings = {key: _lasting(value) for key, value in training.items() if key not in RESULTS and value}
-    described = {key: _lasting(value) for key, value in model.items() if value}
+    settings = {key: lasting(value) for key, value in training.items() if key not in RESULTS and value}
+    described = {key: lasting(value) for key, value in model.items() if value}
     return sha256(json.dumps([described, settings], sort_keys=True).encode()).hexdigest()
 
 
-def _lasting(value: Any) -> Any:
+def lasting(value: Any) -> Any:
     """As it reads after a round through JSON, where 1 and 1.0 are one number."""
     if isinstance(value, str):
         return re.split(r"[:/\\]", value.rstrip("/\\"))[-1]

@@ -605,7 +605,7 @@ class Plane {
     this.mass = this.massWindow();
     this.panels.box.show({ centre: [0, 0], half: data.box.half }, data.alt.box);
     const { zoom } = this.panels;
-    if (zoom.renewed && zoom.chosen) zoom.view = { ...zoom.chosen() };
+    if (zoom.renewed && zoom.chosen && !data.link) zoom.view = { ...zoom.chosen() };
     if (this.own.jumped(zoom.view)) zoom.view = zoom.fit();
     this.room.dataset.room = data.hint;
     this.point(null);

@@ -24,7 +24,8 @@ def rows_of(gaps: Array, number: int) -> list[int]:
     """The test images of one round: one from each quarter of the order by gap, in no order; the same for everybody."""
     order, rng = np.argsort(gaps, kind="stable"), np.random.default_rng(number)
     known = order[np.isfinite(gaps[order])]
-    places = ((np.arange(COUNT) + rng.random(COUNT)) / COUNT * len(known)).astype(int)
+    edges = np.arange(COUNT + 1) * len(known) // COUNT
+    places = rng.integers(edges[:-1], edges[1:])
     rows: list[int] = rng.permutation(known[places]).tolist()
     return rows
 

@@ -38,7 +38,7 @@ def _contents() -> None:
     ui, steps = _words()["ui"], _words()["step"]
     st.write(ui["lead"])
     if st.button(ui["start"], type="primary", icon=":material/school:", key="start-lesson"):
-        begin(1)
+        start()
         st.switch_page(st.session_state["explore-page"])
     st.markdown("\n".join(f"{k}. **{step['title']}**: {step['sentence']}" for k, step in enumerate(steps, 1)))
     with st.expander(ui["words"], icon=":material/menu_book:", expanded=True):
@@ -53,15 +53,19 @@ def glossary() -> None:
 def invitation() -> None:
     """The lesson's start on the first page of a narrow window, where the other pages stand behind a sign."""
     with st.container(key="to-lesson"):
-        st.button(_words()["ui"]["start"], icon=":material/school:", on_click=begin, args=(1,), key="start-here")
+        st.button(_words()["ui"]["start"], icon=":material/school:", on_click=start, key="start-here")
+
+
+def start() -> None:
+    """Begin the lesson, nothing of it done yet."""
+    for name in (HOME, DONE):
+        st.session_state.pop(name, None)
+    begin(1)
 
 
 def begin(step: int) -> None:
     """Set the page as the step wants it, and forget what was done before."""
     kept, state = st.session_state, session.current()
-    if not state.step:  # the lesson begins
-        kept.pop(HOME, None)
-        kept.pop(DONE, None)
     elsewhere = kept.get(HOME, state.checkpoint) != state.checkpoint and STEPS[step - 1].home
     back = {"checkpoint": kept[HOME], "weights": "", "dataset": "", "index": -1} if elsewhere else {}
     session.update(step=step, **back, **{k: v for k, v in STEPS[step - 1].changes.items() if k not in back})
@@ -105,9 +109,15 @@ def panel(checkpoint: Checkpoint, view: View | None, columns: Columns) -> None:
             if number < len(STEPS):
                 kind = "primary" if done else "secondary"
                 st.button(ui["next"], type=kind, on_click=begin, args=(number + 1,), key="lesson-next")
-            st.button(ui["leave"], on_click=lambda: session.update(step=0, guess=False), key="lesson-leave")
+            st.button(ui["leave"], on_click=_leave, key="lesson-leave")
             with st.popover(ui["words"]):
                 glossary()
+
+
+def _leave() -> None:
+    session.update(step=0, guess=False)
+    for name in (HOME, DONE):
+        st.session_state.pop(name, None)
 
 
 def _done(number: int, ui: dict[str, str], seen: Seen) -> bool:

@@ -80,7 +80,7 @@ def plane(
         listens=bool(session.current().step),
         turns=own is not None,
         scale=scale,
-        walk=session.current().walk,
+        walk="" if own is None else session.current().walk,  # Compare has but the encoder's
     )
     if rough:
         data["words"] = data["words"] | {"true posterior": t("preview"), "exact p(z|x)": t("preview of p(z|x)")}

@@ -142,7 +142,8 @@ def outcome(looks: list[dict[str, Any]]) -> str:
     """What became of the gap, from the look before the first epoch to the last one."""
     means = [sum(look["gaps"]) / len(look["gaps"]) for look in looks]
     top = max(range(len(means)), key=means.__getitem__)
-    return t(text.TRAIN_OUTCOME, first=means[0], epoch=looks[top]["look"], most=means[top], last=means[-1])
+    said = t(text.TRAIN_OUTCOME, first=means[0], epoch=looks[top]["look"], most=means[top], last=means[-1])
+    return f"{said} {t(text.TRAIN_ROSE)}" if top else said
 
 
 def _buttons(training: Training, state: str) -> None:

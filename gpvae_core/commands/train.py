@@ -19,7 +19,7 @@ from gpvae_core.inference.gp import has_process
 from gpvae_core.models import LIKELIHOODS
 from gpvae_core.training import processes
 from gpvae_core.training.fit import Progress, TrainingConfig, saved_epoch
-from gpvae_core.training.growing import steps
+from gpvae_core.training.growing import STEPS, before, steps
 from gpvae_core.training.runs import NETWORKS, Wanted, config_for, images_for, run
 
 
@@ -165,6 +165,8 @@ def _ending_well(out: Path) -> Iterator[Asked]:
 
 def _kept(out: Path) -> str:
     epoch = saved_epoch(out)
+    if epoch is None and before(out):
+        return f"the runs that lead up to it are kept in {out / STEPS}, and the same command goes on from there"
     if epoch is None:
         return f"nothing was saved in {out} yet, so start it again"
     return f"epoch {epoch} is kept in {out}, and the same command with --resume goes on from there"

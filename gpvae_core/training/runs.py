@@ -16,7 +16,7 @@ from gpvae_core.data.recipes import BINARY
 from gpvae_core.errors import InputError
 from gpvae_core.fields import check
 from gpvae_core.files import read_json
-from gpvae_core.identity import RUN, STATE, check_one_run, run_of
+from gpvae_core.identity import RUN, STATE, check_one_run, lasting, run_of
 from gpvae_core.models import ModelConfig, build
 from gpvae_core.paths import CONFIG, WEIGHTS
 from gpvae_core.tensors import origin_of, usable_device
@@ -216,6 +216,6 @@ def _check_settings(out: Path, config: ModelConfig, training: TrainingConfig) ->
     saved = {**json.loads(json.dumps(defaults)), **record.get("model", {}), **record.get("training", {})}
     saved["dataset"] = lasting_name(str(saved.get("dataset")))  # written before names were lasting, it may not be
     for key, value in json.loads(json.dumps({**asdict(config), **asdict(training)})).items():
-        if saved.get(key) != value:
+        if lasting(saved.get(key)) != lasting(value):  # a checkpoint that it starts from may have moved
             raise InputError(f"the run in {out} was started with {key} = {saved.get(key)}, not {value}; give that")
     check_one_run(out, run_of(record.get("model", {}), record.get("training", {})))
