@@ -59,6 +59,7 @@ class Batcher(Generic[Item, Result]):
         self.waiting: SimpleQueue[Asked[Item, Result]] = SimpleQueue()
         self.open = 0  # requests without an answer
         self._lock = Lock()
+        self._shared: dict[Hashable, tuple[Asked[Item, Result], list[Callable[[], bool]]]] = {}  # by what they are
         self._line: list[Asked[Item, Result]] = []  # what has come, the oldest first; for the thread alone
         self._begun: list[
             list[Asked[Item, Result]]
@@ -71,24 +72,46 @@ class Batcher(Generic[Item, Result]):
         """The result for ``item``, after those before it; see ``ask``."""
         return self.ask(key, item, wanted).future.result()
 
-    def ask(self, key: Hashable, item: Item, wanted: Callable[[], bool] = always) -> Asked[Item, Result]:
+    def ask(
+        self, key: Hashable, item: Item, wanted: Callable[[], bool] = always, *, same: Hashable = None
+    ) -> Asked[Item, Result]:
         """Ask for ``item``, whose turn is after those before it. ``wanted()`` is asked then, and in pauses.
+
+        Who asks for the ``same`` as another one, while that is unanswered, shares its answer: it is computed once, as
+        long as one of them wants it.
 
         The result raises what computing it alone raises, and LeftError where it was not wanted any more. Raises
         InputError where MOST_WAITING wait already.
         """
         with self._lock:
+            if same in self._shared:
+                request, wanting = self._shared[same]
+                wanting.append(wanted)
+                return request
             if self.open >= MOST_WAITING:
                 raise InputError(BUSY.format(self.open))
             self.open += 1
-        request: Asked[Item, Result] = Asked(key, item, Future(), wanted, Future())
-        request.future.add_done_callback(self._close)
+            wanting = [wanted]
+            request = Asked(key, item, Future(), lambda: self._wanted(same, wanting), Future())
+            if same is not None:
+                self._shared[same] = request, wanting
+        request.future.add_done_callback(lambda answered: self._close(same, request))
         self.waiting.put(request)
         return request
 
-    def _close(self, answered: Future[Result]) -> None:
+    def _wanted(self, same: Hashable, wanting: list[Callable[[], bool]]) -> bool:
+        """Whether anybody wants it; where nobody does, nobody can share it from now on."""
+        with self._lock:
+            if any(one() for one in wanting):
+                return True
+            self._shared.pop(same, None)
+            return False
+
+    def _close(self, same: Hashable, request: Asked[Item, Result]) -> None:
         with self._lock:
             self.open -= 1
+            if same in self._shared and self._shared[same][0] is request:
+                del self._shared[same]
 
     def pause(self) -> None:
         """For ``compute`` to call between its steps: others may have their turn here. Elsewhere it does nothing.

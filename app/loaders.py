@@ -392,7 +392,9 @@ def _asked(request: Request) -> Asked[Request, View]:
     if own is None or own.identity != identity or own.left():
         forget()
         newest, dropped = _newest(), Event()
-        own = Awaited(identity, _batcher().ask(key, request, lambda: newest() and not dropped.is_set()), dropped)
+        own = Awaited(
+            identity, _batcher().ask(key, request, lambda: newest() and not dropped.is_set(), same=identity), dropped
+        )
         st.session_state[ASKED] = own
     return own.asked
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Collection
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -173,7 +174,7 @@ def veiled(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def without(data: dict[str, Any], view: View, hidden: Collection[str]) -> dict[str, Any]:
+def without(data: dict[str, Any], view: View, title: str, hidden: Collection[str]) -> dict[str, Any]:
     """The same plane without what is ``hidden``, of "best", "walk" and "marginalised": what is explained later.
 
     Without the best Gaussian a gap is not taken apart.
@@ -190,6 +191,7 @@ def without(data: dict[str, Any], view: View, hidden: Collection[str]) -> dict[s
         "pictures": [picture for picture in data["pictures"] if picture["name"] not in names],
         "gaps": data["gaps"] | {"columns": columns, "plain": plain},
         "walks": [] if "walk" in hidden else data["walks"],
+        "alt": alt_texts(replace(view, overlays=[q for q in view.overlays if q.key not in gone]), title),
     }
 
 

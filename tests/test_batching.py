@@ -136,6 +136,29 @@ def test_one_bad_item_fails_alone():
             futures[1].result(30)
 
 
+def test_what_several_ask_for_is_computed_once_as_long_as_one_of_them_stays():
+    calls, started, go = [], Event(), Event()
+
+    def compute(items):
+        calls.extend(items)
+        started.set()
+        assert go.wait(30)
+        return items
+
+    batcher, here = Batcher(compute), [True] * 30
+    batcher.ask("a", "before")
+    assert started.wait(30)
+    asked = [batcher.ask("a", "image", lambda k=k: here[k], same="image") for k in range(30)]
+    gone = batcher.ask("a", "left", lambda: False, same="left")
+    here[:29] = [False] * 29  # even who asked first
+    go.set()
+    assert [one.future.result(30) for one in asked] == ["image"] * 30
+    with pytest.raises(LeftError):
+        gone.future.result(30)
+    assert batcher.ask("a", "left", same="left").future.result(30) == "left"  # nobody shares what was given up
+    assert calls == ["before", "image", "left"]
+
+
 def test_nothing_is_computed_for_whoever_left_and_the_queue_is_bounded(monkeypatch):
     monkeypatch.setattr(batching, "MOST_WAITING", 5)
     calls, started, go, here = [], Event(), Event(), {"b": True}

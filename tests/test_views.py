@@ -37,6 +37,7 @@ from app.payload import (
     mass_contours,
     overlay_data,
     plane_data,
+    without,
 )
 from app.theme import MASSES
 from app.trusted import trusted_views
@@ -450,3 +451,13 @@ def test_a_view_in_doubt_is_computed_more_closely_and_no_other_one(digits, digit
     for name in ("log_evidence", "kl_base", "entropy"):
         assert abs(r[name] - closer[name]) <= r[f"{name}_error"] + closer[f"{name}_error"]
     assert engine.tolerance == TOLERANCE
+
+
+def test_what_a_step_of_the_lesson_hides_is_drawn_told_and_named_nowhere(view):
+    data = plane_data(view, "digest", "an image")
+    less = without(data, view, "an image", {"best", "walk", "marginalised"})
+    assert [q["key"] for q in less["overlays"]] == [column["key"] for column in less["gaps"]["columns"]] == ["base"]
+    assert less["gaps"]["plain"] and less["gaps"]["columns"][0]["parts"] == [] and less["walks"] == []
+    assert not any("best Gaussian" in said or "marginalised" in said for said in less["alt"].values())
+    assert all("marginalised" not in picture["name"] for picture in less["pictures"])
+    assert without(data, view, "an image", ()) == data

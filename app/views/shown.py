@@ -84,7 +84,7 @@ def plane(
     )
     if rough:
         data["words"] = data["words"] | {"true posterior": t("preview"), "exact p(z|x)": t("preview of p(z|x)")}
-    data = veiled(data) if guessing else without(data, view, hidden(session.current()))
+    data = veiled(data) if guessing else without(data, view, subject.name, hidden(session.current()))
     offered = [one["key"] for one in data["walks"]]
     takers = (lambda: _take_point(key), lambda: mine.take(key, view), lambda: walking.take(key, offered))
     components.plane(data, key, *takers)
