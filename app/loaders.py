@@ -91,11 +91,14 @@ def _batcher() -> Batcher[Request, View]:
 
     def compute(requests: Sequence[Request]) -> list[View]:
         images, truths, first = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests], requests[0]
-        return trusted_views(first.checkpoint, first.engine, images, truths, first.others)
+        return trusted_views(
+            first.checkpoint, first.engine, images, truths, first.others, lambda: batcher.open > len(requests)
+        )
 
     # its threads wait by spinning, for matrices so small that they gain nothing: a fifth of a change's CPU time
     threadpoolctl.threadpool_limits(1, user_api="blas")
-    return Batcher(compute)
+    batcher = Batcher(compute)
+    return batcher
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

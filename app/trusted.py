@@ -1,6 +1,9 @@
-"""Views whose numbers are trusted: where an error is too large, the posterior is computed again, more closely."""
+"""Views whose numbers are trusted: where an error is too large, the posterior is computed again, more closely.
 
-from collections.abc import Sequence
+Not while others wait: their first look comes before a closer one, and the badge says what is in doubt.
+"""
+
+from collections.abc import Callable, Sequence
 
 from app import meter
 from app.compute import Array, Encoders, View, compute_views
@@ -28,12 +31,13 @@ def trusted_views(
     images: Sequence[Array],
     truths: Sequence[tuple[float, float] | None],
     others: Encoders = (),
+    busy: Callable[[], bool] = lambda: False,
 ) -> list[View]:
-    """``compute.compute_views``, each as closely as its badge asks for."""
+    """``compute.compute_views``, each as closely as its badge asks for while the server is not ``busy``."""
     views = compute_views(checkpoint, engine, images, truths, others)
     for tolerance in CLOSER:
         doubted = [k for k, view in enumerate(views) if meter.worst_error(view) > meter.UNTRUSTED]
-        if tolerance >= engine.tolerance or not doubted:
+        if tolerance >= engine.tolerance or not doubted or busy():
             continue
         closer = engine.at(tolerance)
         again = compute_views(checkpoint, closer, [images[k] for k in doubted], [truths[k] for k in doubted], others)

@@ -440,8 +440,8 @@ def test_a_q_without_finite_moments_is_left_out_of_the_window():
 
 
 def test_a_view_in_doubt_is_computed_more_closely_and_no_other_one(digits, digits_2d):
-    """At the app's tolerance the entropy of image 0 is known to 0.018 nats: twice what the badge allows."""
-    engine = digits_2d.engine(tolerance=TOLERANCE, cache=grid_cache())
+    """At 5e-3 the entropy of image 0 is known to 0.018 nats: twice what the badge allows."""
+    engine = digits_2d.engine(tolerance=5e-3, cache=grid_cache())
     images = [digits.test.pixels(slice(i, i + 1))[0, 0].numpy() for i in (0, 2)]
     rough = compute_views(digits_2d, engine, images, [None, None])
     trusted = trusted_views(digits_2d, engine, images, [None, None])
@@ -450,7 +450,11 @@ def test_a_view_in_doubt_is_computed_more_closely_and_no_other_one(digits, digit
     r, closer = rough[0].report, trusted[0].report
     for name in ("log_evidence", "kl_base", "entropy"):
         assert abs(r[name] - closer[name]) <= r[f"{name}_error"] + closer[f"{name}_error"]
-    assert engine.tolerance == TOLERANCE
+    assert engine.tolerance == 5e-3
+    (hurried,) = trusted_views(digits_2d, engine, images[:1], [None], busy=lambda: True)
+    assert hurried.report["entropy_error"] == pytest.approx(
+        r["entropy_error"], rel=1e-3
+    )  # others wait: the first look is what there is
 
 
 def test_what_a_step_of_the_lesson_hides_is_drawn_told_and_named_nowhere(view):
