@@ -1,6 +1,7 @@
 """One thread for all posteriors: in turn, together where they wait together, and none that nobody waits for."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from queue import SimpleQueue
@@ -12,6 +13,7 @@ from gpvae_core.errors import InputError
 Item, Result = TypeVar("Item"), TypeVar("Result")
 MOST = 4  # of one batch: beyond it the last one waits longer than it gains
 LONG = 1.0  # seconds of the thread's CPU time, twice what a batch of MOST takes: on a busy machine nothing is longer
+FEW, WITHIN = 4, 2.0  # requests, and seconds in which as many come of a class, but not of one who looks alone
 MOST_WAITING = 300  # requests, each with its thread: a class of sixty never has so many
 BUSY = "the server is busy: {} requests wait before this one; wait a moment, then choose the image again"
 
@@ -58,6 +60,7 @@ class Batcher(Generic[Item, Result]):
         self.clock = clock
         self.waiting: SimpleQueue[Asked[Item, Result]] = SimpleQueue()
         self.open = 0  # requests without an answer
+        self._came: deque[float] = deque(maxlen=FEW)  # when the last ones did
         self._lock = Lock()
         self._shared: dict[Hashable, tuple[Asked[Item, Result], list[Callable[[], bool]]]] = {}  # by what they are
         self._line: list[Asked[Item, Result]] = []  # what has come, the oldest first; for the thread alone
@@ -91,6 +94,7 @@ class Batcher(Generic[Item, Result]):
             if self.open >= MOST_WAITING:
                 raise InputError(BUSY.format(self.open))
             self.open += 1
+            self._came.append(time.monotonic())
             wanting = [wanted]
             request = Asked(key, item, Future(), lambda: self._wanted(same, wanting), Future())
             if same is not None:
@@ -98,6 +102,11 @@ class Batcher(Generic[Item, Result]):
         request.future.add_done_callback(lambda answered: self._close(same, request))
         self.waiting.put(request)
         return request
+
+    def pressed(self) -> bool:
+        """Whether as many requests come as those of a class."""
+        with self._lock:
+            return len(self._came) == FEW and time.monotonic() - self._came[0] < WITHIN
 
     def _wanted(self, same: Hashable, wanting: list[Callable[[], bool]]) -> bool:
         """Whether anybody wants it; where nobody does, nobody can share it from now on."""

@@ -91,9 +91,7 @@ def _batcher() -> Batcher[Request, View]:
 
     def compute(requests: Sequence[Request]) -> list[View]:
         images, truths, first = [from_bytes(r.pixels) for r in requests], [r.truth for r in requests], requests[0]
-        return trusted_views(
-            first.checkpoint, first.engine, images, truths, first.others, lambda: batcher.open > len(requests)
-        )
+        return trusted_views(first.checkpoint, first.engine, images, truths, first.others, batcher.pressed)
 
     # its threads wait by spinning, for matrices so small that they gain nothing: a fifth of a change's CPU time
     threadpoolctl.threadpool_limits(1, user_api="blas")

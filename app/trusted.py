@@ -1,6 +1,6 @@
 """Views whose numbers are trusted: where an error is too large, the posterior is computed again, more closely.
 
-Not while others wait: their first look comes before a closer one, and the badge says what is in doubt.
+Not while a class asks: first looks come before closer ones, and the badge says what is in doubt.
 """
 
 from collections.abc import Callable, Sequence

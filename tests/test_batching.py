@@ -159,6 +159,21 @@ def test_what_several_ask_for_is_computed_once_as_long_as_one_of_them_stays():
     assert calls == ["before", "image", "left"]
 
 
+def test_a_class_presses_and_one_who_looks_alone_does_not(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(batching.time, "monotonic", lambda: now[0])
+    batcher = Batcher(list)
+    for _ in range(10):
+        batcher.ask("a", 0)
+        assert not batcher.pressed()
+        now[0] += 1.0
+    for _ in range(batching.FEW):
+        batcher.ask("a", 0)
+    assert batcher.pressed()
+    now[0] += batching.WITHIN
+    assert not batcher.pressed()
+
+
 def test_nothing_is_computed_for_whoever_left_and_the_queue_is_bounded(monkeypatch):
     monkeypatch.setattr(batching, "MOST_WAITING", 5)
     calls, started, go, here = [], Event(), Event(), {"b": True}
