@@ -61,17 +61,6 @@ def made(name: str, given: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
-def table(found: dict[str, Any]) -> list[list[str]]:
-    """The bounds beside the published ones."""
-    rows = [["trained by", "epochs", "ELBO", "bound of 5,000 draws", "published", "less that"]]
-    for name, said in (("vae", "ELBO"), ("iwae-5", "IWAE-5")):
-        one = found[name]
-        bound = f"{one['bound']:.2f} ± {1.96 * one['bound_stderr']:.2f}"
-        rest = f"{one['bound'] - PUBLISHED[name]:+.2f}"
-        rows.append([said, str(one["epochs"]), f"{one['elbo']:.2f}", bound, f"{PUBLISHED[name]:.2f}", rest])
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import binary_bounds, table_three, training
+from benchmarks import table_three, training
 from benchmarks.card import shipped, thirds, zoo
 from benchmarks.common import RESULTS, markdown, told
 from benchmarks.engine_tables import exactness, gpu_speed, load, on_a_gpu, served, shortcuts, speed
@@ -236,7 +236,6 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "speed": speed,
     "shortcuts": shortcuts,
     "two moons": two_moons,
-    "binary bounds": lambda: binary_bounds.table(read_json(RESULTS / "binary-bounds.json")),
     "floor": floor,
     "optima": optima,
     "over seeds": over_seeds,

@@ -84,7 +84,8 @@ def bring_controls(page) -> None:
 def settle(page, step: str = "the page") -> None:
     """Wait until the script has run and the numbers are there; never for a length of time."""
     idle(page, step)
-    until(page, f"log p(x) of {step}", lambda: page.locator(".evidence, .gap-top:not(:empty)").count() > 0)
+    told = page.locator(".evidence, :root:has(.st-key-lesson) .gap-top:not(:empty)")  # a step may hide the tables
+    until(page, f"log p(x) of {step}", lambda: told.count() > 0)
     until(page, f"the contours of {step}", lambda: page.locator(".plane-root .line.exact").count() > 0)
     idle(page, step)
 
@@ -136,7 +137,8 @@ def place_of(part) -> dict[str, float]:
 
     def stands_still() -> bool:
         boxes.append(look(part.page, part.bounding_box))
-        return boxes[-1] is not None and boxes[-1] == boxes[-2]
+        moving = part.page.evaluate("document.documentElement.dataset.moving")  # app/components/dock.js scrolls
+        return moving is None and boxes[-1] is not None and boxes[-1] == boxes[-2]
 
     until(part.page, "the element to stand still", stands_still)
     return boxes[-1]

@@ -10,12 +10,17 @@ const PAPER = ".st-key-sheet";
 const TALL = 220; // px: then all of it is there
 const STILL = 12; // frames in which nothing has moved it
 const PATIENCE = 1200; // frames until it has to be there
-const AFTER = 180; // frames in which what comes later may push it away again
+const AFTER = 60; // frames in which what comes later may push it away again
+const NARROW = "(max-width: 900px)"; // as in page.css
+const MOVING = "moving"; // on the page's root while a part is brought into sight
 
 // Bring a part into sight once it is there and stands still: the server takes a moment. Who touches the page moves it alone.
 function reveal(part, block) {
   let [left, still, before] = [PATIENCE, 0, null];
+  if (!matchMedia(NARROW).matches) return; // everything stands beside the controls
+  const root = document.documentElement;
   const stop = () => { left = 0; };
+  root.dataset[MOVING] = part;
   for (const kind of ["pointerdown", "wheel", "keydown"]) window.addEventListener(kind, stop, { once: true, capture: true, passive: true });
   const watch = () => {
     const found = document.querySelector(part);
@@ -27,6 +32,7 @@ function reveal(part, block) {
       left = Math.min(left, AFTER);
     }
     if (left-- > 0) requestAnimationFrame(watch);
+    else if (root.dataset[MOVING] === part) delete root.dataset[MOVING];
   };
   watch();
 }
