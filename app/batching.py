@@ -64,9 +64,8 @@ class Batcher(Generic[Item, Result]):
         self._lock = Lock()
         self._shared: dict[Hashable, tuple[Asked[Item, Result], list[Callable[[], bool]]]] = {}  # by what they are
         self._line: list[Asked[Item, Result]] = []  # what has come, the oldest first; for the thread alone
-        self._begun: list[
-            list[Asked[Item, Result]]
-        ] = []  # and not ended: the last one is computed, one before it pauses
+        # begun and not ended: the last one is computed, one before it pauses
+        self._begun: list[list[Asked[Item, Result]]] = []
         self._since = 0.0  # when that one began or went on
         self._thread = Thread(target=self._serve, name="batches", daemon=True)
         self._thread.start()

@@ -58,9 +58,13 @@ def invitation() -> None:
 
 def start() -> None:
     """Begin the lesson, nothing of it done yet."""
+    _forget()
+    begin(1)
+
+
+def _forget() -> None:
     for name in (HOME, DONE):
         st.session_state.pop(name, None)
-    begin(1)
 
 
 def begin(step: int) -> None:
@@ -69,8 +73,8 @@ def begin(step: int) -> None:
     elsewhere = kept.get(HOME, state.checkpoint) != state.checkpoint and STEPS[step - 1].home
     back = {"checkpoint": kept[HOME], "weights": "", "dataset": "", "index": -1} if elsewhere else {}
     session.update(step=step, **back, **{k: v for k, v in STEPS[step - 1].changes.items() if k not in back})
-    st.session_state.pop(PLACED_ON, None)  # one that the step places stands on whatever image it begins with
-    st.session_state[SEEN] = {"guesses": len(st.session_state.get(guess.SCORE, []))}
+    kept.pop(PLACED_ON, None)  # one that the step places stands on whatever image it begins with
+    kept[SEEN] = {"guesses": len(kept.get(guess.SCORE, []))}
 
 
 def walked() -> None:
@@ -116,8 +120,7 @@ def panel(checkpoint: Checkpoint, view: View | None, columns: Columns) -> None:
 
 def _leave() -> None:
     session.update(step=0, guess=False)
-    for name in (HOME, DONE):
-        st.session_state.pop(name, None)
+    _forget()
 
 
 def _done(number: int, ui: dict[str, str], seen: Seen) -> bool:

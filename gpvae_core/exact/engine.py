@@ -114,7 +114,7 @@ class PosteriorEngine:
         self.surroundings = grid(FAR * half_width, FAR_NODES, nodes**2)
 
     def at(self, tolerance: float) -> "PosteriorEngine":
-        """The same engine with another tolerance, its model and grids shared. Raises InputError for none."""
+        """The same engine with another tolerance, model and grids shared. Raises InputError where it is none."""
         check("tolerance", tolerance, Tolerance)
         other = copy(self)
         other.tolerance = tolerance
